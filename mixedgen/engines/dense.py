@@ -1,0 +1,133 @@
+"""The reference engine: V written out, inverted, and every formula as the textbook prints it. O(n^3)."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+import scipy.linalg as la
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from mixedgen.design import Design
+from mixedgen.engines.system import Engine, Forecast, Solution, System, term_covariances
+from mixedgen.errors import EngineError
+
+Array = NDArray[np.float64]
+
+
+class DenseEngine(Engine):
+    """V = sum_k Z_k (Sigma_k (x) K_k) Z_k' + R as an n x n matrix."""
+
+    def __init__(self, design: Design) -> None:
+        self.design = design
+        X = design.fixed.X
+        self.X: Array = X.toarray() if sp.issparse(X) else np.asarray(X)
+        self.Z = [t.Z.toarray() for t in design.terms]
+        self.K = [t.multiply_relationship(np.eye(t.q)) for t in design.terms]
+        # P annihilates X, so the least-squares residuals serve as data; a large mean of y then costs no digits
+        self.b0 = np.linalg.lstsq(self.X, design.y, rcond=None)[0] if design.fixed.p else np.zeros(0)
+        self.y0 = design.y - self.X @ self.b0
+
+    def forecast(self) -> Forecast:
+        """Cost of one evaluation."""
+        n = self.design.n
+        return Forecast(order=n, nonzeros=n * n, flops=n**3 / 3, bytes=8 * n * n * (4 + len(self.Z)))
+
+    def at(self, theta: Array) -> DenseSystem:
+        """Equations at theta."""
+        return DenseSystem(self, np.asarray(theta, dtype=float))
+
+
+class DenseSystem(System):
+    """V, V^-1 and P at one theta."""
+
+    def __init__(self, engine: DenseEngine, theta: Array) -> None:
+        self.engine, self.design, self.theta = engine, engine.design, theta
+        self.Sigma = term_covariances(self.design, theta)
+        self.R = np.diag(self.design.residual.diagonal(theta[self.design.slices[-1]]))
+        self.V = self.R + sum(
+            (Z @ np.kron(S, K) @ Z.T for Z, S, K in zip(engine.Z, self.Sigma, engine.K, strict=True)), np.zeros_like(self.R)
+        )
+        try:
+            self.cholesky = la.cholesky(self.V, lower=True)
+        except la.LinAlgError as err:
+            raise EngineError("V is not positive definite at these variances.") from err
+        self.Vinv = la.cho_solve((self.cholesky, True), np.eye(self.design.n))
+        X = engine.X
+        self.XtVinvX = X.T @ self.Vinv @ X
+        self.P = self.Vinv - self.Vinv @ X @ np.linalg.solve(self.XtVinvX, X.T @ self.Vinv) if X.shape[1] else self.Vinv
+
+    def solve(self, Y: Array) -> Solution:
+        """BLUE, BLUP and residuals if the data were Y, shape (n,) or (n, m)."""
+        X = self.engine.X
+        b = np.linalg.solve(self.XtVinvX, X.T @ (self.Vinv @ Y)) if X.shape[1] else np.zeros((0, *Y.shape[1:]))
+        PY = self.P @ Y
+        u = []
+        for t, Z, S, K in zip(self.design.terms, self.engine.Z, self.Sigma, self.engine.K, strict=True):
+            flat = np.kron(S, K) @ (Z.T @ PY)
+            u.append(np.moveaxis(flat.reshape(t.c, t.q, *Y.shape[1:]), 0, 1))
+        return Solution(b, tuple(u), self.R @ PY)
+
+    @cached_property
+    def solution(self) -> Solution:
+        """Solution for the data of the design."""
+        s = self.solve(self.engine.y0)
+        return Solution(s.b + self.engine.b0, s.u, s.e)
+
+    @cached_property
+    def quadratic(self) -> float:
+        """y'Py."""
+        return float(self.engine.y0 @ self.P @ self.engine.y0)
+
+    def logdet(self, reml: bool) -> float:
+        """log|V|, and under REML log|V| + log|X'V^-1 X|."""
+        value = 2.0 * float(np.log(np.diag(self.cholesky)).sum())
+        return value + float(np.linalg.slogdet(self.XtVinvX)[1]) if reml else value
+
+    def derivative(self, i: int) -> Array:
+        """dV/dtheta_i, shape (n, n)."""
+        d = self.design
+        for k, t in enumerate(d.terms):
+            s = d.slices[k]
+            if s.start <= i < s.stop:
+                D = t.structure.derivatives(self.theta[s])[i - s.start]
+                return self.engine.Z[k] @ np.kron(D, self.engine.K[k]) @ self.engine.Z[k].T
+        s = d.slices[-1]
+        return np.diag(d.residual.derivative(self.theta[s], i - s.start))
+
+    def traces(self, reml: bool) -> Array:
+        """tr(P dV/dtheta_i), or tr(V^-1 dV/dtheta_i) under ML."""
+        A = self.P if reml else self.Vinv
+        return np.array([np.sum(A * self.derivative(i)) for i in range(len(self.theta))])
+
+    def _level_blocks(self, term: int, A: Array) -> Array:
+        """Level-diagonal blocks of Sigma (x) K - (Sigma (x) K) Z' A Z (Sigma (x) K)."""
+        t, Z = self.design.terms[term], self.engine.Z[term]
+        G = np.kron(self.Sigma[term], self.engine.K[term])
+        full = (G - G @ Z.T @ A @ Z @ G).reshape(t.c, t.q, t.c, t.q)
+        return np.einsum("aibi->iab", full)
+
+    def prediction_error(self, term: int) -> Array:
+        """Var(u_hat - u) of each level of a term, shape (q, c, c)."""
+        return self._level_blocks(term, self.P)
+
+    def conditional_variance(self, term: int) -> Array:
+        """Var(u | y, b) of each level of a term, shape (q, c, c)."""
+        return self._level_blocks(term, self.Vinv)
+
+    def fixed_covariance(self) -> Array:
+        """Covariance matrix of the BLUE, shape (p, p)."""
+        return np.linalg.inv(self.XtVinvX)
+
+    def fixed_variances(self) -> Array:
+        """Its diagonal, shape (p,)."""
+        return np.diag(self.fixed_covariance())
+
+    def joint_covariance(self) -> Array:
+        """Covariance of (b_hat, u_hat - u)."""
+        G = la.block_diag(*(np.kron(S, K) for S, K in zip(self.Sigma, self.engine.K, strict=True)))
+        Z = np.hstack(self.engine.Z)
+        Cbb = self.fixed_covariance()
+        cross = -Cbb @ self.engine.X.T @ self.Vinv @ Z @ G
+        return np.block([[Cbb, cross], [cross.T, G - G @ Z.T @ self.P @ Z @ G]])

@@ -1,0 +1,643 @@
+"""Henderson's mixed-model equations with a sparse factor: the engine for data of any size.
+
+With Sigma = L L' and K = F K0 F', u = (L (x) F) v, Var(v) = I (x) K0 and W = [X, Z (L (x) F)], the equations are
+
+    C s = W'R^-1 y,    C = W'R^-1 W + blockdiag(0, I (x) K0^-1).
+
+Sigma is never inverted, so a singular Sigma is an ordinary point. The pattern of C does not depend on theta: it is
+analysed once. Coefficients of one level that are independent at every theta are separate components, so that no
+zero of Sigma enters the pattern.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from mixedgen.design import Design, Term
+from mixedgen.engines.system import Engine, Forecast, Solution, System, term_covariances
+from mixedgen.sparse import Factor, Symbolic, analyse
+from mixedgen.structure import lower_factor
+
+Array = NDArray[np.float64]
+IntArray = NDArray[np.intp]
+
+# Distance from a singular L at which the derivative across the boundary is taken, beside the term's own scale: the
+# score is smooth there, so the error is of this order squared, and its rounding error that of 1e-16 / this.
+BOUNDARY_STEP = 1e-5
+
+
+@dataclass(frozen=True)
+class Component:
+    """Coefficients that share one L: those of X (L = I), or a group of one term.
+
+    Attributes
+    ----------
+    term : int
+        Position of the term; -1 for X.
+    coefs : ndarray of int
+        Coefficients of the term.
+    size : int
+        Number of columns of F (levels of u where F = I; columns of a sparse X).
+    offset : int
+        First equation; equation offset + a size + i is coefficient a of column i.
+    record, level, values : ndarray
+        Loads, as in `Term`, with the group's coefficients only.
+    levels : int
+        Number of levels of u.
+    basis : ndarray or sparse array, shape (levels, size), or None
+        F.
+    """
+
+    term: int
+    coefs: IntArray
+    size: int
+    offset: int
+    record: IntArray | None
+    level: IntArray
+    values: Array
+    levels: int
+    basis: Array | None
+
+    @property
+    def width(self) -> int:
+        """Number of coefficients."""
+        return len(self.coefs)
+
+    @property
+    def stop(self) -> int:
+        """One past the last equation."""
+        return self.offset + self.size * self.width
+
+    def equations(self, columns: IntArray) -> IntArray:
+        """Equations of some columns, shape (len(columns), width)."""
+        return self.offset + columns[:, None] + self.size * np.arange(self.width)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Cross-products between two components, one dense block for each pair of columns that meet in a record.
+
+    Attributes
+    ----------
+    a, b : int
+        Components, a after b in the equations, or a = b.
+    i, j : ndarray of int, shape (m,)
+        Columns of each; i >= j where a = b.
+    first, second : ndarray of int or None
+        Loads of a and of b that meet; None for "the load of each record in turn".
+    code : ndarray of int
+        Which pair each meeting belongs to.
+    at : ndarray of int, shape (m, width a, width b)
+        Places of the block's elements among the values of C.
+    """
+
+    a: int
+    b: int
+    i: IntArray
+    j: IntArray
+    first: IntArray | None
+    second: IntArray | None
+    code: IntArray
+    at: IntArray
+
+
+def meetings(a: Component, b: Component) -> tuple[IntArray | None, IntArray | None]:
+    """Loads of a and b that stand in the same record."""
+    if a.record is None and b.record is None:
+        return None, None
+    if b.record is None:
+        return np.arange(len(a.level)), a.record
+    if a.record is None:
+        return b.record, np.arange(len(b.level))
+    n = 1 + max(int(a.record[-1]), int(b.record[-1]))
+    here = np.bincount(b.record, minlength=n)
+    start = np.cumsum(here) - here
+    times = here[a.record]
+    first = np.repeat(np.arange(len(a.level)), times)
+    within = np.arange(len(first)) - np.repeat(np.cumsum(times) - times, times)
+    return first, start[a.record[first]] + within
+
+
+def take(values: Array, which: IntArray | None) -> Array:
+    """Rows of an array; all of them for None."""
+    return values if which is None else values[which]
+
+
+def meet(a: Component, b: Component, same: bool) -> tuple[IntArray, IntArray, IntArray, IntArray | None, IntArray | None]:
+    """Pairs of levels of two components that meet, as (i, j, code, first, second)."""
+    first, second = meetings(a, b)
+    la, lb = take(a.level, first), take(b.level, second)
+    if a.term == b.term and a.record is None and a.term >= 0:
+        # every level keeps its block, records or not: its prediction-error covariance is read there
+        every = np.arange(a.levels)
+        return every, every, la, first, second
+    if b.levels == 1:
+        return np.arange(a.levels), np.zeros(a.levels, dtype=np.intp), la, first, second
+    if same:
+        keep = la >= lb
+        la, lb = la[keep], lb[keep]
+        first, second = np.flatnonzero(keep) if first is None else first[keep], np.flatnonzero(keep) if second is None else second[keep]
+    present, code = np.unique(la * b.levels + lb, return_inverse=True)
+    i, j = np.divmod(present, b.levels)
+    return i, j, code, first, second
+
+
+class HendersonEngine(Engine):
+    """The equations of one design: pattern, cross-products and symbolic factor."""
+
+    def __init__(self, design: Design) -> None:
+        self.design = design
+        self.N = 0
+        self.components: list[Component] = []
+        self._scale_fixed_effects()
+        for k, t in enumerate(design.terms):
+            for coefs in t.structure.components:
+                self._append(k, t, coefs)
+        self.pairs: list[Pairs] = []
+        self._pattern()
+        self._products: list[Array] | None = None
+        if design.residual.homogeneous:
+            w = design.residual.inverse_weights
+            self._products = self.cross_products(None if w is None else 1.0 / w)
+        base = self.solve_fixed(design.y)
+        self.b0, self.y0 = base
+
+    # -------------------------------------------------------------------------------------------- X
+    def _scale_fixed_effects(self) -> None:
+        """Orthonormal columns for a dense X, columns of length sqrt(n) for a sparse one; `to_b` maps back."""
+        fixed, n = self.design.fixed, self.design.n
+        X = fixed.X
+        if sp.issparse(X):
+            norms = np.sqrt(np.asarray(X.multiply(X).sum(axis=0)).ravel() / n)
+            self.X = sp.csr_array(X @ sp.diags_array(1.0 / norms))
+            self.scale: Array | None = 1.0 / norms
+            self.R: Array = np.zeros((0, 0))
+            self.log_jacobian = 2.0 * float(np.log(norms).sum())
+            coo = self.X.tocoo()
+            order = np.argsort(coo.row, kind="stable")
+            one = Component(-1, np.arange(1), fixed.p, 0, coo.row[order].astype(np.intp), coo.col[order].astype(np.intp), coo.data[order][:, None], fixed.p, None)
+        else:
+            self.R = np.linalg.qr(X, mode="r") / np.sqrt(n)
+            self.scale = None
+            self.Rinv = np.linalg.inv(self.R)
+            self.X = X @ self.Rinv
+            self.log_jacobian = 2.0 * float(np.log(np.abs(np.diag(self.R))).sum())
+            one = Component(-1, np.arange(fixed.p), 1, 0, None, np.zeros(n, dtype=np.intp), self.X, 1, None)
+        if fixed.p:
+            self.components.append(one)
+        self.N = fixed.p
+
+    def to_b(self, b: Array) -> Array:
+        """Coefficients of the design's X from those of the scaled X."""
+        if self.scale is not None:
+            return b * (self.scale if b.ndim == 1 else self.scale[:, None])
+        return self.Rinv @ b
+
+    def solve_fixed(self, y: Array) -> tuple[Array, Array]:
+        """Least squares on X alone, refined once: coefficients of the scaled X and residuals."""
+        if not self.design.fixed.p:
+            return np.zeros(0), y.copy()
+        if self.scale is None:
+            b = self.X.T @ y / self.design.n
+            e = y - self.X @ b
+            more = self.X.T @ e / self.design.n
+            return b + more, e - self.X @ more
+        gram = sp.csc_array(sp.tril(self.X.T @ self.X))
+        gram.sort_indices()
+        factor = analyse(gram.indptr, gram.indices, gram.shape[0]).factor(gram.data)
+        b = factor.solve(self.X.T @ y)
+        e = y - self.X @ b
+        more = factor.solve(self.X.T @ e)
+        return b + more, e - self.X @ more
+
+    # -------------------------------------------------------------------------------------- pattern
+    def _append(self, k: int, t: Term, coefs: IntArray) -> None:
+        basis = None if t.relationship is None else t.relationship.basis
+        size = t.q if basis is None else basis.shape[1]
+        values = t.values if len(coefs) == t.c else t.values[:, coefs]
+        dense = basis.toarray() if sp.issparse(basis) else basis
+        self.components.append(Component(k, coefs, size, self.N, t.record, t.level, values, t.q, dense))
+        self.N += size * len(coefs)
+
+    def _pattern(self) -> None:
+        """Pairs, penalties and the symbolic factor."""
+        found = []
+        for a, ca in enumerate(self.components):
+            for b in range(a + 1):
+                cb = self.components[b]
+                found.append((a, b, *meet(ca, cb, a == b)))
+        blocks = [self._equation_pairs(f[0], f[1], *self._columns(f[0], f[1], f[2], f[3])) for f in found]
+        penalties = [p for k in range(len(self.components)) if (p := self._penalty(k)) is not None]
+        rows = np.concatenate([r.ravel() for r, _ in blocks] + [p[0] for p in penalties])
+        cols = np.concatenate([c.ravel() for _, c in blocks] + [p[1] for p in penalties])
+        lower, upper = np.maximum(rows, cols), np.minimum(rows, cols)
+        places, at = np.unique(upper * np.int64(self.N) + lower, return_inverse=True)
+        upper, self.indices = np.divmod(places, np.int64(self.N))
+        self.indptr = np.searchsorted(upper, np.arange(self.N + 1))
+        self.diagonal = self.indptr[:-1]
+        start = 0
+        for f, (r, _) in zip(found, blocks, strict=True):
+            a, b, i, j, code, first, second = f
+            ci, cj = self._columns(a, b, i, j)
+            self.pairs.append(Pairs(a, b, ci, cj, first, second, code, at[start : start + r.size].reshape(r.shape)))
+            start += r.size
+        self.levels_met = [(f[2], f[3]) for f in found]
+        self.penalty_at = at[start:]
+        self.penalty = np.concatenate([p[2] for p in penalties]) if penalties else np.zeros(0)
+        self.cliques = [(e, K) for k in range(len(self.components)) for e, K in self._dense_penalty(k)]
+        self.symbolic: Symbolic = analyse(self.indptr, self.indices, self.N, [e for e, _ in self.cliques])
+
+    @cached_property
+    def random_symbolic(self) -> Symbolic:
+        """Symbolic factor of the equations of the random effects alone."""
+        p = self.design.fixed.p
+        start = self.indptr[p]
+        cliques = [e - p for e, _ in self.cliques]
+        return analyse(self.indptr[p:] - start, self.indices[start:] - p, self.N - p, cliques)
+
+    def _columns(self, a: int, b: int, i: IntArray, j: IntArray) -> tuple[IntArray, IntArray]:
+        """Columns that meet, which are all of them where a component has a basis F."""
+        ca, cb = self.components[a], self.components[b]
+        if ca.basis is None and cb.basis is None:
+            return i, j
+        ci, cj = np.divmod(np.arange(ca.size * cb.size), cb.size)
+        if a == b:
+            keep = ci >= cj
+            return ci[keep], cj[keep]
+        return ci, cj
+
+    def _equation_pairs(self, a: int, b: int, i: IntArray, j: IntArray) -> tuple[IntArray, IntArray]:
+        shape = (len(i), self.components[a].width, self.components[b].width)
+        rows = np.broadcast_to(self.components[a].equations(i)[:, :, None], shape)
+        cols = np.broadcast_to(self.components[b].equations(j)[:, None, :], shape)
+        return rows, cols
+
+    def precision(self, c: Component) -> sp.csc_array | Array | None:
+        """K0^-1 of a component; None where it is the identity."""
+        relationship = self.design.terms[c.term].relationship
+        return None if relationship is None or relationship.basis is not None else relationship.precision
+
+    def _penalty(self, k: int) -> tuple[IntArray, IntArray, Array] | None:
+        """Rows, columns and values of I (x) K0^-1, lower triangle, for a sparse K0^-1."""
+        c = self.components[k]
+        if c.term < 0:
+            return None
+        K = self.precision(c)
+        if isinstance(K, np.ndarray):
+            return None
+        if K is None:
+            row = col = np.arange(c.size)
+            value = np.ones(c.size)
+        else:
+            lower = sp.coo_array(sp.tril(K))
+            row, col, value = lower.row.astype(np.intp), lower.col.astype(np.intp), lower.data
+        rows, cols = c.equations(row), c.equations(col)
+        return rows.ravel(), cols.ravel(), np.repeat(value, c.width)
+
+    def _dense_penalty(self, k: int) -> Iterator[tuple[IntArray, Array]]:
+        """Equations and values of each copy of a dense K0^-1."""
+        c = self.components[k]
+        K = self.precision(c) if c.term >= 0 else None
+        if isinstance(K, np.ndarray):
+            for a in range(c.width):
+                yield c.offset + a * c.size + np.arange(c.size), K
+
+    # ------------------------------------------------------------------------------- cross-products
+    def cross_products(self, weight: Array | None) -> list[Array]:
+        """Blocks of [X, Z F]' diag(weight) [X, Z F], one array (m, width a, width b) for each of `pairs`."""
+        out = []
+        for p, met in zip(self.pairs, self.levels_met, strict=True):
+            ca, cb = self.components[p.a], self.components[p.b]
+            G = self._level_products(p, len(met[0]), weight)
+            out.append(G if ca.basis is None and cb.basis is None else self._through_basis(p, met, G))
+        return out
+
+    def _level_products(self, p: Pairs, m: int, weight: Array | None) -> Array:
+        ca, cb = self.components[p.a], self.components[p.b]
+        if ca.levels == cb.levels == 1:
+            return np.asarray(ca.values.T @ (cb.values if weight is None else cb.values * weight[:, None]))[None]
+        if cb.levels == 1 and ca.record is None:
+            Z = sp.csr_array((np.ones(len(ca.level)), ca.level, np.arange(len(ca.level) + 1)), shape=(len(ca.level), ca.levels))
+            right = cb.values if weight is None else cb.values * weight[:, None]
+            return np.stack([Z.T @ (right * ca.values[:, [a]]) for a in range(ca.width)], axis=1)
+        left, right = take(ca.values, p.first), take(cb.values, p.second)
+        if weight is not None:
+            record = p.first if ca.record is None else take(ca.record, p.first)
+            left = left * take(weight, record)[:, None]
+        G = np.empty((m, ca.width, cb.width))
+        for a in range(ca.width):
+            for b in range(cb.width):
+                G[:, a, b] = np.bincount(p.code, weights=left[:, a] * right[:, b], minlength=m)
+        return G
+
+    def _through_basis(self, p: Pairs, met: tuple[IntArray, IntArray], G: Array) -> Array:
+        """F_a' G F_b, as blocks of the columns of F."""
+        ca, cb = self.components[p.a], self.components[p.b]
+        full = np.zeros((ca.levels, cb.levels, ca.width, cb.width))
+        full[met[0], met[1]] = G
+        if p.a == p.b:
+            full[met[1], met[0]] = G.transpose(0, 2, 1)
+        if ca.basis is not None:
+            full = np.tensordot(ca.basis.T, full, axes=1)
+        if cb.basis is not None:
+            full = np.moveaxis(np.tensordot(full, cb.basis, axes=(1, 0)), -1, 1)
+        return full[p.i, p.j]
+
+    def products_at(self, r: Array, sigma2: float | None) -> tuple[list[Array], float]:
+        """Cross-products with R^-1, as blocks and a common factor."""
+        if self._products is not None and sigma2 is not None:
+            return self._products, 1.0 / sigma2
+        return self.cross_products(1.0 / r), 1.0
+
+    def assemble(self, products: list[Array], factor: float, L: list[Array]) -> Array:
+        """Values of W'R^-1 W on the pattern of C."""
+        data = np.zeros(len(self.indices))
+        for p, G in zip(self.pairs, products, strict=True):
+            La, Lb = L[p.a], L[p.b]
+            if La.size == Lb.size == 1:
+                data[p.at] = G * (factor * La[0, 0] * Lb[0, 0])
+            else:
+                data[p.at] = (La.T * factor) @ (G @ Lb)
+        return data
+
+    # ---------------------------------------------------------------------------------------- engine
+    def forecast(self) -> Forecast:
+        """Cost of one evaluation."""
+        f = self.symbolic.forecast
+        return Forecast(order=self.N, nonzeros=f.nnz_factor, flops=f.flops, bytes=f.peak_bytes)
+
+    def at(self, theta: Array) -> HendersonSystem:
+        """Equations at theta."""
+        return HendersonSystem(self, np.asarray(theta, dtype=float))
+
+
+class HendersonSystem(System):
+    """The factorised equations at one theta."""
+
+    def __init__(self, engine: HendersonEngine, theta: Array) -> None:
+        self.engine, self.design, self.theta = engine, engine.design, theta
+        residual = self.design.residual
+        theta_r = theta[self.design.slices[-1]]
+        self.r = residual.diagonal(theta_r)
+        self.sigma2 = float(theta_r[0]) if residual.homogeneous else None
+        self.Sigma = term_covariances(self.design, theta)
+        self.L = [self._factor(c) for c in engine.components]
+        self.products, self.product_factor = engine.products_at(self.r, self.sigma2)
+        self.data = engine.assemble(self.products, self.product_factor, self.L)
+        self.data[engine.penalty_at] += engine.penalty
+        self.factor: Factor = engine.symbolic.factor(self.data, [K for _, K in engine.cliques])
+
+    def _factor(self, c: Component) -> Array:
+        if c.term < 0:
+            return np.eye(c.width)
+        return lower_factor(self.Sigma[c.term][np.ix_(c.coefs, c.coefs)])
+
+    # ---------------------------------------------------------------------------------------- solve
+    def solve(self, Y: Array) -> Solution:
+        """BLUE, BLUP and residuals if the data were Y, shape (n,) or (n, m)."""
+        v, u, e = self._solve(Y)
+        return Solution(self.engine.to_b(v[: self.design.fixed.p]), u, e)
+
+    def _solve(self, Y: Array) -> tuple[Array, tuple[Array, ...], Array]:
+        engine, p = self.engine, self.design.fixed.p
+        weighted = Y / (self.r if Y.ndim == 1 else self.r[:, None])
+        rhs = np.empty((engine.N, *Y.shape[1:]))
+        if p:
+            rhs[:p] = engine.X.T @ weighted
+        loads = [(t.Z.T @ weighted).reshape(t.c, t.q, *Y.shape[1:]) for t in self.design.terms]
+        for c, L in zip(engine.components, self.L, strict=True):
+            if c.term >= 0:
+                part = np.tensordot(L.T, loads[c.term][c.coefs], axes=1)
+                if c.basis is not None:
+                    part = np.moveaxis(np.tensordot(c.basis.T, part, axes=(1, 1)), 0, 1)
+                rhs[c.offset : c.stop] = part.reshape(-1, *Y.shape[1:])
+        s = self.factor.solve(rhs)
+        u = self._effects(s)
+        e = Y - engine.X @ s[:p] if p else Y.copy()
+        for t, effect in zip(self.design.terms, u, strict=True):
+            e -= t.Z @ np.moveaxis(effect, 1, 0).reshape(t.q * t.c, *Y.shape[1:])
+        return s, u, e
+
+    def _effects(self, s: Array) -> tuple[Array, ...]:
+        """u = (L (x) F) v of each term, shape (q, c) or (q, c, m)."""
+        u = [np.zeros((t.q, t.c, *s.shape[1:])) for t in self.design.terms]
+        for c, L in zip(self.engine.components, self.L, strict=True):
+            if c.term >= 0:
+                v = s[c.offset : c.stop].reshape(c.width, c.size, *s.shape[1:])
+                part = np.tensordot(L, v, axes=1)
+                if c.basis is not None:
+                    part = np.moveaxis(np.tensordot(c.basis, part, axes=(1, 1)), 0, 1)
+                u[c.term][:, c.coefs] = np.moveaxis(part, 0, 1)
+        return tuple(u)
+
+    @cached_property
+    def _own(self) -> tuple[Array, tuple[Array, ...], Array]:
+        """Solutions for the least-squares residuals of y: P annihilates X, so nothing is lost, and no digits are."""
+        return self._solve(self.engine.y0)
+
+    @cached_property
+    def solution(self) -> Solution:
+        """Solution for the data of the design."""
+        s, u, e = self._own
+        return Solution(self.engine.to_b(s[: self.design.fixed.p] + self.engine.b0), u, e)
+
+    @cached_property
+    def quadratic(self) -> float:
+        """y'Py = e'R^-1 e + v'(I (x) K0^-1) v."""
+        s, _, e = self._own
+        value = float(e @ (e / self.r))
+        for c in self.engine.components:
+            if c.term >= 0:
+                K = self.engine.precision(c)
+                v = s[c.offset : c.stop].reshape(c.width, c.size)
+                value += float(np.sum(v * (v if K is None else (K @ v.T).T)))
+        return value
+
+    # ---------------------------------------------------------------------------------- determinants
+    def logdet(self, reml: bool) -> float:
+        """log|V|, and under REML log|V| + log|X'V^-1 X|."""
+        value = float(np.log(self.r).sum())
+        for t in self.design.terms:
+            if t.relationship is not None:
+                value += t.c * t.relationship.logdet0
+        if reml:
+            return value + self.factor.logdet + self.engine.log_jacobian
+        return value + self.random_factor.logdet
+
+    @cached_property
+    def random_factor(self) -> Factor:
+        """Factor of the equations of the random effects alone, C_vv: the tail of C, whose fixed effects come first."""
+        engine, p = self.engine, self.design.fixed.p
+        if not p:
+            return self.factor
+        return engine.random_symbolic.factor(self.data[engine.indptr[p] :], [K for _, K in engine.cliques])
+
+    @cached_property
+    def inverse(self) -> Array:
+        """C^-1 on the pattern of C."""
+        return self.factor.selected_inverse()[0]
+
+    @cached_property
+    def random_inverse(self) -> Array:
+        """C_vv^-1 on the pattern of C, zero in the columns of X."""
+        start = self.engine.indptr[self.design.fixed.p]
+        values = np.zeros(len(self.engine.indices))
+        if start < len(values):
+            values[start:] = self.random_factor.selected_inverse()[0]
+        return values
+
+    # ----------------------------------------------------------------------------------------- traces
+    def traces(self, reml: bool) -> Array:
+        """tr(P dV/dtheta_i), or tr(V^-1 dV/dtheta_i) under ML, shape (n_theta,).
+
+        Notes
+        -----
+        tr(P dV) = tr(S dSigma) with M = S L and M_ab = sum over the pattern of (F'Z_a'R^-1 W) o C^-1[v_b, .]. Across a
+        singular L, S is read a small step inside the cone.
+        """
+        inside = self._inside()
+        if inside is not None:
+            return inside.traces(reml)
+        Cinv = self.inverse if reml else self.random_inverse
+        out = np.zeros(len(self.theta))
+        M = self._moments(Cinv)
+        for k, (c, L) in enumerate(zip(self.engine.components, self.L, strict=True)):
+            if c.term >= 0:
+                S = np.linalg.solve(L.T, M[k].T).T
+                s = self.design.slices[c.term]
+                D = self.design.terms[c.term].structure.derivatives(self.theta[s])
+                out[s] += np.einsum("tab,ab->t", D[:, c.coefs[:, None], c.coefs], S)
+        s = self.design.slices[-1]
+        out[s] = self._residual_traces(Cinv, M)
+        return out
+
+    def _inside(self) -> HendersonSystem | None:
+        """The system a small step inside the cone, where some L is singular; None where none is."""
+        theta, moved = self.theta.copy(), False
+        for t, s, Sigma in zip(self.design.terms, self.design.slices, self.Sigma, strict=False):
+            singular = any(np.any(np.diag(L) == 0) for c, L in zip(self.engine.components, self.L, strict=True) if c.term >= 0 and self.design.terms[c.term] is t)
+            if singular:
+                typical = t.structure.matrix(t.structure.start(self.engine.typical_covariance(t)))
+                theta[s] = t.structure.start(Sigma + BOUNDARY_STEP**2 * np.diag(np.diag(typical)))
+                moved = True
+        return self.engine.at(theta) if moved else None
+
+    def _moments(self, Cinv: Array) -> list[Array]:
+        """M of each component, (width, width)."""
+        engine = self.engine
+        M = [np.zeros((c.width, c.width)) for c in engine.components]
+        for p, G in zip(engine.pairs, self.products, strict=True):
+            La, Lb = self.L[p.a], self.L[p.b]
+            inverse = Cinv[p.at]
+            if p.a == p.b:
+                self._add_own(M[p.a], p, G, La, inverse)
+                continue
+            if La.size == Lb.size == 1:
+                total = float(np.vdot(G, inverse))
+                M[p.a] += total * Lb[0, 0]
+                M[p.b] += total * La[0, 0]
+                continue
+            if engine.components[p.a].term >= 0:
+                M[p.a] += np.tensordot(G @ Lb, inverse, axes=((0, 2), (0, 2)))
+            if engine.components[p.b].term >= 0:
+                M[p.b] += np.tensordot(La.T @ G, inverse, axes=((0, 1), (0, 1)))
+        return [m * self.product_factor for m in M]
+
+    def _add_own(self, M: Array, p: Pairs, G: Array, L: Array, inverse: Array) -> None:
+        """Pairs within a component: those off the diagonal stand for their transpose too."""
+        if self.engine.components[p.a].term < 0:
+            return
+        M += np.tensordot(G @ L, inverse, axes=((0, 2), (0, 2)))
+        off = p.i != p.j
+        if off.any():
+            M += np.tensordot(L.T @ G[off], inverse[off], axes=((0, 1), (0, 1)))
+
+    def _residual_traces(self, Cinv: Array, M: list[Array]) -> Array:
+        """tr(R^-1 dR) + tr(C^-1 W' d(R^-1) W) for each parameter of R."""
+        residual, s = self.design.residual, self.design.slices[-1]
+        engine = self.engine
+        if self.sigma2 is not None:
+            data = engine.assemble(self.products, self.product_factor, self.L)
+            return np.array([(self.design.n - self._contract(data, Cinv)) / self.sigma2])
+        out = np.empty(residual.structure.size)
+        for k in range(len(out)):
+            dr = residual.derivative(self.theta[s], k)
+            data = engine.assemble(engine.cross_products(dr / self.r**2), 1.0, self.L)
+            out[k] = float(np.sum(dr / self.r)) - self._contract(data, Cinv)
+        return out
+
+    def _contract(self, data: Array, Cinv: Array) -> float:
+        """Sum of the elementwise product of two symmetric matrices given by their lower triangles."""
+        d = self.engine.diagonal
+        return 2.0 * float(data @ Cinv) - float(data[d] @ Cinv[d])
+
+    # ------------------------------------------------------------------------------------ covariances
+    def _level_blocks(self, term: int, Cinv: Array) -> Array:
+        t, engine = self.design.terms[term], self.engine
+        out = np.zeros((t.q, t.c, t.c))
+        for p in engine.pairs:
+            ca, cb = engine.components[p.a], engine.components[p.b]
+            if ca.term != term or cb.term != term:
+                continue
+            if ca.basis is None:
+                own = p.i == p.j
+                block = np.zeros((t.q, ca.width, cb.width))
+                block[p.i[own]] = Cinv[p.at[own]]
+            else:
+                block = self._through_basis(p, Cinv)
+            block = self.L[p.a] @ block @ self.L[p.b].T
+            out[np.ix_(range(t.q), ca.coefs, cb.coefs)] = block
+            if p.a != p.b:
+                out[np.ix_(range(t.q), cb.coefs, ca.coefs)] = block.transpose(0, 2, 1)
+        return out
+
+    def _through_basis(self, p: Pairs, Cinv: Array) -> Array:
+        """Level-diagonal blocks of F C^-1 F'."""
+        c = self.engine.components[p.a]
+        other = self.engine.components[p.b]
+        full = np.zeros((c.size, c.size, c.width, other.width))
+        full[p.i, p.j] = Cinv[p.at]
+        if p.a == p.b:
+            full[p.j, p.i] = Cinv[p.at].transpose(0, 2, 1)
+        half = np.tensordot(c.basis, full, axes=1)
+        return np.einsum("lsab,ls->lab", half, c.basis)
+
+    def prediction_error(self, term: int) -> Array:
+        """Var(u_hat - u) of each level of a term, shape (q, c, c)."""
+        return self._level_blocks(term, self.inverse)
+
+    def conditional_variance(self, term: int) -> Array:
+        """Var(u | y, b) of each level of a term, shape (q, c, c)."""
+        return self._level_blocks(term, self.random_inverse)
+
+    def fixed_covariance(self) -> Array:
+        """Covariance matrix of the BLUE, shape (p, p)."""
+        p = self.design.fixed.p
+        if not p:
+            return np.zeros((0, 0))
+        inner = self.factor.solve(np.eye(self.engine.N, p))[:p]
+        half = self.engine.to_b(0.5 * (inner + inner.T))
+        return self.engine.to_b(half.T)
+
+    def fixed_variances(self) -> Array:
+        """Its diagonal, shape (p,)."""
+        if self.engine.scale is None:
+            return np.diag(self.fixed_covariance())
+        return self.inverse[self.engine.diagonal[: self.design.fixed.p]] * self.engine.scale**2
+
+    def joint_covariance(self) -> Array:
+        """Covariance of (b_hat, u_hat - u), term by term and coefficient-major."""
+        p = self.design.fixed.p
+        full = self.factor.solve(np.eye(self.engine.N))
+        half = self._map_rows(full, p)
+        return self._map_rows(half.T, p)
+
+    def _map_rows(self, full: Array, p: int) -> Array:
+        u = [np.moveaxis(e, 1, 0).reshape(-1, e.shape[2]) for e in self._effects(full)]
+        return np.vstack([self.engine.to_b(full[:p]), *u])

@@ -1,0 +1,154 @@
+"""The contract of an engine: equations analysed once, solved at any theta."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixedgen.design import Design, Term
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Solutions of the mixed-model equations for one data vector, or for several side by side.
+
+    Attributes
+    ----------
+    b : ndarray, shape (p,) or (p, m)
+        BLUE.
+    u : tuple of ndarray, shape (q, c) or (q, c, m)
+        BLUP of each term, levels by coefficients.
+    e : ndarray, shape (n,) or (n, m)
+        Residuals y - Xb - Zu.
+    """
+
+    b: Array
+    u: tuple[Array, ...]
+    e: Array
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What one evaluation will cost.
+
+    Attributes
+    ----------
+    order : int
+        Number of equations.
+    nonzeros : int
+        Elements of the factor.
+    flops : float
+        Floating-point operations of one factorisation.
+    bytes : int
+        Peak memory of one evaluation.
+    """
+
+    order: int
+    nonzeros: int
+    flops: float
+    bytes: int
+
+
+class System(ABC):
+    """Mixed-model equations of a design at one theta.
+
+    `solve` is the primitive; everything else is what only the engine can do at its price.
+    """
+
+    design: Design
+    theta: Array
+
+    @abstractmethod
+    def solve(self, Y: Array) -> Solution:
+        """BLUE, BLUP and residuals if the data were Y, shape (n,) or (n, m)."""
+
+    @cached_property
+    @abstractmethod
+    def solution(self) -> Solution:
+        """Solution for the data of the design."""
+
+    @cached_property
+    @abstractmethod
+    def quadratic(self) -> float:
+        """y'Py, free of cancellation."""
+
+    @abstractmethod
+    def logdet(self, reml: bool) -> float:
+        """log|V|, and under REML log|V| + log|X'V^-1 X|."""
+
+    @abstractmethod
+    def traces(self, reml: bool) -> Array:
+        """tr(P dV/dtheta_i), or tr(V^-1 dV/dtheta_i) under ML, shape (n_theta,)."""
+
+    @abstractmethod
+    def prediction_error(self, term: int) -> Array:
+        """Var(u_hat - u) of each level of a term, shape (q, c, c)."""
+
+    @abstractmethod
+    def conditional_variance(self, term: int) -> Array:
+        """Var(u | y, b) of each level of a term, shape (q, c, c): lme4's postVar."""
+
+    @abstractmethod
+    def fixed_covariance(self) -> Array:
+        """Covariance matrix of the BLUE, shape (p, p)."""
+
+    @abstractmethod
+    def fixed_variances(self) -> Array:
+        """Its diagonal, shape (p,)."""
+
+    @abstractmethod
+    def joint_covariance(self) -> Array:
+        """Covariance of (b_hat, u_hat - u), u term by term and coefficient-major, shape (p + sum c q, same)."""
+
+    def project(self, Y: Array) -> Array:
+        """P Y, shape of Y: R^-1 times the residuals if the data were Y."""
+        r = self.design.residual.diagonal(self.theta[self.design.slices[-1]])
+        e = self.solve(Y).e
+        return e / (r if e.ndim == 1 else r[:, None])
+
+    @cached_property
+    def Py(self) -> Array:
+        """P y, shape (n,)."""
+        return self.solution.e / self.design.residual.diagonal(self.theta[self.design.slices[-1]])
+
+
+class Engine(ABC):
+    """A way to solve the equations: analyses a design once, then evaluates it at any theta."""
+
+    design: Design
+    y0: Array  # least-squares residuals of y
+
+    @abstractmethod
+    def __init__(self, design: Design) -> None:
+        """Analyse the design: everything that does not depend on theta."""
+
+    @cached_property
+    def spread(self) -> float:
+        """Least-squares residual variance of y."""
+        return float(self.y0 @ self.y0) / (self.design.n - self.design.fixed.p)
+
+    def typical_covariance(self, term: Term) -> Array:
+        """Diagonal matrix of the variances at which each coefficient of a term would make up all of `spread`."""
+        size = np.einsum("ij,ij->j", term.values, term.values) / self.design.n
+        if term.relationship is not None:
+            size = size * float(np.mean(term.relationship.diagonal))
+        return np.diag((self.spread or 1.0) / np.where(size > 0, size, 1.0))
+
+    @abstractmethod
+    def forecast(self) -> Forecast:
+        """Cost of one evaluation."""
+
+    @abstractmethod
+    def at(self, theta: Array) -> System:
+        """Equations at theta."""
+
+
+def term_covariances(design: Design, theta: Array) -> list[Array]:
+    """Sigma of each term at theta."""
+    return [t.structure.matrix(theta[s]) for t, s in zip(design.terms, design.slices, strict=False)]

@@ -1,0 +1,334 @@
+"""Design and control to a `Fitted` model: start values, optimum, certificate."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from mixedgen.design import Design, normal_key
+from mixedgen.engines import Engine, System
+from mixedgen.errors import ArgumentError, ConvergenceWarning, DesignError, examples
+from mixedgen.likelihood import average_information, deviance, score
+from mixedgen.optimise import Control, Optimum, Step, maximise, square
+
+Array = NDArray[np.float64]
+Method = Literal["reml", "ml"]
+
+METHODS = ("reml", "ml")
+# A gradient of this many standard errors moves the criterion by its square: a millionth of what data can tell.
+CERTIFIED_GRADIENT = 1e-3
+FLAT_CURVATURE = 1e-8
+EXACT_FIT = 1e-14  # residual variance beside the mean square of y: rounding only
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The evidence that the variance parameters are at an optimum, and the verdict.
+
+    Attributes
+    ----------
+    converged : bool
+        Whether they are.
+    verdict : str
+        One sentence, with the term at fault where there is one.
+    gradient : float
+        Largest element of the gradient on the factor scale, in standard errors.
+    decrement : float
+        Newton decrement before the last step.
+    curvature : float
+        Smallest eigenvalue of the scaled information of the free parameters.
+    singular : tuple of str
+        Terms whose covariance matrix is singular, each with the direction and its multiplier.
+    iterations : int
+        Steps taken.
+    """
+
+    converged: bool
+    verdict: str
+    gradient: float
+    decrement: float
+    curvature: float
+    singular: tuple[str, ...]
+    iterations: int
+
+    def __str__(self) -> str:
+        """The verdict, then one line for each singular term."""
+        return "\n".join([self.verdict, *self.singular])
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A design with variance parameters: estimated, or given.
+
+    Attributes
+    ----------
+    design : Design
+        The model.
+    engine : Engine
+        Its analysed equations.
+    system : System
+        The equations at theta.
+    theta : ndarray
+        Variance parameters on the natural scale.
+    method : str
+        ``"reml"`` or ``"ml"``.
+    control : Control
+        How it was estimated.
+    history : tuple of Step
+        Steps of the optimiser.
+    certificate : Certificate or None
+        The evidence of convergence; None for given variances.
+    optimum : Optimum or None
+        What the optimiser left.
+    """
+
+    design: Design
+    engine: Engine
+    system: System
+    theta: Array
+    method: str
+    control: Control
+    history: tuple[Step, ...] = ()
+    certificate: Certificate | None = None
+    optimum: Optimum | None = None
+
+    @property
+    def reml(self) -> bool:
+        """Whether the likelihood is the restricted one."""
+        return self.method == "reml"
+
+    @cached_property
+    def deviance(self) -> float:
+        """Minus twice the log-likelihood of `method` at theta."""
+        return deviance(self.system, self.reml) if self.optimum is None else self.optimum.deviance
+
+    @cached_property
+    def score(self) -> Array:
+        """Gradient of the log-likelihood by theta; across a boundary, just inside it."""
+        return score(self.system, self.reml)
+
+    @cached_property
+    def information(self) -> Array:
+        """Average information of theta, shape (n_theta, n_theta)."""
+        return average_information(self.system)
+
+    @cached_property
+    def bounds(self) -> dict[int, str]:
+        """Parameters of terms on the boundary, with what is at the boundary."""
+        return {} if self.optimum is None else bounds_of(self.optimum)
+
+    @cached_property
+    def theta_covariance(self) -> Array:
+        """Inverse average information of the free parameters; NaN for those on the boundary."""
+        free = np.array([i for i in range(len(self.theta)) if i not in self.bounds], dtype=int)
+        out = np.full((len(self.theta),) * 2, np.nan)
+        AI = self.information[np.ix_(free, free)]
+        d = np.sqrt(np.maximum(np.diag(AI), 1e-300))
+        scaled = AI / np.outer(d, d)
+        if len(free) and np.linalg.eigvalsh(scaled)[0] > FLAT_CURVATURE:
+            out[np.ix_(free, free)] = np.linalg.inv(scaled) / np.outer(d, d)
+        return out
+
+
+def bounds_of(optimum: Optimum) -> dict[int, str]:
+    """Parameters of singular blocks, with what is at the boundary."""
+    out = {}
+    for x in optimum.boundaries:
+        kind = "zero variance" if len(x.parameters) == 1 else "singular"
+        out.update({i: kind for i in x.parameters})
+    return out
+
+
+def check_estimable(design: Design, engine: Engine) -> None:
+    """Raise a DesignError where the variances cannot be told apart.
+
+    Raises
+    ------
+    DesignError
+        If a term without a relationship has as many effects as there are records, or y is fitted exactly by X.
+    """
+    for t in design.terms:
+        if t.relationship is None and t.q * t.c >= design.n:
+            raise DesignError(
+                f"term {t.key!r} has {t.q} levels x {t.c} effects for {design.n} records: its variance cannot be told from "
+                "the residual variance. Use a relationship (1|" + t.key + ":A), repeated records, or model.solve(variances)."
+            )
+    size = float(np.mean((design.y - design.y.mean()) ** 2) + np.finfo(float).eps * np.mean(design.y**2))
+    if engine.spread <= EXACT_FIT * size or size == 0.0:
+        raise DesignError("the fixed effects fit the response exactly: no variance is left to estimate. Is the response constant?")
+
+
+def default_start(design: Design, engine: Engine) -> Array:
+    """Half of the least-squares residual variance to R, the other half shared by the terms."""
+    theta = np.empty(sum(s.stop - s.start for s in design.slices))
+    for t, s in zip(design.terms, design.slices, strict=False):
+        theta[s] = t.structure.start(engine.typical_covariance(t) * 0.5 / (len(design.terms) * t.c))
+    theta[design.slices[-1]] = engine.spread * (0.5 if design.terms else 1.0)
+    return theta
+
+
+def theta_from(design: Design, values: Mapping[str, Any], base: Array | None = None) -> Array:
+    """Theta from a variance or covariance matrix for each term.
+
+    Parameters
+    ----------
+    design : Design
+        The model.
+    values : mapping
+        By the text right of each bar, and ``"residual"``: a number, or the c x c matrix in the order of the effects.
+    base : ndarray, optional
+        Values of the terms that are not named; without it every term must be named.
+
+    Raises
+    ------
+    ArgumentError
+        If a name is unknown or lacking, or a value has the wrong shape or does not conform to the structure.
+    """
+    given = {normal_key(str(k)): v for k, v in values.items()}
+    keys = [*(t.key for t in design.terms), "residual"]
+    unknown = [k for k in values if normal_key(str(k)) not in {normal_key(x) for x in keys}]
+    if unknown:
+        raise ArgumentError(f"no random term {examples(unknown)}; the variances are {examples(keys)}.")
+    lacking = [k for k in keys if normal_key(k) not in given]
+    if lacking and base is None:
+        raise ArgumentError(f"variances of {examples(lacking)} are lacking.")
+    theta = np.empty(design.slices[-1].stop) if base is None else base.copy()
+    structures = [*(t.structure for t in design.terms), design.residual.structure]
+    for key, structure, s in zip(keys, structures, design.slices, strict=True):
+        if normal_key(key) in given:
+            theta[s] = conform(key, given[normal_key(key)], structure)
+    return theta
+
+
+def conform(key: str, value: Any, structure: Any) -> Array:
+    """Parameters of a structure for a number, or for a matrix that obeys it."""
+    Sigma = np.asarray(value, dtype=float)
+    if Sigma.ndim == 0:
+        Sigma = float(Sigma) * np.eye(structure.dim)
+    elif Sigma.ndim == 1 and len(Sigma) == structure.dim:
+        Sigma = np.diag(Sigma)
+    if Sigma.shape != (structure.dim, structure.dim):
+        raise ArgumentError(f"the value of {key!r} has shape {Sigma.shape}; a number or a {structure.dim} x {structure.dim} matrix is wanted.")
+    theta = np.asarray(structure.start(Sigma))
+    scale = float(np.abs(Sigma).max())
+    if not np.allclose(structure.matrix(theta), Sigma, rtol=1e-8, atol=1e-8 * scale):
+        raise ArgumentError(f"the matrix given for {key!r} does not conform to its structure {structure.tag}().")
+    if not np.all(np.isfinite(Sigma)) or np.linalg.eigvalsh(Sigma)[0] < -1e-10 * scale:
+        raise ArgumentError(f"the value given for {key!r} is not positive semi-definite.")
+    if key == "residual" and np.any(np.diag(Sigma) <= 0):
+        raise ArgumentError("residual variances must be positive.")
+    return theta
+
+
+def describe_boundary(design: Design, optimum: Optimum) -> tuple[str, ...]:
+    """One line for each singular term: which combination of effects has no variance, and its multiplier."""
+    out = []
+    for x in optimum.boundaries:
+        k = next(k for k, s in enumerate(design.slices) if s.start <= x.parameters[0] < s.stop)
+        name = design.theta_names[x.parameters[0]] if len(x.parameters) == 1 else design.terms[k].key
+        if len(x.parameters) == 1:
+            what = f"the variance of {name} is zero"
+        else:
+            what = f"the covariance matrix of {name} has rank {len(square(np.zeros(len(x.parameters)))) - len(x.direction)}: no variance along " + "; ".join(
+                combination(row, design.terms[k].effects) for row in x.direction
+            )
+        out.append(f"boundary (singular) fit: {what}; the log-likelihood falls by {x.multiplier:.3g} for each unit of typical variance there.")
+    return tuple(out)
+
+
+def combination(row: Array, effects: tuple[str, ...]) -> str:
+    """A direction in words, its largest coefficient made 1."""
+    row = row / row[np.argmax(np.abs(row))]
+    parts = [f"{w:+.3g} {e}" for w, e in zip(row, effects, strict=True) if abs(w) > 1e-6]
+    return " ".join(parts).lstrip("+")
+
+
+def certify(design: Design, optimum: Optimum) -> Certificate:
+    """Verdict on an optimum."""
+    singular = describe_boundary(design, optimum)
+    wrong = [x for x in optimum.boundaries if x.multiplier < -CERTIFIED_GRADIENT]
+    problem = ""
+    if optimum.flat is not None:
+        problem = f"the likelihood is flat along {design.theta_names[optimum.flat]}: the data do not tell it from the other variances"
+    elif not optimum.finished:
+        problem = f"stopped after {len(optimum.history)} steps with an expected gain of {optimum.decrement / 2:.3g} left"
+    elif optimum.gradient > CERTIFIED_GRADIENT:
+        problem = f"the gradient is {optimum.gradient:.3g} standard errors from zero"
+    elif wrong:
+        problem = f"the likelihood rises off the boundary of {design.theta_names[wrong[0].parameters[0]]}"
+    verdict = f"not converged: {problem}." if problem else f"converged in {len(optimum.history)} steps: gradient {optimum.gradient:.1e} standard errors, expected gain {optimum.decrement / 2:.1e}."
+    return Certificate(not problem, verdict, optimum.gradient, optimum.decrement, optimum.curvature, singular, len(optimum.history))
+
+
+def fit(design: Design, engine: Engine, method: str = "reml", control: Control | None = None) -> Fitted:
+    """Estimate the variance parameters of a design.
+
+    Parameters
+    ----------
+    design : Design
+        The model.
+    engine : Engine
+        Its analysed equations.
+    method : {"reml", "ml"}
+        Restricted or full likelihood.
+    control : Control, optional
+        How to estimate.
+
+    Returns
+    -------
+    Fitted
+        Estimates with their certificate.
+
+    Raises
+    ------
+    ArgumentError, DesignError
+        If the method is unknown, or the variances cannot be told apart.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If the certificate says "not converged".
+    """
+    control = control or Control()
+    require_method(method)
+    check_estimable(design, engine)
+    theta = default_start(design, engine)
+    if control.start:
+        theta = theta_from(design, control.start, theta)
+    with tqdm(disable=not control.progress, desc="REML" if method == "reml" else "ML", unit=" steps", leave=False) as line:
+
+        def watch(step: Step) -> None:
+            line.set_postfix_str(f"criterion {step.deviance:.4f}, {step.kind} step")
+            line.update()
+
+        optimum = maximise(engine, theta, reml=method == "reml", control=control, watch=watch if control.progress else None)
+    certificate = certify(design, optimum)
+    if not certificate.converged:
+        warnings.warn(str(certificate), ConvergenceWarning, stacklevel=4)
+    return Fitted(design, engine, optimum.system, optimum.theta, method, control, optimum.history, certificate, optimum)
+
+
+def evaluate(design: Design, engine: Engine, variances: Mapping[str, Any], method: str = "reml", control: Control | None = None) -> Fitted:
+    """The design at given variances: BLUE, BLUP and likelihood without estimation.
+
+    Raises
+    ------
+    ArgumentError
+        If the variances do not fit the terms.
+    """
+    require_method(method)
+    theta = theta_from(design, variances)
+    return Fitted(design, engine, engine.at(theta), theta, method, control or Control())
+
+
+def require_method(method: str) -> None:
+    """Raise an ArgumentError for a method that does not exist."""
+    if method not in METHODS:
+        raise ArgumentError(f"there is no method {method!r}; choose one of: {', '.join(METHODS)}.")

@@ -1,0 +1,391 @@
+"""The façade: `lmm`, `MixedModel` and `Fit`, whose methods are one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from mixedgen import inference, matrices, prediction, tables, variances
+from mixedgen.design import Design, NaAction, build
+from mixedgen.engines import Engine, Forecast, choose
+from mixedgen.errors import NotAvailableError
+from mixedgen.estimate import Certificate, Fitted, evaluate, fit, require_method
+from mixedgen.optimise import Control
+from mixedgen.relationship import Relationship
+
+
+class Fit:
+    """A fitted linear mixed model.
+
+    Made by `lmm`, `MixedModel.fit` or `MixedModel.solve`. Attributes follow statsmodels' names, and lme4's verbs where
+    statsmodels has none.
+
+    Parameters
+    ----------
+    fitted : Fitted
+        Design, variance parameters and solved equations.
+
+    Examples
+    --------
+    >>> import mixedgen as mg
+    >>> fit = mg.lmm("Reaction ~ Days + (Days|Subject)", mg.data.sleepstudy())
+    >>> round(fit.reml_criterion, 3)
+    1743.628
+    >>> fit.params.round(3).to_dict()
+    {'Intercept': 251.405, 'Days': 10.467}
+    """
+
+    def __init__(self, fitted: Fitted) -> None:
+        self.fitted = fitted
+
+    # fixed effects
+    @cached_property
+    def params(self) -> pd.Series:
+        """BLUE of the fixed effects; aliased columns are absent."""
+        return inference.estimates(self.fitted)
+
+    @cached_property
+    def bse(self) -> pd.Series:
+        """Standard errors of `params`."""
+        return inference.standard_errors(self.fitted)
+
+    @property
+    def tvalues(self) -> pd.Series:
+        """`params` / `bse`."""
+        return self.params / self.bse
+
+    @property
+    def df(self) -> pd.Series:
+        """Degrees of freedom of the t statistics.
+
+        Raises
+        ------
+        NotAvailableError
+            Always: this version has no small-sample degrees of freedom, and gives none rather than wrong ones.
+        """
+        raise NotAvailableError("degrees of freedom (Satterthwaite, Kenward-Roger) are not in this version; `tvalues` and `bse` are.")
+
+    @property
+    def pvalues(self) -> pd.Series:
+        """P-values of the t statistics.
+
+        Raises
+        ------
+        NotAvailableError
+            Always: without degrees of freedom there is no p-value.
+        """
+        raise NotAvailableError("p-values need degrees of freedom, which are not in this version; `tvalues` and `bse` are.")
+
+    def cov_params(self) -> pd.DataFrame:
+        """Covariance matrix of `params`, (X'V^-1 X)^-1."""
+        return inference.covariance(self.fitted)
+
+    def vcov(self, *, full: bool = False) -> pd.DataFrame:
+        """Covariance matrix of the fixed effects; with `full`, of (b_hat, u_hat - u), labelled (term, level, effect)."""
+        return inference.joint_covariance(self.fitted) if full else self.cov_params()
+
+    def fixef(self) -> pd.Series:
+        """BLUE of the fixed effects: `params`."""
+        return self.params
+
+    def estimable(self, L: ArrayLike) -> np.ndarray:
+        """Whether each row of L, over all columns of X as coded (aliased ones too), is estimable."""
+        return inference.estimable(self.fitted, np.asarray(L))
+
+    # likelihood
+    @property
+    def llf(self) -> float:
+        """Log-likelihood, restricted under REML, all constants included (lme4's logLik)."""
+        return -0.5 * self.fitted.deviance
+
+    @property
+    def reml_criterion(self) -> float:
+        """Minus twice the restricted log-likelihood; raises for an ML fit."""
+        return inference.criterion(self.fitted, "reml")
+
+    @property
+    def deviance(self) -> float:
+        """Minus twice the log-likelihood; raises for a REML fit."""
+        return inference.criterion(self.fitted, "ml")
+
+    @property
+    def aic(self) -> float:
+        """Akaike's criterion (of the restricted likelihood under REML, as in lme4)."""
+        return inference.aic(self.fitted)
+
+    @property
+    def bic(self) -> float:
+        """Schwarz's criterion (of the restricted likelihood under REML, as in lme4)."""
+        return inference.bic(self.fitted)
+
+    @property
+    def npar(self) -> int:
+        """Number of parameters: fixed effects and variance parameters, the residual variance included."""
+        return inference.n_parameters(self.fitted)
+
+    @property
+    def nobs(self) -> int:
+        """Number of records used."""
+        return self.fitted.design.n
+
+    # variances
+    @property
+    def theta(self) -> pd.Series:
+        """Variance parameters on the natural scale, by name."""
+        return variances.parameters(self.fitted)
+
+    @cached_property
+    def varcomp(self) -> pd.DataFrame:
+        """Variances and covariances: ``grp var1 var2 vcov sdcor se bound``."""
+        return variances.components(self.fitted)
+
+    @property
+    def scale(self) -> float:
+        """Residual variance; raises where there is more than one."""
+        if not self.fitted.design.residual.homogeneous:
+            raise NotAvailableError("there is one residual variance for each class: see `varcomp`.")
+        return float(self.fitted.theta[-1])
+
+    @property
+    def relative_factor(self) -> pd.Series:
+        """lme4's theta: Cholesky factor of Sigma / sigma^2, lower triangle by columns."""
+        return variances.relative_factor(self.fitted)
+
+    def vfun(self, expression: str) -> variances.VarianceFunction:
+        """Function of the variance parameters with its delta-method SE, such as ``"h2 = animal:A / (animal:A + residual)"``."""
+        return variances.variance_function(self.fitted, expression)
+
+    # random effects and records
+    def ranef(self, *, cond_var: bool = True) -> dict[str, pd.DataFrame]:
+        """BLUP of each term, levels by effects; ``frame.attrs["cond_var"]`` is Var(u | y, b), levels x c x c."""
+        return prediction.random_effects(self.fitted, cond_var=cond_var)
+
+    def blup(self, term: str) -> pd.DataFrame:
+        """BLUP of one term: ``level effect value se pev reliability n_records``."""
+        return prediction.blup(self.fitted, term)
+
+    @cached_property
+    def fittedvalues(self) -> pd.Series:
+        """Conditional fitted values Xb + Zu (and the offset) on the index of the data."""
+        return prediction.fitted_values(self.fitted)
+
+    @cached_property
+    def resid(self) -> pd.Series:
+        """Conditional residuals on the index of the data."""
+        return prediction.residuals(self.fitted)
+
+    # about the fit
+    @property
+    def formula(self) -> str:
+        """The formula."""
+        return self.fitted.design.parsed.source
+
+    @property
+    def method(self) -> str:
+        """``"reml"`` or ``"ml"``."""
+        return self.fitted.method
+
+    @property
+    def engine(self) -> str:
+        """Name of the engine that solved the equations."""
+        return type(self.fitted.engine).__name__.removesuffix("Engine").lower()
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """Evidence of convergence; None for given variances."""
+        return self.fitted.certificate
+
+    @property
+    def converged(self) -> bool:
+        """Whether the certificate says so; given variances have nothing to converge."""
+        return self.certificate is None or self.certificate.converged
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """Steps of the optimiser: criterion, kind of step, decrement before it, and theta."""
+        names = self.fitted.design.theta_names
+        return pd.DataFrame(
+            [{"criterion": s.deviance, "step": s.kind, "decrement": s.decrement, **dict(zip(names, s.theta, strict=True))} for s in self.fitted.history]
+        )
+
+    def summary(self) -> tables.Summary:
+        """Summary in text, HTML and LaTeX."""
+        return tables.summarise(self.fitted)
+
+    def __repr__(self) -> str:
+        """One line: formula, method and log-likelihood."""
+        return f"Fit({self.formula!r}, method={self.method!r}, llf={self.llf:.6g}, converged={self.converged})"
+
+
+class MixedModel:
+    """A linear mixed model: a formula on data, before the variances are known.
+
+    Parameters
+    ----------
+    formula : str
+        lme4's grammar; ``(1|animal:A)`` links the levels of `animal` to ``relationships["A"]``.
+    data : DataFrame, polars or arrow table, mapping of columns, or path
+        One row per record.
+    relationships : mapping of str to Relationship, optional
+        Relationship matrices that terms link to by name.
+    residual : str, optional
+        Residual structure, such as ``"diag(site)"``; one variance by default.
+    weights : str or array_like, optional
+        Column or values w with Var(e_i) = sigma^2 / w_i.
+    subset : str, mask or positions, optional
+        Rows to use.
+    na_action : {"omit", "exclude"}
+        Rows with missing values are left out; ``"exclude"`` pads fitted values and residuals with NaN.
+    contrasts : mapping of str to str, optional
+        Coding of factors: ``{"diet": "sum"}``; treatment, sum, helmert, poly, diff.
+    method : {"reml", "ml"}
+        Restricted or full likelihood.
+    control : Control, optional
+        Optimiser, engine, start values, tolerance, constraints.
+
+    Raises
+    ------
+    MixedgenError
+        One of its children, for whatever does not fit: what, where, and what to do.
+
+    Examples
+    --------
+    >>> import mixedgen as mg
+    >>> ped = mg.Pedigree(mg.data.mrode_pedigree())
+    >>> model = mg.MixedModel("wwg ~ 0 + sex + (1|calf:A)", mg.data.mrode_calves(), relationships={"A": mg.additive(ped)})
+    >>> fit = model.solve({"calf:A": 20.0, "residual": 40.0})
+    >>> fit.blup("calf:A")["value"].round(3).tolist()
+    [0.098, -0.019, -0.041, -0.009, -0.186, 0.177, -0.249, 0.183]
+    """
+
+    def __init__(
+        self,
+        formula: str,
+        data: Any,
+        *,
+        relationships: Mapping[str, Relationship] | None = None,
+        residual: str | None = None,
+        weights: str | ArrayLike | None = None,
+        subset: Any = None,
+        na_action: NaAction = "omit",
+        contrasts: Mapping[str, str] | None = None,
+        method: str = "reml",
+        control: Control | None = None,
+    ) -> None:
+        require_method(method)
+        self.method = method
+        self.control = control or Control()
+        self.design: Design = build(
+            formula,
+            data,
+            relationships=relationships,
+            residual=residual,
+            weights=weights,
+            subset=subset,
+            na_action=na_action,
+            contrasts=contrasts,
+            constraints=self.control.constraints,
+        )
+
+    @cached_property
+    def engine(self) -> Engine:
+        """Analysed equations."""
+        return choose(self.design, self.control.engine)
+
+    def forecast(self) -> Forecast:
+        """Equations, flops and memory of one evaluation."""
+        return self.engine.forecast()
+
+    def fit(self) -> Fit:
+        """Estimate the variances.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the certificate says "not converged".
+        """
+        return Fit(fit(self.design, self.engine, self.method, self.control))
+
+    def solve(self, variances: Mapping[str, Any]) -> Fit:
+        """BLUE and BLUP at known variances.
+
+        Parameters
+        ----------
+        variances : mapping
+            By the text right of each bar, and ``"residual"``: a number, or the covariance matrix of the effects.
+        """
+        return Fit(evaluate(self.design, self.engine, variances, self.method, self.control))
+
+    def matrices(self, variances: Mapping[str, Any]) -> matrices.Matrices:
+        """X, Z, G, R, V and Henderson's LHS and RHS of a small model at given variances, as labelled frames."""
+        return matrices.write_out(self.solve(variances).fitted)
+
+
+def lmm(
+    formula: str,
+    data: Any,
+    *,
+    relationships: Mapping[str, Relationship] | None = None,
+    residual: str | None = None,
+    weights: str | ArrayLike | None = None,
+    subset: Any = None,
+    na_action: NaAction = "omit",
+    contrasts: Mapping[str, str] | None = None,
+    method: str = "reml",
+    control: Control | None = None,
+) -> Fit:
+    """Fit a linear mixed model.
+
+    Parameters
+    ----------
+    formula, data, relationships, residual, weights, subset, na_action, contrasts, method, control
+        As in `MixedModel`.
+
+    Returns
+    -------
+    Fit
+        Estimates, predictions, and a certificate of convergence.
+
+    Raises
+    ------
+    MixedgenError
+        One of its children, for whatever does not fit: what, where, and what to do.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If the certificate says "not converged".
+
+    Notes
+    -----
+    y = Xb + sum_k Z_k u_k + e with Var(u_k) = Sigma_k (x) K_k and Var(e) = R. REML by average information [1]_ on Henderson's
+    equations; a singular Sigma is reached exactly.
+
+    References
+    ----------
+    .. [1] Gilmour, Thompson & Cullis (1995) Biometrics 51:1440.
+
+    Examples
+    --------
+    >>> import mixedgen as mg
+    >>> fit = mg.lmm("Yield ~ 1 + (1|Batch)", mg.data.dyestuff())
+    >>> fit.varcomp[["grp", "vcov"]].round(2).values.tolist()
+    [['Batch', 1764.05], ['Residual', 2451.25]]
+    """
+    return MixedModel(
+        formula,
+        data,
+        relationships=relationships,
+        residual=residual,
+        weights=weights,
+        subset=subset,
+        na_action=na_action,
+        contrasts=contrasts,
+        method=method,
+        control=control,
+    ).fit()

@@ -1,0 +1,491 @@
+"""One ascent loop for REML and ML: average information on the natural scale, the factor scale at the boundary, or EM.
+
+Inside the cone of positive semi-definite matrices a step is theta + AI^-1 score. A step that would leave the cone, or
+that does not improve, is taken on the factor scale instead, Sigma = L L': there the boundary is an ordinary point, and
+with D = dl/dSigma the Hessian J'AI J - 2 D_- makes the approach to it faster than linear, where an EM step creeps.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixedgen.engines import Engine, System
+from mixedgen.errors import ArgumentError, ConvergenceWarning, EngineError
+from mixedgen.likelihood import average_information, deviance, score, working_variates
+from mixedgen.structure import lower_factor
+
+Array = NDArray[np.float64]
+IntArray = NDArray[np.intp]
+
+# All of these are beside the typical variance of each coefficient, so that units do not matter.
+SMALLEST_FACTOR = 1e-6  # an iterate stays this far inside the cone, on the scale of standard deviations
+BOUNDARY_VARIANCE = 1e-5  # variances (eigenvalues) below are candidates for an exact zero
+# The deviance of 10^6 records carries rounding noise of 1e-5: beside its size, 1e-11.
+NOISE = 1e-11
+DEFAULT_ITERATIONS = {"ai": 100, "em": 20_000}
+
+
+@dataclass(frozen=True)
+class Control:
+    """How to estimate.
+
+    Parameters
+    ----------
+    optimiser : {"ai", "em"}
+        Average information, or expectation-maximisation.
+    engine : str
+        ``"auto"``, ``"henderson"`` or ``"dense"``.
+    start : mapping, optional
+        Start values by term: a variance, or a covariance matrix; ``"residual"`` too. The rest start at their defaults.
+    tol : float
+        Stop when the Newton decrement, twice the expected gain in log-likelihood, is below this.
+    max_iter : int, optional
+        Steps at most: 100 for AI, 20,000 for EM by default.
+    constraints : tuple of str
+        Columns of X to set to zero where X is not of full rank.
+    progress : bool
+        Show a progress line for long fits.
+    seed : int, optional
+        For methods that draw random numbers.
+
+    Raises
+    ------
+    ArgumentError
+        If the optimiser is unknown, or a number is not positive.
+    """
+
+    optimiser: Literal["ai", "em"] = "ai"
+    engine: str = "auto"
+    start: Mapping[str, Any] | None = None
+    tol: float = 1e-11
+    max_iter: int | None = None
+    constraints: tuple[str, ...] = ()
+    progress: bool = False
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.optimiser not in DEFAULT_ITERATIONS:
+            raise ArgumentError(f"optimiser must be 'ai' or 'em', not {self.optimiser!r}.")
+        if not self.tol > 0:
+            raise ArgumentError(f"tol must be positive, not {self.tol}.")
+        if self.max_iter is not None and self.max_iter < 1:
+            raise ArgumentError(f"max_iter must be at least 1, not {self.max_iter}.")
+
+    @property
+    def iterations(self) -> int:
+        """Steps at most."""
+        return DEFAULT_ITERATIONS[self.optimiser] if self.max_iter is None else self.max_iter
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line of the history: where the step led, how it was made, and the decrement before it."""
+
+    theta: Array
+    deviance: float
+    kind: str
+    decrement: float
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """A random term whose covariance matrix is singular at the optimum.
+
+    Attributes
+    ----------
+    parameters : tuple of int
+        The block of theta.
+    direction : ndarray
+        Combination of the coefficients without variance (one row for each).
+    multiplier : float
+        Decrease of the log-likelihood for each unit of typical variance put into that direction; positive at an optimum.
+    """
+
+    parameters: tuple[int, ...]
+    direction: Array
+    multiplier: float
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """Where the loop ended.
+
+    Attributes
+    ----------
+    theta : ndarray
+        Variance parameters, exactly on the boundary where the optimum is.
+    system : System
+        Equations there.
+    deviance : float
+        Minus twice the log-likelihood there.
+    score, information : ndarray
+        Gradient and average information, at the interior point from which the boundary was reached.
+    decrement : float
+        Newton decrement on the factor scale.
+    gradient : float
+        Largest element of the gradient on the factor scale, in standard errors.
+    curvature : float
+        Smallest eigenvalue of the information of the free parameters, each on its own scale (1 = best conditioned).
+    flat : int or None
+        The parameter most at fault when the curvature vanishes.
+    boundaries : tuple of Boundary
+        Terms on the boundary.
+    history : tuple of Step
+        All steps.
+    finished : bool
+        Whether the decrement came below the tolerance.
+    """
+
+    theta: Array
+    system: System
+    deviance: float
+    score: Array
+    information: Array
+    decrement: float
+    gradient: float
+    curvature: float
+    flat: int | None
+    boundaries: tuple[Boundary, ...]
+    history: tuple[Step, ...] = field(repr=False)
+    finished: bool = True
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What does not change along the way."""
+
+    engine: Engine
+    reml: bool
+    scales: tuple[Array, ...]  # typical standard deviation of each coefficient, by block
+
+    @cached_property
+    def blocks(self) -> tuple[IntArray, ...]:
+        """Parameters of each block."""
+        return self.engine.design.blocks
+
+    @cached_property
+    def typical(self) -> Array:
+        """Typical size of each parameter."""
+        out = np.empty(sum(len(b) for b in self.blocks))
+        for b, s in zip(self.blocks, self.scales, strict=True):
+            out[b] = np.outer(s, s)[np.tril_indices(len(s))]
+        return out
+
+
+class Point:
+    """The likelihood at one theta, each part computed when it is first asked for."""
+
+    def __init__(self, problem: Problem, theta: Array) -> None:
+        self.problem, self.theta = problem, theta
+        self.system = problem.engine.at(theta)
+
+    @cached_property
+    def deviance(self) -> float:
+        """Minus twice the log-likelihood."""
+        return deviance(self.system, self.problem.reml)
+
+    @cached_property
+    def _variates(self) -> tuple[Array, Array]:
+        return working_variates(self.system)
+
+    @cached_property
+    def score(self) -> Array:
+        """Gradient of the log-likelihood on the natural scale."""
+        return score(self.system, self.problem.reml, self._variates[1])
+
+    @cached_property
+    def information(self) -> Array:
+        """Average information on the natural scale."""
+        return average_information(self.system, self._variates[0])
+
+    @cached_property
+    def factors(self) -> list[Array]:
+        """L of each block."""
+        return [lower_factor(square(self.theta[b])) for b in self.problem.blocks]
+
+    @cached_property
+    def newton(self) -> tuple[Array, Array, Array]:
+        """Step, gradient and Hessian on the factor scale, all blocks after each other, in typical units."""
+        gradient, hessian = factor_scale(self)
+        values, vectors = np.linalg.eigh(hessian)
+        usable = np.maximum(values, 1e-10 * max(float(values[-1]), 1e-300))
+        return vectors @ ((vectors.T @ gradient) / usable), gradient, hessian
+
+    @cached_property
+    def decrement(self) -> float:
+        """Twice the gain in log-likelihood that the factor-scale Newton step promises."""
+        step, gradient, _ = self.newton
+        return float(step @ gradient)
+
+
+def square(lower: Array) -> Array:
+    """Symmetric matrix from its lower triangle, row by row."""
+    c = int((np.sqrt(8 * len(lower) + 1) - 1) / 2)
+    out = np.empty((c, c))
+    rows, cols = np.tril_indices(c)
+    out[rows, cols] = out[cols, rows] = lower
+    return out
+
+
+def triangle(matrix: Array) -> Array:
+    """Lower triangle of a matrix, row by row."""
+    return matrix[np.tril_indices(len(matrix))]
+
+
+def gradient_matrix(lower: Array) -> Array:
+    """D = dl/dSigma as a symmetric matrix: the derivatives by covariances are halved."""
+    D = square(lower)
+    return 0.5 * (D + np.diag(np.diag(D)))
+
+
+def factor_jacobian(L: Array) -> Array:
+    """Derivatives of the lower triangle of L L' by that of L, shape (m, m)."""
+    rows, cols = np.tril_indices(len(L))
+    J = np.empty((len(rows), len(rows)))
+    for k, (a, b) in enumerate(zip(rows, cols, strict=True)):
+        d = np.zeros_like(L)
+        d[a] = L[:, b]
+        J[:, k] = triangle(d + d.T)
+    return J
+
+
+def negative_part(D: Array) -> Array:
+    """The negative semi-definite part of a symmetric matrix."""
+    values, vectors = np.linalg.eigh(D)
+    return (vectors * np.minimum(values, 0.0)) @ vectors.T
+
+
+def factor_scale(point: Point) -> tuple[Array, Array]:
+    """Gradient and Hessian of the log-likelihood (sign changed) by the elements of L in typical units."""
+    blocks, scales = point.problem.blocks, point.problem.scales
+    size = len(point.theta)
+    J, curvature = np.zeros((size, size)), np.zeros((size, size))
+    for b, s, L in zip(blocks, scales, point.factors, strict=True):
+        if len(b) == 1:
+            J[b[0], b[0]] = 2.0 * L[0, 0] * s[0]
+            curvature[b[0], b[0]] = -2.0 * min(float(point.score[b[0]]), 0.0) * s[0] ** 2
+            continue
+        rows, cols = np.tril_indices(len(L))
+        J[np.ix_(b, b)] = factor_jacobian(L) * s[rows]
+        D = negative_part(gradient_matrix(point.score[b]) * np.outer(s, s))
+        curvature[np.ix_(b, b)] = -2.0 * D[np.ix_(rows, rows)] * (cols[:, None] == cols)
+    return J.T @ point.score, J.T @ point.information @ J + curvature
+
+
+def factor_move(point: Point, length: float) -> Array:
+    """Theta after a step of some length on the factor scale, kept a little inside the cone."""
+    theta = point.theta.copy()
+    step = point.newton[0]
+    for b, s, L in zip(point.problem.blocks, point.problem.scales, point.factors, strict=True):
+        new = L.copy()
+        rows, cols = np.tril_indices(len(L))
+        new[rows, cols] += length * step[b] * s[rows]
+        d = np.diag(new)
+        floor = SMALLEST_FACTOR * s
+        np.fill_diagonal(new, np.where(np.abs(d) < floor, floor, d))
+        theta[b] = triangle(new @ new.T)
+    return theta
+
+
+def inside(problem: Problem, theta: Array) -> bool:
+    """Whether every block is positive definite by a margin."""
+    for b, s in zip(problem.blocks, problem.scales, strict=True):
+        if len(b) == 1:
+            if theta[b[0]] <= (SMALLEST_FACTOR * s[0]) ** 2:
+                return False
+        elif np.linalg.eigvalsh(square(theta[b]) / np.outer(s, s))[0] <= SMALLEST_FACTOR**2:
+            return False
+    return True
+
+
+def evaluate(problem: Problem, theta: Array) -> Point | None:
+    """The point at theta, or None where the equations break down or the value is not finite."""
+    try:
+        point = Point(problem, theta)
+        return point if np.isfinite(point.deviance) else None
+    except (EngineError, np.linalg.LinAlgError):
+        return None
+
+
+def noise(value: float) -> float:
+    """Change of the deviance that rounding alone may make."""
+    return NOISE * (1.0 + abs(value))
+
+
+def average_information_step(problem: Problem, point: Point) -> tuple[Point | None, str]:
+    """A step by average information on the natural scale, or on the factor scale where that leaves the cone or fails."""
+    t = problem.typical
+    AI = point.information * np.outer(t, t)
+    values, vectors = np.linalg.eigh(AI)
+    usable = values > 1e-10 * values[-1]
+    full = t * (vectors[:, usable] @ ((vectors[:, usable].T @ (point.score * t)) / values[usable]))
+    target = point.theta + full
+    if inside(problem, target):
+        new = evaluate(problem, target)
+        if new is not None and new.deviance <= point.deviance + noise(point.deviance):
+            return new, "ai"
+    return factor_step(problem, point), "factor"
+
+
+def factor_step(problem: Problem, point: Point) -> Point | None:
+    """A Newton step on the factor scale, shortened until it improves; None when nothing does."""
+    length = 1.0
+    for _ in range(30):
+        new = evaluate(problem, factor_move(point, length))
+        if new is not None and new.deviance <= point.deviance - 1e-4 * length * point.decrement + noise(point.deviance):
+            return new
+        length *= 0.5 if length > 0.1 else 0.2
+    return None
+
+
+def expectation_step(problem: Problem, point: Point) -> tuple[Point | None, str]:
+    """One EM step, Sigma + (2 / q) Sigma D Sigma, with q the number of levels behind the block."""
+    theta = point.theta.copy()
+    for b, q in zip(problem.blocks, problem.engine.design.multiplicity, strict=True):
+        Sigma = square(theta[b])
+        theta[b] = triangle(Sigma + (2.0 / q) * (Sigma @ gradient_matrix(point.score[b]) @ Sigma))
+    return evaluate(problem, theta), "em"
+
+
+STEPS: dict[str, Callable[[Problem, Point], tuple[Point | None, str]]] = {
+    "ai": average_information_step,
+    "em": expectation_step,
+}
+
+
+def maximise(
+    engine: Engine, theta: Array, *, reml: bool, control: Control, watch: Callable[[Step], None] | None = None
+) -> Optimum:
+    """Variance parameters that maximise the (restricted) likelihood.
+
+    Parameters
+    ----------
+    engine : Engine
+        Analysed equations.
+    theta : ndarray, shape (n_theta,)
+        Start, inside the cone.
+    reml : bool
+        Restricted likelihood or not.
+    control : Control
+        Optimiser, tolerance and number of steps.
+    watch : callable, optional
+        Called with each step.
+
+    Returns
+    -------
+    Optimum
+        Where the loop ended and the evidence that it is an optimum, or is not.
+
+    Raises
+    ------
+    EngineError
+        If the equations cannot be solved at the start.
+    """
+    problem = Problem(engine, reml, typical_scales(engine))
+    point = Point(problem, theta)
+    history: list[Step] = []
+    finished = False
+    for _ in range(control.iterations):
+        finished = point.decrement < control.tol
+        new, kind = STEPS[control.optimiser](problem, point)
+        if new is None:  # no step improves: rounding noise has been reached
+            finished = finished or point.decrement < 1e3 * noise(point.deviance)
+            break
+        history.append(Step(new.theta, new.deviance, kind, point.decrement))
+        if watch is not None:
+            watch(history[-1])
+        stalled = len(history) > 3 and point.decrement < 1e-7 and abs(history[-4].deviance - new.deviance) <= noise(new.deviance)
+        last, point = point, new
+        if finished or stalled:
+            finished = True
+            break
+    else:
+        last = point
+        finished = control.max_iter is None and point.decrement < control.tol
+    evidence = last if history and finished else point
+    settled = settle(problem, point) if finished else point
+    return conclude(problem, settled, evidence, tuple(history), finished)
+
+
+def typical_scales(engine: Engine) -> tuple[Array, ...]:
+    """Typical standard deviation of the coefficients of each block: that at which they would make up all of y's variance."""
+    out: list[Array] = []
+    for t in engine.design.terms:
+        theta = t.structure.start(engine.typical_covariance(t))
+        out += [np.sqrt(np.diag(square(theta[b]))) for b in t.structure.blocks]
+    return (*out, *(np.array([np.sqrt(engine.spread or 1.0)]) for _ in engine.design.residual.structure.blocks))
+
+
+def settle(problem: Problem, point: Point) -> Point:
+    """The exact boundary point next to an iterate, where the likelihood does not suffer from it."""
+    n_residual = len(problem.engine.design.residual.structure.blocks)
+    candidates = [k for k in range(len(problem.blocks) - n_residual) if rounded(problem, point, k) is not None]
+    for group in [candidates, *([k] for k in candidates)] if len(candidates) > 1 else [candidates]:
+        if not group:
+            continue
+        theta = point.theta.copy()
+        for k in group:
+            new = rounded(problem, point, k)
+            if new is not None:
+                theta[problem.blocks[k]] = new
+        there = evaluate(problem, theta)
+        if there is not None and there.deviance <= point.deviance + 10.0 * noise(point.deviance) + 1e-9:
+            point = there
+    return point
+
+
+def rounded(problem: Problem, point: Point, k: int) -> Array | None:
+    """Block k with its vanishing eigenvalues set to zero; None when it has none."""
+    s = problem.scales[k]
+    Sigma = square(point.theta[problem.blocks[k]]) / np.outer(s, s)
+    values, vectors = np.linalg.eigh(Sigma)
+    gone = values < BOUNDARY_VARIANCE
+    if not gone.any() or np.all(values[gone] == 0):
+        return None
+    kept = vectors[:, ~gone] * np.sqrt(values[~gone])
+    return triangle((kept @ kept.T) * np.outer(s, s))
+
+
+def null_direction(Sigma: Array, s: Array) -> Array:
+    """Eigenvectors (rows) of the vanishing eigenvalues of a block in typical units."""
+    values, vectors = np.linalg.eigh(Sigma / np.outer(s, s))
+    return vectors[:, values < 1e-12 * max(1.0, float(values[-1]))].T
+
+
+def conclude(problem: Problem, point: Point, evidence: Point, history: tuple[Step, ...], finished: bool) -> Optimum:
+    """Optimum with its evidence: gradient, curvature of the free parameters, and multipliers of the active bounds."""
+    boundaries = []
+    for b, s in zip(problem.blocks, problem.scales, strict=True):
+        null = null_direction(square(point.theta[b]), s)
+        if len(null):
+            D = gradient_matrix(evidence.score[b]) * np.outer(s, s)
+            boundaries.append(Boundary(tuple(int(i) for i in b), null / s, -float(np.linalg.eigvalsh(null @ D @ null.T)[-1])))
+    gone = {i for x in boundaries for i in x.parameters if len(x.parameters) == 1}
+    free = np.array([i for i in range(len(point.theta)) if i not in gone], dtype=int)
+    AI = evidence.information[np.ix_(free, free)]
+    d = np.sqrt(np.maximum(np.diag(AI), 1e-300))
+    values, vectors = np.linalg.eigh(AI / np.outer(d, d)) if len(free) else (np.ones(1), np.ones((1, 1)))
+    _, gradient, hessian = evidence.newton
+    size = np.sqrt(np.maximum(np.diag(hessian), 1e-300))
+    return Optimum(
+        theta=point.theta,
+        system=point.system,
+        deviance=point.deviance,
+        score=evidence.score,
+        information=evidence.information,
+        decrement=evidence.decrement,
+        gradient=float(np.max(np.abs(gradient / size))),
+        curvature=float(values[0]),
+        flat=int(free[np.argmax(np.abs(vectors[:, 0]))]) if len(free) and values[0] < 1e-8 else None,
+        boundaries=tuple(boundaries),
+        history=history,
+        finished=finished,
+    )

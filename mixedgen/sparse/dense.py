@@ -1,0 +1,93 @@
+"""Small or nearly full systems: one dense LAPACK Cholesky, with little else around it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg.lapack import dpotrf, dpotri, dpotrs
+
+from mixedgen.errors import EngineError
+from mixedgen.sparse.contract import Factor, Floats, Forecast, Ints, Symbolic, not_positive, overwritten
+
+
+class DenseSymbolic(Symbolic):
+    """Places of the entries in a dense lower triangle.
+
+    Parameters
+    ----------
+    indptr, indices : ndarray
+        Lower triangle by columns.
+    n : int
+        Order.
+    blocks : sequence of ndarray
+        Variables of each dense block.
+    """
+
+    def __init__(self, indptr: Ints, indices: Ints, n: int, blocks: Sequence[Ints]) -> None:
+        self.n = n
+        columns = np.repeat(np.arange(n, dtype=np.int64), np.diff(indptr))
+        # Fortran order: entry (row, column) of the n x n array is element column * n + row
+        self._places = columns * n + indices
+        # both triangles of a block may be added: LAPACK reads the lower one only
+        self._block_places = tuple(b[None, :].astype(np.int64) * n + b[:, None] for b in blocks)
+        self.forecast = Forecast(n * (n + 1) // 2, n**3 / 3.0, 2 * 8 * n * n)
+
+    def factor(self, data: Floats, blocks: Sequence[Floats] = ()) -> DenseFactor:
+        """Factorise the matrix with these values; see `Symbolic.factor`."""
+        n = self.n
+        flat = np.zeros(n * n)
+        flat[self._places] = data
+        for places, values in zip(self._block_places, blocks, strict=True):
+            flat[places] += values
+        L, info = dpotrf(flat.reshape((n, n), order="F"), lower=1, clean=0, overwrite_a=1)
+        if info != 0:
+            raise not_positive(info - 1)
+        return DenseFactor(self, L)
+
+
+class DenseFactor(Factor):
+    """Factor in the lower triangle of a dense array; the upper one holds anything.
+
+    Parameters
+    ----------
+    symbolic : DenseSymbolic
+        Places of the entries.
+    L : ndarray, shape (n, n), Fortran order
+        Lower Cholesky factor.
+    """
+
+    def __init__(self, symbolic: DenseSymbolic, L: Floats) -> None:
+        self._symbolic = symbolic
+        self._L: Floats | None = L
+        self.logdet = 2.0 * float(np.log(L.diagonal()).sum())
+        if not np.isfinite(self.logdet):
+            raise EngineError("The equations hold values that are not finite.")
+
+    def solve(self, B: npt.ArrayLike) -> Floats:
+        """Solve ``A X = B``; see `Factor.solve`."""
+        if self._L is None:
+            raise overwritten()
+        right = np.asarray(B, dtype=np.float64)
+        if right.size == 0:
+            return np.zeros(right.shape)
+        X: Floats = dpotrs(self._L, right, lower=1)[0]
+        return X
+
+    def selected_inverse(self, overwrite: bool = False) -> tuple[Floats, tuple[Floats, ...]]:
+        """Entries of the inverse on the pattern; see `Factor.selected_inverse`."""
+        if self._L is None:
+            raise overwritten()
+        inverse, info = dpotri(self._L, lower=1, overwrite_c=overwrite)
+        if info != 0:
+            raise not_positive(info - 1)
+        if overwrite:
+            self._L = None
+        flat = inverse.ravel(order="K")
+        blocks = []
+        for places in self._symbolic._block_places:
+            half = np.tril(flat[places])
+            half += np.tril(half, -1).T
+            blocks.append(half)
+        return flat[self._symbolic._places], tuple(blocks)

@@ -1,0 +1,197 @@
+"""Variance parameters by name, and functions of them with their delta-method standard errors."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mixedgen.errors import ArgumentError, NotAvailableError, examples
+from mixedgen.estimate import Fitted
+from mixedgen.structure import lower_factor
+
+Array = NDArray[np.float64]
+
+FUNCTIONS = {"sqrt": np.sqrt, "log": np.log, "exp": np.exp}
+COMPLEX_STEP = 1e-30  # the derivative's error is its square, below any rounding
+
+
+def parameters(fitted: Fitted) -> pd.Series:
+    """Variance parameters on the natural scale, by name."""
+    return pd.Series(fitted.theta, index=pd.Index(fitted.design.theta_names), name="theta")
+
+
+def components(fitted: Fitted) -> pd.DataFrame:
+    """Variances and covariances as lme4 tabulates them, with standard errors.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``grp var1 var2 vcov sdcor se bound``: `sdcor` is the standard deviation, or the correlation on rows of
+        two effects; `se` comes from the inverse average information; `bound` says what is at its boundary.
+    """
+    design = fitted.design
+    se = np.sqrt(np.diag(fitted.theta_covariance))
+    rows: list[dict[str, Any]] = []
+    for t, s in zip(design.terms, design.slices, strict=False):
+        bound = next((fitted.bounds[i] for i in range(s.start, s.stop) if i in fitted.bounds), None)
+        rows += block_rows(t.key, t.effects, t.structure, fitted.theta[s], se[s], bound)
+    s = design.slices[-1]
+    classes: tuple[str | None, ...] = design.residual.classes or (None,)
+    rows += block_rows("Residual", classes, design.residual.structure, fitted.theta[s], se[s], None)
+    return pd.DataFrame(rows, columns=["grp", "var1", "var2", "vcov", "sdcor", "se", "bound"])
+
+
+def block_rows(grp: str, effects: Any, structure: Any, theta: Array, se: Array, bound: str | None) -> list[dict[str, Any]]:
+    """Rows of one term: the variances, then the covariances that the structure does not fix at zero."""
+    Sigma, D = structure.matrix(theta), structure.derivatives(theta)
+    sd = np.sqrt(np.diag(Sigma))
+    pairs = [(a, a) for a in range(len(sd))] + [(a, b) for b in range(len(sd)) for a in range(b + 1, len(sd)) if np.any(D[:, a, b])]
+    rows = []
+    for a, b in pairs:
+        own = np.flatnonzero(D[:, a, b])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            sdcor = sd[a] if a == b else Sigma[a, b] / (sd[a] * sd[b])
+        rows.append(
+            {
+                "grp": grp,
+                "var1": effects[b],
+                "var2": None if a == b else effects[a],
+                "vcov": Sigma[a, b],
+                "sdcor": sdcor,
+                "se": se[own[0]] if len(own) == 1 else np.nan,
+                "bound": bound,
+            }
+        )
+    return rows
+
+
+def relative_factor(fitted: Fitted) -> pd.Series:
+    """lme4's theta: the lower triangle, by columns, of the Cholesky factor of Sigma / sigma^2, terms in order.
+
+    Raises
+    ------
+    NotAvailableError
+        If there is more than one residual variance.
+    """
+    design = fitted.design
+    if not design.residual.homogeneous:
+        raise NotAvailableError("the relative factor is defined for one residual variance only.")
+    values: list[float] = []
+    names: list[str] = []
+    for t, s in zip(design.terms, design.slices, strict=False):
+        L = lower_factor(t.structure.matrix(fitted.theta[s]) / fitted.theta[-1])
+        for b in range(t.c):
+            for a in range(b, t.c):
+                values.append(float(L[a, b]))
+                names.append(f"{t.key}[{t.effects[a]}]" if a == b else f"{t.key}[{t.effects[a]},{t.effects[b]}]")
+    return pd.Series(values, index=pd.Index(names), name="relative_factor", dtype=float)
+
+
+@dataclass(frozen=True)
+class VarianceFunction:
+    """A function of the variance parameters.
+
+    Attributes
+    ----------
+    name : str
+        Left of the ``=``, or the expression itself.
+    expression : str
+        The expression.
+    estimate, se : float
+        Its value, and its standard error by the delta method from the inverse average information.
+    """
+
+    name: str
+    expression: str
+    estimate: float
+    se: float
+
+
+def variance_function(fitted: Fitted, expression: str) -> VarianceFunction:
+    """Value and delta-method standard error of an expression in the names of `theta`.
+
+    Parameters
+    ----------
+    fitted : Fitted
+        The model.
+    expression : str
+        Such as ``"h2 = animal:A / (animal:A + residual)"``: names of `theta`, numbers, ``+ - * / **``, parentheses,
+        ``sqrt log exp``.
+
+    Raises
+    ------
+    ArgumentError
+        If it cannot be read, or names something that is no variance parameter.
+
+    Notes
+    -----
+    Var f = g' H g with g the gradient of f and H the inverse average information; a variance at zero counts as known.
+    """
+    name, _, right = expression.partition("=") if "=" in expression else (expression, "", expression)
+    tree, places = read_expression(right.strip(), fitted.design.theta_names)
+    values = fitted.theta.astype(complex)
+    estimate = evaluate(tree, places, values)
+    gradient = np.zeros(len(values))
+    for i in set(places.values()):
+        moved = values.copy()
+        size = max(abs(values[i]), 1e-300)
+        moved[i] += 1j * COMPLEX_STEP * size
+        gradient[i] = evaluate(tree, places, moved).imag / (COMPLEX_STEP * size)
+    H = fitted.theta_covariance.copy()
+    known = [i for i, kind in fitted.bounds.items() if kind == "zero variance"]
+    H[known, :] = H[:, known] = 0.0
+    used = np.flatnonzero(gradient)
+    variance = float(gradient[used] @ H[np.ix_(used, used)] @ gradient[used])
+    return VarianceFunction(name.strip(), right.strip(), float(estimate.real), float(np.sqrt(variance)))
+
+
+def read_expression(text: str, names: tuple[str, ...]) -> tuple[ast.expr, dict[str, int]]:
+    """Syntax tree of an expression with a plain identifier in the place of each parameter, and which is which."""
+    places: dict[str, int] = {}
+    out, at = "", 0
+    plain = text.replace(" ", "")
+    by_length = sorted(range(len(names)), key=lambda i: -len(names[i]))
+    while at < len(plain):
+        hit = next((i for i in by_length if plain.startswith(names[i].replace(" ", ""), at)), None)
+        if hit is not None and not (out and (out[-1].isalnum() or out[-1] == "_")):
+            places[f"theta_{hit}"] = hit
+            out += f" theta_{hit} "
+            at += len(names[hit].replace(" ", ""))
+        else:
+            out += plain[at]
+            at += 1
+    try:
+        tree = ast.parse(out.strip(), mode="eval").body
+    except SyntaxError as err:
+        raise ArgumentError(f"the expression {text!r} cannot be read; the names are {examples(names)}.") from err
+    return tree, places
+
+
+def evaluate(node: ast.expr, places: dict[str, int], values: Any) -> Any:
+    """Value of a syntax tree of arithmetic."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+        return complex(node.value)
+    if isinstance(node, ast.Name) and node.id in places:
+        return values[places[node.id]]
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
+        inner = evaluate(node.operand, places, values)
+        return -inner if isinstance(node.op, ast.USub) else inner
+    if isinstance(node, ast.BinOp) and type(node.op) in OPERATIONS:
+        return OPERATIONS[type(node.op)](evaluate(node.left, places, values), evaluate(node.right, places, values))
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FUNCTIONS and len(node.args) == 1:
+        return FUNCTIONS[node.func.id](evaluate(node.args[0], places, values))
+    raise ArgumentError(f"{ast.unparse(node)!r} is neither a variance parameter nor arithmetic (+ - * / ** sqrt log exp).")
+
+
+OPERATIONS: dict[type, Any] = {
+    ast.Add: lambda a, b: a + b,
+    ast.Sub: lambda a, b: a - b,
+    ast.Mult: lambda a, b: a * b,
+    ast.Div: lambda a, b: a / b,
+    ast.Pow: lambda a, b: a**b,
+}

@@ -1,0 +1,1 @@
+"""Time and memory of mixedgen beside its peers: ``python -m tests.benchmarks --help``."""

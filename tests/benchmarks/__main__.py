@@ -1,0 +1,5 @@
+"""``python -m tests.benchmarks``: race, cold start, or profile."""
+
+from tests.benchmarks.run import main
+
+raise SystemExit(main())

@@ -1,0 +1,332 @@
+"""Pedigrees: textbook values, the checks, and fast code against textbook code."""
+
+import subprocess
+import sys
+
+import mixedgen.pedigree as pedigree
+import numpy as np
+import pandas as pd
+import pytest
+from mixedgen.data import mrode_pedigree
+from mixedgen.errors import ArgumentError, PedigreeError, RelationshipError
+from mixedgen.pedigree import (
+    GeneFlow,
+    Pedigree,
+    ancestors,
+    diagonal,
+    inverse_relationship,
+    log_determinant,
+    mendelian_variances,
+    numerator_relationship,
+)
+
+# Mrode & Pocrnic (2023), example 4.1: exact binary fractions, and thirds
+MRODE_A = np.array([
+    [1.0, 0.0, 0.0, 0.5, 0.0, 0.5, 0.25, 0.25],
+    [0.0, 1.0, 0.0, 0.0, 0.5, 0.5, 0.25, 0.25],
+    [0.0, 0.0, 1.0, 0.0, 0.5, 0.0, 0.25, 0.5],
+    [0.5, 0.0, 0.0, 1.0, 0.0, 0.25, 0.5, 0.125],
+    [0.0, 0.5, 0.5, 0.0, 1.0, 0.25, 0.5, 0.375],
+    [0.5, 0.5, 0.0, 0.25, 0.25, 1.0, 0.25, 0.5],
+    [0.25, 0.25, 0.25, 0.5, 0.5, 0.25, 1.0, 0.25],
+    [0.25, 0.25, 0.5, 0.125, 0.375, 0.5, 0.25, 1.0],
+])  # fmt: skip
+MRODE_A_INVERSE = np.array([
+    [11 / 6, 0.5, 0.0, -2 / 3, 0.0, -1.0, 0.0, 0.0],
+    [0.5, 2.0, 0.5, 0.0, -1.0, -1.0, 0.0, 0.0],
+    [0.0, 0.5, 2.0, 0.0, -1.0, 0.5, 0.0, -1.0],
+    [-2 / 3, 0.0, 0.0, 11 / 6, 0.5, 0.0, -1.0, 0.0],
+    [0.0, -1.0, -1.0, 0.5, 2.5, 0.0, -1.0, 0.0],
+    [-1.0, -1.0, 0.5, 0.0, 0.0, 2.5, 0.0, -1.0],
+    [0.0, 0.0, 0.0, -1.0, -1.0, 0.0, 2.0, 0.0],
+    [0.0, 0.0, -1.0, 0.0, 0.0, -1.0, 0.0, 2.0],
+])  # fmt: skip
+
+
+def table(*rows):
+    return pd.DataFrame(rows, columns=["id", "sire", "dam"])
+
+
+def close_breeding(n, seed, selfing=False):
+    """Animals whose parents are taken from the eight before them, some unknown; sexes by parity."""
+    rng = np.random.default_rng(seed)
+    i = np.arange(1, n + 1)
+    sire, dam = (np.maximum(0, i - rng.integers(1, 9, n)) for _ in range(2))
+    if not selfing:
+        sire, dam = np.maximum(0, sire - (sire % 2 == 0)), dam - dam % 2
+    sire[rng.random(n) < 0.05] = 0
+    dam[rng.random(n) < 0.05] = 0
+    return pd.DataFrame({"id": i, "sire": sire, "dam": dam})
+
+
+def herd(n, generations, seed=3):
+    """Discrete generations with few sires, more dams and litters."""
+    rng = np.random.default_rng(seed)
+    per = n // (generations + 1)
+    i = np.arange(n)
+    start = np.maximum(i // per - 1, 0) * per
+    litter = i // 4
+    sire = start + 2 * rng.integers(0, max(3, per // 40), n)[litter] + 1
+    dam = start + 2 * rng.integers(0, per // 4, n)[litter] + 2
+    young = i >= per
+    return pd.DataFrame({"id": i + 1, "sire": sire * young, "dam": dam * young})
+
+
+@pytest.fixture
+def mrode():
+    return Pedigree(mrode_pedigree())
+
+
+def test_mrode_relationship(mrode):
+    np.testing.assert_array_equal(numerator_relationship(mrode), MRODE_A)
+    np.testing.assert_array_equal(mrode.inbreeding, np.zeros(8))
+    np.testing.assert_array_equal(mendelian_variances(mrode), [1, 1, 1, 0.75, 0.5, 0.5, 0.5, 0.5])
+
+
+def test_mrode_inverse_and_determinant(mrode):
+    np.testing.assert_allclose(inverse_relationship(mrode).toarray(), MRODE_A_INVERSE, atol=1e-15)
+    assert log_determinant(mrode) == pytest.approx(np.linalg.slogdet(MRODE_A)[1], rel=1e-13)
+
+
+def test_repeated_full_sib_mating_has_the_known_inbreeding():
+    # F_t = (1 + 2 F_{t-1} + F_{t-2}) / 4
+    rows = [(1, 0, 0), (2, 0, 0)]
+    for k in range(3, 23, 2):
+        rows += [(k, k - 2, k - 1), (k + 1, k - 2, k - 1)]
+    F = Pedigree(table(*rows)).inbreeding
+    known = [0.0, 0.0]
+    while len(known) < 11:
+        known.append((1 + 2 * known[-1] + known[-2]) / 4)
+    np.testing.assert_allclose(F.loc[1::2], known, rtol=1e-15)
+
+
+def test_selfing_halves_what_is_left():
+    ped = Pedigree(table(*[(k, k - 1, k - 1) for k in range(1, 12)]), monoecious=True)
+    np.testing.assert_array_equal(ped.inbreeding, 1 - 0.5 ** np.arange(11))
+    A = numerator_relationship(ped)
+    np.testing.assert_allclose(inverse_relationship(ped).toarray() @ A, np.eye(11), atol=1e-9)
+
+
+def test_complete_inbreeding_leaves_no_inverse():
+    ped = Pedigree(table(*[(k, k - 1, k - 1) for k in range(1, 70)]), monoecious=True)
+    with pytest.raises(RelationshipError, match="completely inbred"):
+        inverse_relationship(ped)
+    with pytest.raises(RelationshipError, match="completely inbred"):
+        log_determinant(ped)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("selfing", [False, True])
+def test_pieces_agree_with_dense_A(seed, selfing):
+    ped = Pedigree(close_breeding(150, seed, selfing), monoecious=selfing)
+    A = numerator_relationship(ped)
+    np.testing.assert_allclose(ped.inbreeding, np.diag(A) - 1, atol=1e-14)
+    np.testing.assert_allclose(inverse_relationship(ped) @ A, np.eye(ped.n), atol=1e-8)
+    assert log_determinant(ped) == pytest.approx(np.linalg.slogdet(A)[1], rel=1e-10)
+    flow, D = GeneFlow(ped), mendelian_variances(ped)
+    np.testing.assert_allclose(flow.down(D[:, None] * flow.up(np.eye(ped.n))), A, atol=1e-12)
+    assert A.max() > 1.3
+
+
+@pytest.mark.parametrize("limit", [0, 10**6])
+@pytest.mark.parametrize("selfing", [False, True])
+def test_ignoring_inbreeding_is_consistent(monkeypatch, limit, selfing):
+    monkeypatch.setattr(pedigree, "_DENSE_PARENTS", limit)
+    ped = Pedigree(close_breeding(150, 5, selfing), monoecious=selfing)
+    A = np.linalg.inv(inverse_relationship(ped, inbreeding=False).toarray())
+    np.testing.assert_allclose(diagonal(ped, inbreeding=False), np.diag(A), rtol=1e-9)
+    assert log_determinant(ped, inbreeding=False) == pytest.approx(np.linalg.slogdet(A)[1], rel=1e-9)
+    assert set(mendelian_variances(ped, inbreeding=False)) == {0.5, 0.75, 1.0}
+
+
+KERNELS = {"by mating": (0.0, 1.0), "by parent": (1e9, 1.0)}
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize(
+    "frame", [close_breeding(300, 1), close_breeding(300, 2, True), herd(1200, 5), herd(600, 30)],
+    ids=["close", "selfing", "wide", "deep"],
+)  # fmt: skip
+def test_fast_inbreeding_is_textbook_inbreeding(monkeypatch, frame, kernel):
+    expected = Pedigree(frame, monoecious=True).inbreeding
+    monkeypatch.setattr(pedigree, "_DENSE_PARENTS", 0)
+    monkeypatch.setattr(pedigree, "_VISIT_COST", KERNELS[kernel][0])
+    np.testing.assert_allclose(Pedigree(frame, monoecious=True).inbreeding, expected, atol=1e-14)
+    assert expected.max() > 0.05
+
+
+def test_large_pedigree_agrees_with_small_path(monkeypatch):
+    frame = herd(9000, 8)
+    large = Pedigree(frame).inbreeding
+    monkeypatch.setattr(pedigree, "_DENSE_PARENTS", 10**6)
+    np.testing.assert_allclose(large, Pedigree(frame).inbreeding, atol=1e-14)
+
+
+def test_small_pedigrees_load_no_compiler():
+    code = (
+        "import sys, pandas as pd; from mixedgen.pedigree import Pedigree, inverse_relationship;"
+        "ped = Pedigree(pd.DataFrame({'id': [1, 2, 3], 'sire': [0, 1, 1], 'dam': [0, 0, 2]}));"
+        "ped.inbreeding; inverse_relationship(ped); assert 'numba' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_order_of_rows_does_not_matter():
+    frame = close_breeding(200, 4)
+    a, b = Pedigree(frame), Pedigree(frame.sample(frac=1.0, random_state=1))
+    assert np.all(np.maximum(b.sire, b.dam) < np.arange(b.n))
+    where = b.ids.get_indexer(a.ids)
+    np.testing.assert_allclose(b.inbreeding.loc[a.ids], a.inbreeding, atol=1e-14)
+    np.testing.assert_allclose(
+        inverse_relationship(b).toarray()[np.ix_(where, where)], inverse_relationship(a).toarray(), atol=1e-10
+    )
+
+
+def test_a_good_order_is_kept():
+    assert list(Pedigree(table((9, 0, 0), (3, 0, 0), (7, 9, 3))).ids) == [9, 3, 7]
+
+
+def test_parents_without_a_row_become_founders():
+    ped = Pedigree(table((3, 1, 2), (4, 1, 3)))
+    assert (ped.added, ped.n, list(ped.ids)) == (2, 4, [1, 2, 3, 4])
+    assert list(ped.sire) == [-1, -1, 0, 0] and list(ped.dam) == [-1, -1, 1, 2]
+
+
+@pytest.mark.parametrize("unknown", [None, np.nan, pd.NA, 0, "0", ""])
+def test_unknown_parents_have_many_spellings(unknown):
+    ped = Pedigree(table(("a", unknown, unknown), ("b", "a", unknown)))
+    assert list(ped.sire) == [-1, 0] and list(ped.dam) == [-1, -1] and ped.added == 0
+
+
+def test_whole_numbers_held_as_floats_are_integers():
+    ped = Pedigree(table((1, np.nan, np.nan), (2, np.nan, np.nan), (3, 1.0, 2.0)))
+    assert ped.ids.dtype == np.int64 and list(ped.ids) == [1, 2, 3]
+
+
+def test_nullable_integers_keep_all_digits():
+    big = 2**53 + 1
+    columns = {"id": [big, 5], "sire": [None, big], "dam": [None, None]}
+    ped = Pedigree(pd.DataFrame({name: pd.array(values, dtype="Int64") for name, values in columns.items()}))
+    assert list(ped.ids) == [big, 5] and ped.sire[1] == 0
+
+
+@pytest.mark.parametrize(
+    ("frame", "ids"),
+    [
+        (table((12, 0, 0), (13, "12", None)), [12, 13]),
+        (table(("12", 0, 0), ("x", 12, 0)), ["12", "x"]),
+        (table(("12", 0, 0), ("x", 12.0, np.nan)), ["12", "x"]),
+        (table((12, None, None), (13, 12.0, "herd bull")).iloc[::-1], ["herd bull", 12, 13]),
+    ],
+)
+def test_mixed_spellings_of_one_animal_are_one(frame, ids):
+    assert sorted(Pedigree(frame).ids, key=str) == sorted(ids, key=str)
+
+
+def test_categories_are_read_by_value():
+    frame = table(("a", None, None), ("b", "a", None)).astype("category")
+    assert list(Pedigree(frame).ids) == ["a", "b"]
+
+
+def test_repeated_rows_are_counted_and_dropped():
+    ped = Pedigree(table((1, 0, 0), (2, 1, 0), (2, 1, 0), (2, 1, 0)))
+    assert (ped.n, ped.duplicates) == (2, 2)
+
+
+def test_own_parent():
+    with pytest.raises(PedigreeError, match="1 animals are their own parent: 2") as error:
+        Pedigree(table((1, 0, 0), (2, 2, 0)))
+    assert error.value.own_parents == [2]
+
+
+def test_loops_are_printed_as_cycles():
+    with pytest.raises(PedigreeError, match=r"1 loops.*('?)(a -> b -> c -> a|b -> c -> a -> b|c -> a -> b -> c)") as e:
+        Pedigree(table(("a", "c", None), ("b", "a", None), ("c", "b", None), ("d", "c", None)))
+    (loop,) = e.value.loops
+    assert loop[0] == loop[-1] and set(loop) == {"a", "b", "c"}
+
+
+def test_every_loop_is_found_but_not_its_descendants():
+    rows = [(1, 2, 0), (2, 1, 0), (3, 4, 0), (4, 5, 0), (5, 3, 0), (6, 1, 0), (7, 6, 0)]
+    with pytest.raises(PedigreeError, match="2 loops") as error:
+        Pedigree(table(*rows))
+    assert [set(loop) for loop in error.value.loops] == [{1, 2}, {3, 4, 5}]
+
+
+def test_sire_and_dam():
+    rows = [(1, 0, 0), (2, 0, 0), (3, 1, 2), (4, 2, 1)]
+    with pytest.raises(PedigreeError, match="2 ids are sire and dam: 1, 2.*monoecious=True") as error:
+        Pedigree(table(*rows))
+    assert error.value.sires_too == [1, 2]
+    assert Pedigree(table(*rows), monoecious=True).n == 4
+
+
+def test_different_parents():
+    with pytest.raises(PedigreeError, match="1 ids have rows with different parents: 3") as error:
+        Pedigree(table((1, 0, 0), (2, 0, 0), (3, 1, 2), (3, 1, 0)))
+    assert error.value.conflicting == [3]
+
+
+@pytest.mark.parametrize("missing", [None, 0, np.nan])
+def test_missing_ids(missing):
+    with pytest.raises(PedigreeError, match=r"1 rows have no id: rows 1, counted from 0"):
+        Pedigree(table((1, 0, 0), (missing, 1, 0)))
+
+
+def test_everything_wrong_is_reported_at_once():
+    rows = [(1, 1, 0), (2, 3, 0), (3, 2, 0), (4, 2, 3), (5, 0, 0), (5, 4, 0), (None, 0, 0)]
+    with pytest.raises(PedigreeError) as error:
+        Pedigree(table(*rows))
+    for words in ("no id", "different parents", "own parent", "sire and dam", "loop"):
+        assert words in str(error.value)
+
+
+def test_missing_columns_and_wrong_objects():
+    with pytest.raises(PedigreeError, match="no column 'father'; it has 'id', 'sire', 'dam'"):
+        Pedigree(table((1, 0, 0)), sire="father")
+    with pytest.raises(ArgumentError, match="data frame.*not list"):
+        Pedigree([(1, 0, 0)])
+    with pytest.raises(TypeError):
+        Pedigree(table((1, 0, 0)), groups=["G1"])
+
+
+def test_polars_frames():
+    polars = pytest.importorskip("polars")
+    numbers = polars.DataFrame({"id": [1, 2, 3], "sire": [None, None, 1], "dam": [None, None, 2]})
+    text = polars.DataFrame({"id": ["a", "b"], "sire": [None, "a"], "dam": ["", "0"]})
+    assert list(Pedigree(numbers).ids) == [1, 2, 3]
+    assert list(Pedigree(text).sire) == [-1, 0]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "parquet"])
+def test_read(tmp_path, suffix, mrode):
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow")
+    path = tmp_path / f"ped.{suffix}"
+    frame = mrode_pedigree().rename(columns={"id": "calf"})
+    frame.to_parquet(path) if suffix == "parquet" else frame.to_csv(path, index=False)
+    ped = Pedigree.read(path, id="calf")
+    np.testing.assert_array_equal(ped.sire, mrode.sire)
+
+
+def test_input_is_not_changed():
+    frame = close_breeding(50, 1)
+    before = frame.copy()
+    Pedigree(frame)
+    pd.testing.assert_frame_equal(frame, before)
+
+
+def test_founders_only_and_empty():
+    assert Pedigree(table((1, 0, 0), (2, 0, 0))).inbreeding.tolist() == [0.0, 0.0]
+    empty = Pedigree(pd.DataFrame({"id": [], "sire": [], "dam": []}))
+    assert empty.n == 0 and inverse_relationship(empty).shape == (0, 0)
+
+
+def test_ancestors_are_closed(mrode):
+    assert mrode.ids[ancestors(mrode, np.array([6]))].tolist() == [1, 2, 3, 4, 5, 7]
+
+
+def test_thirty_generations_and_many_animals():
+    ped = Pedigree(herd(60_000, 30).sample(frac=1.0, random_state=2))
+    assert np.all(np.maximum(ped.sire, ped.dam) < np.arange(ped.n))
+    assert 0.0 <= ped.inbreeding.min() <= ped.inbreeding.max() < 1.0
