@@ -20,7 +20,7 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from mixedgen.errors import ArgumentError, DataError, DesignError, FormulaError, RelationshipError, examples
-from mixedgen.formula import Column, ParsedFormula, RandomTerm, ResidualTerm, model_spec, parse, parse_residual
+from mixedgen.formula import Column, ParsedFormula, RandomTerm, ResidualTerm, factor_variables, model_spec, parse, parse_residual
 from mixedgen.relationship import Relationship
 from mixedgen.structure import Diagonal, Identity, Structure, make_structure
 
@@ -33,6 +33,8 @@ NaAction = Literal["omit", "exclude"]
 ALIAS_TOLERANCE = 1e-7
 # X goes sparse above this many columns, if it is mostly zeros. Below, dense arithmetic is faster and smaller.
 DENSE_COLUMNS = 100
+# Smallest pivot of the unit-length columns of X at which X'X may stand for X: it costs the square of the digits.
+WELL_CONDITIONED = 1e-3
 INTERCEPT_NAMES = ("1", "Intercept", "(Intercept)")
 
 
@@ -91,6 +93,11 @@ class Term:
         return coo.tocsr()
 
     @cached_property
+    def Zt(self) -> sp.csr_array:
+        """Z', by rows: loads of each coefficient."""
+        return self.Z.T.tocsr()
+
+    @cached_property
     def counts(self) -> IntArray:
         """Number of records that load each level, shape (q,)."""
         return np.bincount(self.level, minlength=self.q)
@@ -108,6 +115,8 @@ class FixedPart:
     ----------
     X : ndarray or csr_array, shape (n, p)
         Full column rank.
+    R : ndarray, shape (p, p), or None
+        Triangular factor of X, X'X = R'R; None for a sparse X.
     names, aliased : tuple of str
         Columns kept and columns dropped because earlier columns (or constraints) determine them.
     null_space : ndarray, shape (p + number aliased, number aliased)
@@ -119,6 +128,7 @@ class FixedPart:
     """
 
     X: Array | sp.csr_array
+    R: Array | None
     names: tuple[str, ...]
     aliased: tuple[str, ...]
     null_space: Array
@@ -370,7 +380,7 @@ def numeric(values: Any, name: str, index: pd.Index) -> Array:
 # ---------------------------------------------------------------------------------------------- fixed effects
 def variables_of(rhs: str, frame: pd.DataFrame) -> list[str]:
     """Columns of the frame that a formulaic right-hand side needs."""
-    names = [str(v) for v in model_spec(rhs).required_variables]
+    names = [v for term in model_spec(rhs) for factor in term.factors for v in factor_variables(factor, frame.columns)]
     require_columns(frame, names, f"in {rhs!r}")
     return names
 
@@ -392,17 +402,12 @@ def expected_columns(formula: Any, frame: pd.DataFrame) -> int:
     for term in formula:
         product = 1
         for factor in term.factors:
-            names = [n for n in (str(v) for v in factor_variables(factor)) if n in frame.columns]
+            names = factor_variables(factor, frame.columns)
             for name in names:
                 if not pd.api.types.is_numeric_dtype(frame[name]) or str(factor).startswith("C("):
                     product *= max(1, frame[name].nunique())
         total += product
     return total
-
-
-def factor_variables(factor: Any) -> list[str]:
-    """Names inside one formulaic factor, without those of functions."""
-    return [str(v) for v in model_spec(f"0 + {factor}").required_variables]
 
 
 def materialise(rhs: str, frame: pd.DataFrame, contrasts: Mapping[str, str] | None = None) -> Any:
@@ -444,25 +449,48 @@ def check_finite(X: Array | sp.csr_array, names: Sequence[str]) -> None:
         raise DataError(f"columns of X are infinite or undefined: {examples([names[int(j)] for j in bad])}.")
 
 
-def dense_null_space(X: Array) -> Array:
+def triangular_factor(X: Array) -> Array:
+    """Upper triangular R with R'R = X'X, shape (p, p), for n >= p.
+
+    Notes
+    -----
+    From the Cholesky factor of X'X where its columns are far from dependent, which costs least; otherwise by QR.
+    """
+    norms = np.sqrt(np.einsum("ij,ij->j", X, X))
+    scale = np.where(norms > 0, norms, 1.0)
+    try:
+        R = np.linalg.cholesky((X.T @ X) / np.outer(scale, scale)).T
+        if np.all(np.diag(R) > WELL_CONDITIONED):
+            return R * scale
+    except np.linalg.LinAlgError:
+        pass
+    return np.linalg.qr(X / scale, mode="r") * scale
+
+
+def dense_null_space(R: Array) -> Array:
     """Null space of a dense X by R's rule: a column is aliased when the columns before it leave nothing of it.
+
+    Parameters
+    ----------
+    R : ndarray, shape (m, p)
+        `triangular_factor` of X, or X itself.
 
     Returns
     -------
     ndarray, shape (p, d)
         One column for each aliased column j, which has 1 in row j and minus its coefficients on the kept columns.
     """
-    p = X.shape[1]
-    norms = np.sqrt(np.einsum("ij,ij->j", X, X))
-    R = np.linalg.qr(X / np.where(norms > 0, norms, 1.0), mode="r") if len(X) else np.zeros((0, p))
-    if len(R) == p and np.all(np.abs(np.diag(R)) > ALIAS_TOLERANCE):
+    p = R.shape[1]
+    norms = np.sqrt(np.einsum("ij,ij->j", R, R))
+    if len(R) == p and np.all(np.abs(np.diag(R)) > ALIAS_TOLERANCE * norms):
         return np.zeros((p, 0))
+    unit = R / np.where(norms > 0, norms, 1.0)
     kept: list[int] = []
     null: list[Array] = []
     for j in range(p):
-        basis = R[:, kept]
-        coefficients = np.linalg.lstsq(basis, R[:, j], rcond=None)[0] if kept else np.zeros(0)
-        left = R[:, j] - basis @ coefficients
+        basis = unit[:, kept]
+        coefficients = np.linalg.lstsq(basis, unit[:, j], rcond=None)[0] if kept else np.zeros(0)
+        left = unit[:, j] - basis @ coefficients
         if norms[j] > 0 and np.linalg.norm(left) > ALIAS_TOLERANCE:
             kept.append(j)
             continue
@@ -537,7 +565,8 @@ def build_fixed(rhs: str, frame: pd.DataFrame, contrasts: Mapping[str, str] | No
         raise DesignError(f"constraints name no column of X: {examples(unknown)}; the columns are {examples(names)}.")
     order = sorted(range(len(names)), key=lambda j: names[j] in constraints)
     ordered = X[:, order] if constraints else X
-    null = sparse_null_space(ordered) if sp.issparse(ordered) else dense_null_space(ordered)
+    R = None if sp.issparse(ordered) else triangular_factor(ordered)
+    null = sparse_null_space(ordered) if R is None else dense_null_space(R)
     aliased = {order[j] for j in (last_pivots(null) if null.shape[1] else [])}
     free = [c for c in constraints if names.index(c) not in aliased]
     if free:
@@ -545,7 +574,10 @@ def build_fixed(rhs: str, frame: pd.DataFrame, contrasts: Mapping[str, str] | No
     kept = [j for j in range(len(names)) if j not in aliased]
     full = np.zeros_like(null)
     full[order] = null
+    if R is not None and (null.shape[1] or constraints):
+        R = np.linalg.qr(R[:, [order.index(j) for j in kept]], mode="r")
     return FixedPart(
+        R=R,
         X=X if len(kept) == len(names) else X[:, kept],
         names=tuple(names[j] for j in kept),
         aliased=tuple(names[j] for j in sorted(aliased)),

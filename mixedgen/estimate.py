@@ -16,7 +16,7 @@ from mixedgen.design import Design, normal_key
 from mixedgen.engines import Engine, System
 from mixedgen.errors import ArgumentError, ConvergenceWarning, DesignError, examples
 from mixedgen.likelihood import average_information, deviance, score
-from mixedgen.optimise import Control, Optimum, Step, maximise, square
+from mixedgen.optimise import FLAT_CURVATURE, Control, Optimum, Step, maximise, square
 
 Array = NDArray[np.float64]
 Method = Literal["reml", "ml"]
@@ -24,7 +24,7 @@ Method = Literal["reml", "ml"]
 METHODS = ("reml", "ml")
 # A gradient of this many standard errors moves the criterion by its square: a millionth of what data can tell.
 CERTIFIED_GRADIENT = 1e-3
-FLAT_CURVATURE = 1e-8
+OTHER_SHARES = (0.05, 0.95)  # of the random terms, in the starts that follow a hard first one
 EXACT_FIT = 1e-14  # residual variance beside the mean square of y: rounding only
 
 
@@ -165,12 +165,12 @@ def check_estimable(design: Design, engine: Engine) -> None:
         raise DesignError("the fixed effects fit the response exactly: no variance is left to estimate. Is the response constant?")
 
 
-def default_start(design: Design, engine: Engine) -> Array:
-    """Half of the least-squares residual variance to R, the other half shared by the terms."""
-    theta = np.empty(sum(s.stop - s.start for s in design.slices))
+def default_start(design: Design, engine: Engine, share: float = 0.5) -> Array:
+    """A share of the least-squares residual variance to the terms, evenly, the rest to R."""
+    theta = np.empty(design.slices[-1].stop)
     for t, s in zip(design.terms, design.slices, strict=False):
-        theta[s] = t.structure.start(engine.typical_covariance(t) * 0.5 / (len(design.terms) * t.c))
-    theta[design.slices[-1]] = engine.spread * (0.5 if design.terms else 1.0)
+        theta[s] = t.structure.start(engine.typical_covariance(t) * share / (len(design.terms) * t.c))
+    theta[design.slices[-1]] = engine.spread * (1.0 - share if design.terms else 1.0)
     return theta
 
 
@@ -308,7 +308,10 @@ def fit(design: Design, engine: Engine, method: str = "reml", control: Control |
             line.set_postfix_str(f"criterion {step.deviance:.4f}, {step.kind} step")
             line.update()
 
-        optimum = maximise(engine, theta, reml=method == "reml", control=control, watch=watch if control.progress else None)
+        others = [] if control.start else [default_start(design, engine, share) for share in OTHER_SHARES]
+        optimum = maximise(
+            engine, theta, reml=method == "reml", control=control, others=others, watch=watch if control.progress else None
+        )
     certificate = certify(design, optimum)
     if not certificate.converged:
         warnings.warn(str(certificate), ConvergenceWarning, stacklevel=4)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
 from typing import NamedTuple
 
 from formulaic import Formula
@@ -20,6 +20,8 @@ from formulaic.parser.algos.sanitize_tokens import sanitize_python_code
 from formulaic.parser.algos.tokenize import tokenize
 from formulaic.parser.types import Factor as TermFactor
 from formulaic.parser.types import Term, Token
+from formulaic.transforms import TRANSFORMS
+
 from mixedgen.errors import FormulaError, RelationshipError, examples
 
 Options = tuple[tuple[str, object], ...]
@@ -328,7 +330,13 @@ def model_spec(rhs: str, contrasts: Mapping[str, str] | None = None) -> Formula:
     >>> [str(term) for term in model_spec("1 + sex", {"sex": "sum"})]
     ['1', 'C(sex, contr.sum)']
     """
-    text = _Text(rhs)
+    return _model_spec(rhs, tuple(sorted((contrasts or {}).items())))
+
+
+@lru_cache(maxsize=128)  # each side is read twice, for its variables and for its matrix, and again in every refit
+def _model_spec(rhs: str, choices: tuple[tuple[str, str], ...]) -> Formula:
+    """`model_spec` of hashable arguments."""
+    text, contrasts = _Text(rhs), dict(choices)
     lexemes = text.all_lexemes()
     for lexeme in lexemes:
         if lexeme.kind == "operator" and lexeme.text in ("~", *_BARS):
@@ -338,6 +346,22 @@ def model_spec(rhs: str, contrasts: Mapping[str, str] | None = None) -> Formula:
         return Formula(coded, _parser=_PARSER)
     except (FormulaicError, SyntaxError) as error:
         raise _wrapped(error, rhs) from error
+
+
+def factor_variables(factor: TermFactor, columns: Collection[str]) -> list[str]:
+    """Columns that one factor of a formulaic term needs.
+
+    Parameters
+    ----------
+    factor : formulaic Factor
+        From the terms of `model_spec`.
+    columns : collection of str
+        Columns of the data; one of them may bear the name of a function of formulaic's.
+    """
+    if factor.eval_method == TermFactor.EvalMethod.LOOKUP:
+        return [str(factor.expr)]
+    roots = [(str(v.root), "callable" in v.roles) for v in factor.required_variables]
+    return [root for root, called in roots if root not in TRANSFORMS or (root in columns and not called)]
 
 
 def _coded(lexeme: _Lexeme, contrasts: Mapping[str, str]) -> _Lexeme:

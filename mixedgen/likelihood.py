@@ -36,7 +36,7 @@ def working_variates(system: System) -> tuple[Array, Array]:
     columns: list[Array] = []
     quadratics: list[float] = []
     for t, s in zip(d.terms, d.slices, strict=False):
-        g = (t.Z.T @ Py).reshape(t.c, t.q).T  # Z'Py, levels by coefficients
+        g = (t.Zt @ Py).reshape(t.c, t.q).T  # Z'Py, levels by coefficients
         Kg = t.multiply_relationship(g)
         for D in t.structure.derivatives(system.theta[s]):
             h = Kg @ D

@@ -7,8 +7,8 @@ with D = dl/dSigma the Hessian J'AI J - 2 D_- makes the approach to it faster th
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -17,15 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixedgen.engines import Engine, System
-from mixedgen.errors import ArgumentError, ConvergenceWarning, EngineError
+from mixedgen.errors import ArgumentError, EngineError
 from mixedgen.likelihood import average_information, deviance, score, working_variates
-from mixedgen.structure import lower_factor
+from mixedgen.structure import lower_factor, lower_indices
 
 Array = NDArray[np.float64]
 IntArray = NDArray[np.intp]
 
+# A way of more steps than this is a hard one: most take five to eight.
+HARD = 14
 # All of these are beside the typical variance of each coefficient, so that units do not matter.
 SMALLEST_FACTOR = 1e-6  # an iterate stays this far inside the cone, on the scale of standard deviations
+NULL = 1e-13  # an eigenvalue below is zero but for rounding
+FLAT_CURVATURE = 1e-8  # an information matrix, scaled to unit diagonal, with a smaller eigenvalue says nothing there
 BOUNDARY_VARIANCE = 1e-5  # variances (eigenvalues) below are candidates for an exact zero
 # The deviance of 10^6 records carries rounding noise of 1e-5: beside its size, 1e-11.
 NOISE = 1e-11
@@ -126,8 +130,6 @@ class Optimum:
         Equations there.
     deviance : float
         Minus twice the log-likelihood there.
-    score, information : ndarray
-        Gradient and average information, at the interior point from which the boundary was reached.
     decrement : float
         Newton decrement on the factor scale.
     gradient : float
@@ -147,8 +149,6 @@ class Optimum:
     theta: Array
     system: System
     deviance: float
-    score: Array
-    information: Array
     decrement: float
     gradient: float
     curvature: float
@@ -160,32 +160,39 @@ class Optimum:
 
 @dataclass(frozen=True)
 class Problem:
-    """What does not change along the way."""
+    """What does not change along the way.
+
+    Attributes
+    ----------
+    engine : Engine
+        Analysed equations.
+    reml : bool
+        Restricted likelihood or not.
+    units : ndarray, shape (n_theta, n_theta)
+        theta = units @ x: in x, a covariance matrix of typical size is the identity.
+    """
 
     engine: Engine
     reml: bool
-    scales: tuple[Array, ...]  # typical standard deviation of each coefficient, by block
+    units: Array
 
     @cached_property
     def blocks(self) -> tuple[IntArray, ...]:
         """Parameters of each block."""
         return self.engine.design.blocks
 
-    @cached_property
-    def typical(self) -> Array:
-        """Typical size of each parameter."""
-        out = np.empty(sum(len(b) for b in self.blocks))
-        for b, s in zip(self.blocks, self.scales, strict=True):
-            out[b] = np.outer(s, s)[np.tril_indices(len(s))]
-        return out
+    def to_units(self, theta: Array) -> Array:
+        """x of a theta."""
+        return np.linalg.solve(self.units, theta)
 
 
 class Point:
-    """The likelihood at one theta, each part computed when it is first asked for."""
+    """The likelihood at one x, each part computed when it is first asked for."""
 
-    def __init__(self, problem: Problem, theta: Array) -> None:
-        self.problem, self.theta = problem, theta
-        self.system = problem.engine.at(theta)
+    def __init__(self, problem: Problem, x: Array) -> None:
+        self.problem, self.x = problem, x
+        self.theta = problem.units @ x
+        self.system = problem.engine.at(self.theta)
 
     @cached_property
     def deviance(self) -> float:
@@ -198,22 +205,22 @@ class Point:
 
     @cached_property
     def score(self) -> Array:
-        """Gradient of the log-likelihood on the natural scale."""
-        return score(self.system, self.problem.reml, self._variates[1])
+        """Gradient of the log-likelihood by x."""
+        return self.problem.units.T @ score(self.system, self.problem.reml, self._variates[1])
 
     @cached_property
     def information(self) -> Array:
-        """Average information on the natural scale."""
-        return average_information(self.system, self._variates[0])
+        """Average information of x."""
+        return self.problem.units.T @ average_information(self.system, self._variates[0]) @ self.problem.units
 
     @cached_property
     def factors(self) -> list[Array]:
         """L of each block."""
-        return [lower_factor(square(self.theta[b])) for b in self.problem.blocks]
+        return [lower_factor(square(self.x[b])) for b in self.problem.blocks]
 
     @cached_property
     def newton(self) -> tuple[Array, Array, Array]:
-        """Step, gradient and Hessian on the factor scale, all blocks after each other, in typical units."""
+        """Step, gradient and Hessian on the factor scale, all blocks after each other."""
         gradient, hessian = factor_scale(self)
         values, vectors = np.linalg.eigh(hessian)
         usable = np.maximum(values, 1e-10 * max(float(values[-1]), 1e-300))
@@ -228,16 +235,16 @@ class Point:
 
 def square(lower: Array) -> Array:
     """Symmetric matrix from its lower triangle, row by row."""
-    c = int((np.sqrt(8 * len(lower) + 1) - 1) / 2)
+    c = int((math.sqrt(8 * len(lower) + 1) - 1) / 2)
     out = np.empty((c, c))
-    rows, cols = np.tril_indices(c)
+    rows, cols = lower_indices(c)
     out[rows, cols] = out[cols, rows] = lower
     return out
 
 
 def triangle(matrix: Array) -> Array:
     """Lower triangle of a matrix, row by row."""
-    return matrix[np.tril_indices(len(matrix))]
+    return matrix[lower_indices(len(matrix))]
 
 
 def gradient_matrix(lower: Array) -> Array:
@@ -248,7 +255,7 @@ def gradient_matrix(lower: Array) -> Array:
 
 def factor_jacobian(L: Array) -> Array:
     """Derivatives of the lower triangle of L L' by that of L, shape (m, m)."""
-    rows, cols = np.tril_indices(len(L))
+    rows, cols = lower_indices(len(L))
     J = np.empty((len(rows), len(rows)))
     for k, (a, b) in enumerate(zip(rows, cols, strict=True)):
         d = np.zeros_like(L)
@@ -264,52 +271,48 @@ def negative_part(D: Array) -> Array:
 
 
 def factor_scale(point: Point) -> tuple[Array, Array]:
-    """Gradient and Hessian of the log-likelihood (sign changed) by the elements of L in typical units."""
-    blocks, scales = point.problem.blocks, point.problem.scales
-    size = len(point.theta)
+    """Gradient and Hessian (sign changed) of the log-likelihood by the elements of L."""
+    size = len(point.x)
     J, curvature = np.zeros((size, size)), np.zeros((size, size))
-    for b, s, L in zip(blocks, scales, point.factors, strict=True):
+    for b, L in zip(point.problem.blocks, point.factors, strict=True):
         if len(b) == 1:
-            J[b[0], b[0]] = 2.0 * L[0, 0] * s[0]
-            curvature[b[0], b[0]] = -2.0 * min(float(point.score[b[0]]), 0.0) * s[0] ** 2
+            J[b[0], b[0]] = 2.0 * L[0, 0]
+            curvature[b[0], b[0]] = -2.0 * min(float(point.score[b[0]]), 0.0)
             continue
-        rows, cols = np.tril_indices(len(L))
-        J[np.ix_(b, b)] = factor_jacobian(L) * s[rows]
-        D = negative_part(gradient_matrix(point.score[b]) * np.outer(s, s))
-        curvature[np.ix_(b, b)] = -2.0 * D[np.ix_(rows, rows)] * (cols[:, None] == cols)
+        at = np.ix_(b, b)
+        J[at] = factor_jacobian(L)
+        rows, cols = lower_indices(len(L))
+        D = negative_part(gradient_matrix(point.score[b]))
+        curvature[at] = -2.0 * D[np.ix_(rows, rows)] * (cols[:, None] == cols)
     return J.T @ point.score, J.T @ point.information @ J + curvature
 
 
 def factor_move(point: Point, length: float) -> Array:
-    """Theta after a step of some length on the factor scale, kept a little inside the cone."""
-    theta = point.theta.copy()
+    """x after a step of some length on the factor scale, kept a little inside the cone."""
+    x = point.x.copy()
     step = point.newton[0]
-    for b, s, L in zip(point.problem.blocks, point.problem.scales, point.factors, strict=True):
+    for b, L in zip(point.problem.blocks, point.factors, strict=True):
         new = L.copy()
-        rows, cols = np.tril_indices(len(L))
-        new[rows, cols] += length * step[b] * s[rows]
+        new[lower_indices(len(L))] += length * step[b]
         d = np.diag(new)
-        floor = SMALLEST_FACTOR * s
-        np.fill_diagonal(new, np.where(np.abs(d) < floor, floor, d))
-        theta[b] = triangle(new @ new.T)
-    return theta
+        np.fill_diagonal(new, np.where(np.abs(d) < SMALLEST_FACTOR, SMALLEST_FACTOR, d))
+        x[b] = triangle(new @ new.T)
+    return x
 
 
-def inside(problem: Problem, theta: Array) -> bool:
+def inside(problem: Problem, x: Array) -> bool:
     """Whether every block is positive definite by a margin."""
-    for b, s in zip(problem.blocks, problem.scales, strict=True):
-        if len(b) == 1:
-            if theta[b[0]] <= (SMALLEST_FACTOR * s[0]) ** 2:
-                return False
-        elif np.linalg.eigvalsh(square(theta[b]) / np.outer(s, s))[0] <= SMALLEST_FACTOR**2:
+    for b in problem.blocks:
+        smallest = x[b[0]] if len(b) == 1 else np.linalg.eigvalsh(square(x[b]))[0]
+        if smallest <= SMALLEST_FACTOR**2:
             return False
     return True
 
 
-def evaluate(problem: Problem, theta: Array) -> Point | None:
-    """The point at theta, or None where the equations break down or the value is not finite."""
+def evaluate(problem: Problem, x: Array) -> Point | None:
+    """The point at x, or None where the equations break down or the value is not finite."""
     try:
-        point = Point(problem, theta)
+        point = Point(problem, x)
         return point if np.isfinite(point.deviance) else None
     except (EngineError, np.linalg.LinAlgError):
         return None
@@ -322,12 +325,9 @@ def noise(value: float) -> float:
 
 def average_information_step(problem: Problem, point: Point) -> tuple[Point | None, str]:
     """A step by average information on the natural scale, or on the factor scale where that leaves the cone or fails."""
-    t = problem.typical
-    AI = point.information * np.outer(t, t)
-    values, vectors = np.linalg.eigh(AI)
+    values, vectors = np.linalg.eigh(point.information)
     usable = values > 1e-10 * values[-1]
-    full = t * (vectors[:, usable] @ ((vectors[:, usable].T @ (point.score * t)) / values[usable]))
-    target = point.theta + full
+    target = point.x + vectors[:, usable] @ ((vectors[:, usable].T @ point.score) / values[usable])
     if inside(problem, target):
         new = evaluate(problem, target)
         if new is not None and new.deviance <= point.deviance + noise(point.deviance):
@@ -348,11 +348,11 @@ def factor_step(problem: Problem, point: Point) -> Point | None:
 
 def expectation_step(problem: Problem, point: Point) -> tuple[Point | None, str]:
     """One EM step, Sigma + (2 / q) Sigma D Sigma, with q the number of levels behind the block."""
-    theta = point.theta.copy()
+    x = point.x.copy()
     for b, q in zip(problem.blocks, problem.engine.design.multiplicity, strict=True):
-        Sigma = square(theta[b])
-        theta[b] = triangle(Sigma + (2.0 / q) * (Sigma @ gradient_matrix(point.score[b]) @ Sigma))
-    return evaluate(problem, theta), "em"
+        Sigma = square(x[b])
+        x[b] = triangle(Sigma + (2.0 / q) * (Sigma @ gradient_matrix(point.score[b]) @ Sigma))
+    return evaluate(problem, x), "em"
 
 
 STEPS: dict[str, Callable[[Problem, Point], tuple[Point | None, str]]] = {
@@ -362,7 +362,13 @@ STEPS: dict[str, Callable[[Problem, Point], tuple[Point | None, str]]] = {
 
 
 def maximise(
-    engine: Engine, theta: Array, *, reml: bool, control: Control, watch: Callable[[Step], None] | None = None
+    engine: Engine,
+    theta: Array,
+    *,
+    reml: bool,
+    control: Control,
+    others: Sequence[Array] = (),
+    watch: Callable[[Step], None] | None = None,
 ) -> Optimum:
     """Variance parameters that maximise the (restricted) likelihood.
 
@@ -376,6 +382,8 @@ def maximise(
         Restricted likelihood or not.
     control : Control
         Optimiser, tolerance and number of steps.
+    others : sequence of ndarray
+        More starts, tried when the way from the first was a hard one, as it is where there are several optima.
     watch : callable, optional
         Called with each step.
 
@@ -389,54 +397,76 @@ def maximise(
     EngineError
         If the equations cannot be solved at the start.
     """
-    problem = Problem(engine, reml, typical_scales(engine))
-    point = Point(problem, theta)
+    problem = Problem(engine, reml, typical_units(engine))
+    best = climb(problem, theta, control, watch)
+    if len(best.history) > HARD or best.flat is not None or not best.finished:
+        for start in others:
+            other = climb(problem, start, control, watch)
+            if other.deviance < best.deviance - 1e-6 - 10 * noise(best.deviance):
+                best = other
+    return best
+
+
+def climb(problem: Problem, theta: Array, control: Control, watch: Callable[[Step], None] | None) -> Optimum:
+    """The loop, from one start."""
+    point = last = Point(problem, problem.to_units(theta))
     history: list[Step] = []
     finished = False
-    for _ in range(control.iterations):
-        finished = point.decrement < control.tol
+    while len(history) < control.iterations and not finished:
+        enough = point.decrement < control.tol
         new, kind = STEPS[control.optimiser](problem, point)
         if new is None:  # no step improves: rounding noise has been reached
-            finished = finished or point.decrement < 1e3 * noise(point.deviance)
+            finished = enough or point.decrement < 1e3 * noise(point.deviance)
+            last = point
             break
         history.append(Step(new.theta, new.deviance, kind, point.decrement))
         if watch is not None:
             watch(history[-1])
-        stalled = len(history) > 3 and point.decrement < 1e-7 and abs(history[-4].deviance - new.deviance) <= noise(new.deviance)
+        finished = enough or stalled(history)
         last, point = point, new
-        if finished or stalled:
-            finished = True
-            break
-    else:
-        last = point
-        finished = control.max_iter is None and point.decrement < control.tol
-    evidence = last if history and finished else point
+    if not finished:
+        last, finished = point, point.decrement < control.tol
     settled = settle(problem, point) if finished else point
-    return conclude(problem, settled, evidence, tuple(history), finished)
+    return conclude(problem, settled, last, tuple(history), finished)
 
 
-def typical_scales(engine: Engine) -> tuple[Array, ...]:
-    """Typical standard deviation of the coefficients of each block: that at which they would make up all of y's variance."""
-    out: list[Array] = []
-    for t in engine.design.terms:
-        theta = t.structure.start(engine.typical_covariance(t))
-        out += [np.sqrt(np.diag(square(theta[b]))) for b in t.structure.blocks]
-    return (*out, *(np.array([np.sqrt(engine.spread or 1.0)]) for _ in engine.design.residual.structure.blocks))
+def stalled(history: Sequence[Step]) -> bool:
+    """Whether the last steps moved the criterion by no more than rounding does."""
+    return (
+        len(history) > 3
+        and history[-1].decrement < 1e-7
+        and abs(history[-4].deviance - history[-1].deviance) <= noise(history[-1].deviance)
+    )
+
+
+def typical_units(engine: Engine) -> Array:
+    """Linear map from x to theta that takes the identity of each block to a covariance matrix of typical size."""
+    design = engine.design
+    units = np.eye(design.slices[-1].stop) * (engine.spread or 1.0)
+    for t, s in zip(design.terms, design.slices, strict=False):
+        typical = engine.typical_covariance(t)
+        for b in t.structure.blocks:
+            if len(b) == 1:
+                units[s.start + b[0], s.start + b[0]] = t.structure.start(np.diag(np.diag(typical)))[b[0]]
+                continue
+            L = np.linalg.cholesky(typical)
+            columns = [triangle(L @ square(e) @ L.T) for e in np.eye(len(b))]
+            units[np.ix_(s.start + b, s.start + b)] = np.stack(columns, axis=1)
+    return units
 
 
 def settle(problem: Problem, point: Point) -> Point:
     """The exact boundary point next to an iterate, where the likelihood does not suffer from it."""
     n_residual = len(problem.engine.design.residual.structure.blocks)
     candidates = [k for k in range(len(problem.blocks) - n_residual) if rounded(problem, point, k) is not None]
-    for group in [candidates, *([k] for k in candidates)] if len(candidates) > 1 else [candidates]:
-        if not group:
-            continue
-        theta = point.theta.copy()
+    groups = [candidates, *([k] for k in candidates)] if len(candidates) > 1 else [[k] for k in candidates]
+    for group in groups:
+        x = point.x.copy()
         for k in group:
             new = rounded(problem, point, k)
             if new is not None:
-                theta[problem.blocks[k]] = new
-        there = evaluate(problem, theta)
+                x[problem.blocks[k]] = new
+        there = evaluate(problem, x)
         if there is not None and there.deviance <= point.deviance + 10.0 * noise(point.deviance) + 1e-9:
             point = there
     return point
@@ -444,32 +474,28 @@ def settle(problem: Problem, point: Point) -> Point:
 
 def rounded(problem: Problem, point: Point, k: int) -> Array | None:
     """Block k with its vanishing eigenvalues set to zero; None when it has none."""
-    s = problem.scales[k]
-    Sigma = square(point.theta[problem.blocks[k]]) / np.outer(s, s)
-    values, vectors = np.linalg.eigh(Sigma)
+    values, vectors = np.linalg.eigh(square(point.x[problem.blocks[k]]))
     gone = values < BOUNDARY_VARIANCE
-    if not gone.any() or np.all(values[gone] == 0):
+    if not gone.any() or np.all(np.abs(values[gone]) < NULL):
         return None
     kept = vectors[:, ~gone] * np.sqrt(values[~gone])
-    return triangle((kept @ kept.T) * np.outer(s, s))
-
-
-def null_direction(Sigma: Array, s: Array) -> Array:
-    """Eigenvectors (rows) of the vanishing eigenvalues of a block in typical units."""
-    values, vectors = np.linalg.eigh(Sigma / np.outer(s, s))
-    return vectors[:, values < 1e-12 * max(1.0, float(values[-1]))].T
+    return triangle(kept @ kept.T)
 
 
 def conclude(problem: Problem, point: Point, evidence: Point, history: tuple[Step, ...], finished: bool) -> Optimum:
     """Optimum with its evidence: gradient, curvature of the free parameters, and multipliers of the active bounds."""
     boundaries = []
-    for b, s in zip(problem.blocks, problem.scales, strict=True):
-        null = null_direction(square(point.theta[b]), s)
-        if len(null):
-            D = gradient_matrix(evidence.score[b]) * np.outer(s, s)
-            boundaries.append(Boundary(tuple(int(i) for i in b), null / s, -float(np.linalg.eigvalsh(null @ D @ null.T)[-1])))
+    for b in problem.blocks:
+        values, vectors = np.linalg.eigh(square(point.x[b]))
+        null = vectors[:, values < NULL * max(1.0, float(values[-1]))]
+        if null.shape[1]:
+            D = gradient_matrix(evidence.score[b])
+            # Sigma = L X L' has the null vectors L'^-1 n
+            L = np.linalg.cholesky(square(problem.units[np.ix_(b, b)] @ triangle(np.eye(len(values)))))
+            direction = np.linalg.solve(L.T, null).T
+            boundaries.append(Boundary(tuple(int(i) for i in b), direction, -float(np.linalg.eigvalsh(null.T @ D @ null)[-1])))
     gone = {i for x in boundaries for i in x.parameters if len(x.parameters) == 1}
-    free = np.array([i for i in range(len(point.theta)) if i not in gone], dtype=int)
+    free = np.array([i for i in range(len(point.x)) if i not in gone], dtype=int)
     AI = evidence.information[np.ix_(free, free)]
     d = np.sqrt(np.maximum(np.diag(AI), 1e-300))
     values, vectors = np.linalg.eigh(AI / np.outer(d, d)) if len(free) else (np.ones(1), np.ones((1, 1)))
@@ -479,12 +505,10 @@ def conclude(problem: Problem, point: Point, evidence: Point, history: tuple[Ste
         theta=point.theta,
         system=point.system,
         deviance=point.deviance,
-        score=evidence.score,
-        information=evidence.information,
         decrement=evidence.decrement,
         gradient=float(np.max(np.abs(gradient / size))),
         curvature=float(values[0]),
-        flat=int(free[np.argmax(np.abs(vectors[:, 0]))]) if len(free) and values[0] < 1e-8 else None,
+        flat=int(free[np.argmax(np.abs(vectors[:, 0]))]) if len(free) and values[0] < FLAT_CURVATURE else None,
         boundaries=tuple(boundaries),
         history=history,
         finished=finished,

@@ -15,10 +15,11 @@ import narwhals as nw
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-from mixedgen.errors import ArgumentError, PedigreeError, RelationshipError, examples
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import SuperLU, splu
+
+from mixedgen.errors import ArgumentError, PedigreeError, RelationshipError, examples
 
 Array = NDArray[np.float64]
 Positions = NDArray[np.int64]
@@ -26,7 +27,8 @@ Positions = NDArray[np.int64]
 UNKNOWN = -1  # position of an unknown parent
 _DENSE_PARENTS = 1000  # up to this many parents their dense A (8 MB) is cheaper than loading compiled code
 _SAMPLED_MATINGS = 64  # enough to forecast the mean number of ancestors within some 20 per cent
-_VISIT_COST = 6.0  # an ancestor taken from the bitset, in steps of a plain pass along the pedigree
+_VISIT_COST = 15.0  # an ancestor taken from the bitset, in steps of a pass along the pedigree; 11 to 24 were measured
+_ABREAST = 8  # rows of A followed side by side: one cache line
 
 
 class Pedigree:
@@ -89,6 +91,8 @@ class Pedigree:
         self.ids: pd.Index[Any] = ordered.labels.rename(id)
         self.sire: Positions = ordered.sire
         self.dam: Positions = ordered.dam
+        self.sire.setflags(write=False)
+        self.dam.setflags(write=False)
         self.added: int = added
         self.duplicates: int = len(rows.id) - len(distinct.id)
 
@@ -234,7 +238,7 @@ def mendelian_variances(ped: Pedigree, inbreeding: bool = True) -> Array:
 
     Examples
     --------
-    >>> frame = pd.DataFrame({"id": [1, 2, 3], "sire": [0, 0, 1], "dam": [0, 1, 2]})
+    >>> frame = pd.DataFrame({"id": [1, 2, 3], "sire": [0, 1, 1], "dam": [0, 0, 2]})
     >>> mendelian_variances(Pedigree(frame)).tolist()
     [1.0, 0.75, 0.5]
     """
@@ -332,6 +336,18 @@ def ancestors(ped: Pedigree, animals: Positions) -> Positions:
         up = np.unique(np.concatenate([ped.sire[front], ped.dam[front]]))
         front = up[(up >= 0) & ~seen[up]]
     return np.flatnonzero(seen[: ped.n])
+
+
+def compile_kernels() -> None:
+    """Compile the code for large pedigrees, or load it from the cache, on a tiny one.
+
+    Examples
+    --------
+    >>> compile_kernels()  # doctest: +SKIP
+    """
+    none, one = np.full(3, UNKNOWN), np.arange(1)
+    _compiled(_by_mating)(none, none, none, one, one + 1, one)
+    _compiled(_by_parent)(none, none, none, one, one + 1, none + 1)
 
 
 class GeneFlow:
@@ -712,7 +728,10 @@ def _compiled_mates(sire: Positions, dam: Positions, s: Positions, d: Positions,
     if costs[0] <= min(costs):
         return np.asarray(by_mating(sire, dam, own, s, d, _by_younger(s, d))[0][mating])
     first, second = (s, d) if costs[1] <= costs[2] else (d, s)
-    return np.asarray(by_parent(sire, dam, own, first, second, np.lexsort((second, first)))[mating])
+    generation = np.empty(m, dtype=np.int64)
+    for g, animals in enumerate(_generations(sire, dam)):
+        generation[animals] = g
+    return np.asarray(by_parent(sire, dam, own, first, second, generation)[mating])
 
 
 def _by_younger(s: Positions, d: Positions) -> Positions:
@@ -801,45 +820,67 @@ def _by_mating(
 
 
 def _by_parent(
-    sire: Positions, dam: Positions, own: Positions, first: Positions, second: Positions, order: Positions
+    sire: Positions, dam: Positions, own: Positions, first: Positions, second: Positions, generation: Positions
 ) -> Array:
     """Relationship of the mates (first, second), shape (matings,).
 
     Colleau (2002), Sargolzaei et al. (2005): for each parent of one sex the row A e = T D T' e, back to its ancestors
-    and forward to its youngest mate. Own is the mating from which each animal came, or -1; order has the matings by
-    `first`.
+    and forward to its youngest mate, some parents of one generation side by side: the inbreeding of their ancestors is
+    then known. Own is the mating from which each animal came, or -1; generation is that of each animal.
     """
     m = len(sire)
+    animals = np.argsort(generation, kind="mergesort")
+    order = np.argsort(generation[first] * m + first, kind="mergesort")
     F, D, filled = np.zeros(m), np.zeros(m), 0
-    up, down = np.zeros(m + 1), np.zeros(m + 1)  # the last entry serves unknown parents
+    up, down = np.zeros((m + 1, _ABREAST)), np.zeros((m + 1, _ABREAST))  # the last row serves unknown parents
     father, mother = np.where(sire >= 0, sire, m), np.where(dam >= 0, dam, m)
-    a = np.zeros(len(first))
-    k = 0
-    while k < len(order):
-        parent = first[order[k]]
-        end, last = k, parent
-        while end < len(order) and first[order[end]] == parent:
+    a, column = np.zeros(len(first)), np.zeros(len(first), dtype=np.int64)
+    start = 0
+    while start < len(order):
+        present = generation[first[order[start]]]
+        while filled < m and generation[animals[filled]] <= present:
+            j = animals[filled]
+            p, q = sire[j], dam[j]
+            F[j] = 0.5 * a[own[j]] if own[j] >= 0 else 0.0
+            D[j] = 0.5 - 0.25 * ((F[p] if p >= 0 else -1.0) + (F[q] if q >= 0 else -1.0))
+            filled += 1
+        end, width, previous, youngest, last = start, 0, -1, 0, 0
+        while end < len(order):
+            parent = first[order[end]]
+            if parent != previous:
+                if width == _ABREAST or generation[parent] != present:
+                    break
+                up[parent, width] = 1.0
+                previous, youngest = parent, max(youngest, parent)
+                width += 1
+            column[order[end]] = width - 1
             last = max(last, second[order[end]])
             end += 1
-        while filled <= parent:
-            p, q = sire[filled], dam[filled]
-            F[filled] = 0.5 * a[own[filled]] if own[filled] >= 0 else 0.0
-            D[filled] = 0.5 - 0.25 * ((F[p] if p >= 0 else -1.0) + (F[q] if q >= 0 else -1.0))
-            filled += 1
-        up[parent] = 1.0
-        oldest = parent
-        for j in range(parent, -1, -1):
-            if up[j] != 0.0:
-                oldest = j
-                up[father[j]] += 0.5 * up[j]
-                up[mother[j]] += 0.5 * up[j]
-                up[j] *= D[j]
+        oldest = youngest
+        for j in range(youngest, -1, -1):
+            reached = 0.0
+            for c in range(_ABREAST):
+                reached += up[j, c]
+            if reached == 0.0:
+                continue
+            oldest, f, d, variance = j, father[j], mother[j], D[j]
+            for c in range(_ABREAST):
+                half = 0.5 * up[j, c]
+                up[f, c] += half
+                up[d, c] += half
+                up[j, c] *= variance
         up[m] = 0.0
         down[:oldest] = 0.0
-        for j in range(oldest, last + 1):
-            down[j] = up[j] + 0.5 * (down[father[j]] + down[mother[j]])
-            up[j] = 0.0
-        for i in range(k, end):
-            a[order[i]] = down[second[order[i]]]
-        k = end
+        for j in range(oldest, youngest + 1):
+            f, d = father[j], mother[j]
+            for c in range(_ABREAST):
+                down[j, c] = up[j, c] + 0.5 * (down[f, c] + down[d, c])
+                up[j, c] = 0.0
+        for j in range(youngest + 1, last + 1):
+            f, d = father[j], mother[j]
+            for c in range(_ABREAST):
+                down[j, c] = 0.5 * (down[f, c] + down[d, c])
+        for i in range(start, end):
+            a[order[i]] = down[second[order[i]], column[order[i]]]
+        start = end
     return a

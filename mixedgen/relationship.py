@@ -701,7 +701,7 @@ def _framed(frame: pd.DataFrame, labels: pd.Index[Any] | None, square: bool) -> 
         columns = _matched(_unique(frame.index), _unique(frame.columns), "columns", "index")
     if labels is None:
         return _unique(frame.index), values[:, columns]
-    unnamed = isinstance(frame.index, pd.RangeIndex) and not labels.isin(frame.index).all()
+    unnamed = isinstance(frame.index, pd.RangeIndex) and frame.index.start == 0
     rows = np.arange(len(frame)) if unnamed else _matched(labels, frame.index, "index", "ids")
     return labels, values[np.ix_(rows, columns[rows] if square else columns)]
 
@@ -775,6 +775,7 @@ def _inverse_from_cholesky(L: Array) -> Array:
 
 def _sparse_matrix(labels: pd.Index[Any], kind: str, K: SparseArray) -> Relationship:
     """Sparse K: family by family if the families are small, else dense."""
+    K.eliminate_zeros()  # a stored zero relates nobody
     _, family = connected_components(K, directed=False)
     sizes = np.bincount(family)
     if np.square(sizes.astype(np.float64)).sum() > _SPARSE_FILL * len(labels) ** 2:

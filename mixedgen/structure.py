@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,16 @@ IntArray = NDArray[np.intp]
 # A pivot this small beside its own diagonal element is rounding of an exact zero: twice the unit roundoff for each
 # of the few operations that make it.
 PIVOT_TOLERANCE = 1e-14
+INDEFINITE = 1e-8  # an eigenvalue of a correlation matrix below minus this is no rounding
+
+
+@lru_cache(maxsize=64)
+def lower_indices(c: int) -> tuple[IntArray, IntArray]:
+    """Rows and columns of a lower triangle, row by row: the order of theta."""
+    rows, cols = np.tril_indices(c)
+    rows.setflags(write=False)
+    cols.setflags(write=False)
+    return rows, cols
 
 
 def lower_factor(Sigma: Array) -> Array:
@@ -44,15 +55,29 @@ def lower_factor(Sigma: Array) -> Array:
         If Sigma is not positive semi-definite.
     """
     c = len(Sigma)
+    if c == 1 and Sigma[0, 0] >= 0:
+        return np.sqrt(Sigma)
     L = np.zeros((c, c))
     for j in range(c):
         column = Sigma[j:, j] - L[j:, :j] @ L[j, :j]
-        limit = PIVOT_TOLERANCE * c * abs(Sigma[j, j])
-        if column[0] > limit:
+        if column[0] > PIVOT_TOLERANCE * c * Sigma[j, j]:
             L[j:, j] = column / np.sqrt(column[0])
-        elif column[0] < -limit or np.any(np.abs(column[1:]) > 1e-6 * np.sqrt(np.abs(Sigma[j, j] * np.diag(Sigma)[j + 1 :]))):
-            raise ValueError("the matrix is not positive semi-definite")
+        elif column[0] != 0.0 or column.any():
+            return _semidefinite_factor(Sigma)
     return L
+
+
+def _semidefinite_factor(Sigma: Array) -> Array:
+    """`lower_factor` by eigenvalues, which rounding in a small pivot does not hurt."""
+    sd = np.sqrt(np.maximum(np.diag(Sigma), 0.0))
+    scale = np.where(sd > 0, sd, 1.0)
+    values, vectors = np.linalg.eigh(Sigma / np.outer(scale, scale))
+    if values[0] < -INDEFINITE:
+        raise ValueError("the matrix is not positive semi-definite")
+    values = np.where(values > PIVOT_TOLERANCE * len(Sigma), values, 0.0)
+    L = np.linalg.qr((vectors * np.sqrt(values)).T, mode="r").T
+    L = L * np.where(np.diag(L) < 0, -1.0, 1.0) * scale[:, None]
+    return np.where(np.abs(np.diag(L)) > np.sqrt(PIVOT_TOLERANCE) * scale, L, 0.0)
 
 
 class Structure(ABC):
@@ -110,7 +135,7 @@ class Unstructured(Structure):
 
     def __init__(self, dim: int) -> None:
         super().__init__(dim)
-        self._rows, self._cols = np.tril_indices(dim)
+        self._rows, self._cols = lower_indices(dim)
 
     @property
     def size(self) -> int:

@@ -184,6 +184,7 @@ def test_frames_are_reordered_to_ids():
 def test_frames_without_names_take_ids_in_order():
     K = Relationship.from_matrix(pd.DataFrame(np.diag([1.0, 2.0])), ["x", "y"])
     np.testing.assert_array_equal(K.cross(["y"], ["y"]), [[2.0]])
+    assert Relationship.from_matrix(pd.DataFrame(np.diag([1.0, 2.0])), [1, 0]).cross([0], [0]) == 2.0
 
 
 def test_columns_read_as_text_match_whole_numbers():

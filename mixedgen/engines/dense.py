@@ -22,11 +22,12 @@ class DenseEngine(Engine):
     def __init__(self, design: Design) -> None:
         self.design = design
         X = design.fixed.X
-        self.X: Array = X.toarray() if sp.issparse(X) else np.asarray(X)
+        # orthonormal columns: X'V^-1 X then has the condition of V, not that of X squared
+        self.X, self.R = np.linalg.qr(X.toarray() if sp.issparse(X) else np.asarray(X))
         self.Z = [t.Z.toarray() for t in design.terms]
         self.K = [t.multiply_relationship(np.eye(t.q)) for t in design.terms]
         # P annihilates X, so the least-squares residuals serve as data; a large mean of y then costs no digits
-        self.b0 = np.linalg.lstsq(self.X, design.y, rcond=None)[0] if design.fixed.p else np.zeros(0)
+        self.b0 = self.X.T @ design.y
         self.y0 = design.y - self.X @ self.b0
 
     def forecast(self) -> Forecast:
@@ -67,13 +68,17 @@ class DenseSystem(System):
         for t, Z, S, K in zip(self.design.terms, self.engine.Z, self.Sigma, self.engine.K, strict=True):
             flat = np.kron(S, K) @ (Z.T @ PY)
             u.append(np.moveaxis(flat.reshape(t.c, t.q, *Y.shape[1:]), 0, 1))
-        return Solution(b, tuple(u), self.R @ PY)
+        return Solution(self._to_b(b), tuple(u), self.R @ PY)
+
+    def _to_b(self, b: Array) -> Array:
+        """Coefficients of the design's X from those of its orthonormal columns."""
+        return la.solve_triangular(self.engine.R, b) if len(b) else b
 
     @cached_property
     def solution(self) -> Solution:
         """Solution for the data of the design."""
         s = self.solve(self.engine.y0)
-        return Solution(s.b + self.engine.b0, s.u, s.e)
+        return Solution(s.b + self._to_b(self.engine.b0), s.u, s.e)
 
     @cached_property
     def quadratic(self) -> float:
@@ -83,7 +88,10 @@ class DenseSystem(System):
     def logdet(self, reml: bool) -> float:
         """log|V|, and under REML log|V| + log|X'V^-1 X|."""
         value = 2.0 * float(np.log(np.diag(self.cholesky)).sum())
-        return value + float(np.linalg.slogdet(self.XtVinvX)[1]) if reml else value
+        if not reml:
+            return value
+        jacobian = 2.0 * float(np.log(np.abs(np.diag(self.engine.R))).sum())
+        return value + float(np.linalg.slogdet(self.XtVinvX)[1]) + jacobian
 
     def derivative(self, i: int) -> Array:
         """dV/dtheta_i, shape (n, n)."""
@@ -118,7 +126,7 @@ class DenseSystem(System):
 
     def fixed_covariance(self) -> Array:
         """Covariance matrix of the BLUE, shape (p, p)."""
-        return np.linalg.inv(self.XtVinvX)
+        return self._to_b(self._to_b(np.linalg.inv(self.XtVinvX)).T)
 
     def fixed_variances(self) -> Array:
         """Its diagonal, shape (p,)."""
@@ -128,6 +136,5 @@ class DenseSystem(System):
         """Covariance of (b_hat, u_hat - u)."""
         G = la.block_diag(*(np.kron(S, K) for S, K in zip(self.Sigma, self.engine.K, strict=True)))
         Z = np.hstack(self.engine.Z)
-        Cbb = self.fixed_covariance()
-        cross = -Cbb @ self.engine.X.T @ self.Vinv @ Z @ G
-        return np.block([[Cbb, cross], [cross.T, G - G @ Z.T @ self.P @ Z @ G]])
+        cross = -self._to_b(np.linalg.solve(self.XtVinvX, self.engine.X.T @ self.Vinv @ Z @ G))
+        return np.block([[self.fixed_covariance(), cross], [cross.T, G - G @ Z.T @ self.P @ Z @ G]])

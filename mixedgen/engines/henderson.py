@@ -183,7 +183,7 @@ class HendersonEngine(Engine):
             order = np.argsort(coo.row, kind="stable")
             one = Component(-1, np.arange(1), fixed.p, 0, coo.row[order].astype(np.intp), coo.col[order].astype(np.intp), coo.data[order][:, None], fixed.p, None)
         else:
-            self.R = np.linalg.qr(X, mode="r") / np.sqrt(n)
+            self.R = fixed.R / np.sqrt(n)
             self.scale = None
             self.Rinv = np.linalg.inv(self.R)
             self.X = X @ self.Rinv
@@ -410,7 +410,7 @@ class HendersonSystem(System):
         rhs = np.empty((engine.N, *Y.shape[1:]))
         if p:
             rhs[:p] = engine.X.T @ weighted
-        loads = [(t.Z.T @ weighted).reshape(t.c, t.q, *Y.shape[1:]) for t in self.design.terms]
+        loads = [(t.Zt @ weighted).reshape(t.c, t.q, *Y.shape[1:]) for t in self.design.terms]
         for c, L in zip(engine.components, self.L, strict=True):
             if c.term >= 0:
                 part = np.tensordot(L.T, loads[c.term][c.coefs], axes=1)
@@ -519,14 +519,15 @@ class HendersonSystem(System):
 
     def _inside(self) -> HendersonSystem | None:
         """The system a small step inside the cone, where some L is singular; None where none is."""
-        theta, moved = self.theta.copy(), False
-        for t, s, Sigma in zip(self.design.terms, self.design.slices, self.Sigma, strict=False):
-            singular = any(np.any(np.diag(L) == 0) for c, L in zip(self.engine.components, self.L, strict=True) if c.term >= 0 and self.design.terms[c.term] is t)
-            if singular:
-                typical = t.structure.matrix(t.structure.start(self.engine.typical_covariance(t)))
-                theta[s] = t.structure.start(Sigma + BOUNDARY_STEP**2 * np.diag(np.diag(typical)))
-                moved = True
-        return self.engine.at(theta) if moved else None
+        singular = {c.term for c, L in zip(self.engine.components, self.L, strict=True) if c.term >= 0 and np.any(np.diag(L) == 0)}
+        if not singular:
+            return None
+        theta = self.theta.copy()
+        for k in singular:
+            t, s = self.design.terms[k], self.design.slices[k]
+            size = np.maximum(np.diag(self.engine.typical_covariance(t)), np.diag(self.Sigma[k]))
+            theta[s] = t.structure.start(self.Sigma[k] + BOUNDARY_STEP**2 * np.diag(size))
+        return self.engine.at(theta)
 
     def _moments(self, Cinv: Array) -> list[Array]:
         """M of each component, (width, width)."""

@@ -134,11 +134,19 @@ class Engine(ABC):
         return float(self.y0 @ self.y0) / (self.design.n - self.design.fixed.p)
 
     def typical_covariance(self, term: Term) -> Array:
-        """Diagonal matrix of the variances at which each coefficient of a term would make up all of `spread`."""
-        size = np.einsum("ij,ij->j", term.values, term.values) / self.design.n
+        """Covariance matrix at which the effects of a term would make up all of `spread`, whatever their units and means.
+
+        Notes
+        -----
+        spread (z'z / n)^-1 with z the weights of the c effects: the identity for orthonormal effects.
+        """
+        size = term.values.T @ term.values / self.design.n
         if term.relationship is not None:
             size = size * float(np.mean(term.relationship.diagonal))
-        return np.diag((self.spread or 1.0) / np.where(size > 0, size, 1.0))
+        d = np.sqrt(np.where(np.diag(size) > 0, np.diag(size), 1.0))
+        values, vectors = np.linalg.eigh(size / np.outer(d, d))
+        usable = np.maximum(values, 1e-12)
+        return (self.spread or 1.0) * ((vectors / usable) @ vectors.T) / np.outer(d, d)
 
     @abstractmethod
     def forecast(self) -> Forecast:

@@ -10,8 +10,8 @@ from typing import Literal
 
 import numpy as np
 
-from mixedgen.sparse.contract import Factor, Floats, Forecast, Ints, Symbolic
-from mixedgen.sparse.dense import DenseFactor, DenseSymbolic
+from mixedgen.sparse.contract import Factor, Forecast, Ints, Symbolic
+from mixedgen.sparse.dense import DenseSymbolic
 
 __all__ = ["SMALL_ORDER", "Factor", "Forecast", "Symbolic", "analyse", "compile_kernels"]
 
@@ -74,9 +74,7 @@ def _choose(indices: Ints, n: int, blocks: Sequence[Ints]) -> Literal["dense", "
     return "dense" if full and n <= NEARLY_FULL_ORDER else "sparse"
 
 
-def _analyse(
-    indptr: Ints, indices: Ints, n: int, blocks: Sequence[Ints], kind: Literal["dense", "sparse"]
-) -> Symbolic:
+def _analyse(indptr: Ints, indices: Ints, n: int, blocks: Sequence[Ints], kind: Literal["dense", "sparse"]) -> Symbolic:
     """Analyse for the implementation that is named."""
     if kind == "dense":
         return DenseSymbolic(indptr, indices, n, blocks)

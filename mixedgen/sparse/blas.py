@@ -1,7 +1,7 @@
 """BLAS and LAPACK from within numba kernels, and the decorator of all kernels.
 
-scipy exports the addresses of its BLAS and LAPACK as capsules; each is registered with LLVM as a symbol of our own name, so
-that compiled kernels can be cached: the name is resolved again in each process.
+scipy exports the addresses of its BLAS and LAPACK as capsules; each is registered with LLVM as a symbol of our own
+name, so that compiled kernels can be cached: the name is resolved again in each process.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _dpotrf = _external(cython_lapack, "dpotrf", 5)
 _dpotri = _external(cython_lapack, "dpotri", 5)
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic  # type: ignore[untyped-decorator]
 def _at(typing_context: Any, value: Any) -> Any:
     """Address of a copy of a scalar on the stack of the calling function."""
 
@@ -80,9 +80,7 @@ def gemm(
 
 
 @kernel
-def syrk(
-    n: int, k: int, alpha: float, a: Floats, a0: int, lda: int, beta: float, c: Floats, c0: int, ldc: int
-) -> None:
+def syrk(n: int, k: int, alpha: float, a: Floats, a0: int, lda: int, beta: float, c: Floats, c0: int, ldc: int) -> None:
     """Set the lower triangle of ``C = alpha A A' + beta C``, A of shape (n, k)."""
     _dsyrk(
         _at(numba.uint8(LOWER)), _at(numba.uint8(PLAIN)), _at(numba.int32(n)), _at(numba.int32(k)), _at(alpha),
@@ -91,9 +89,7 @@ def syrk(
 
 
 @kernel
-def trsm(
-    trans: int, m: int, n: int, a: Floats, a0: int, lda: int, b: Floats, b0: int, ldb: int
-) -> None:
+def trsm(trans: int, m: int, n: int, a: Floats, a0: int, lda: int, b: Floats, b0: int, ldb: int) -> None:
     """Set ``B = B op(A)^-1``, A lower triangular of order n, B of shape (m, n)."""
     _dtrsm(
         _at(numba.uint8(RIGHT)), _at(numba.uint8(LOWER)), _at(numba.uint8(trans)), _at(numba.uint8(PLAIN)),

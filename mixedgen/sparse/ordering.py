@@ -49,8 +49,8 @@ def minimum_degree(
 ) -> Index:
     """Elimination order, shape (n,): order[k] is the variable eliminated as the k-th.
 
-    Variables are nodes 0..n-1, dense blocks are elements n, n+1, ... from the outset; an eliminated variable becomes the
-    element of the same number. Variables marked in `last` do not enter the graph: they are ordered last, by degree.
+    Variables are nodes 0..n-1, dense blocks are elements n, n+1, ... from the outset; an eliminated variable becomes
+    the element of the same number. Variables marked in `last` do not enter the graph: they are ordered last, by degree.
     The list of a variable holds its elements (`n_elements` of them) and then its variables; that of an element its
     variables. Names follow [1]_: `weight` is nv (negative while the variable is in the list of the pivot), `mark` is w.
     """

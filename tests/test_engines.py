@@ -1,0 +1,279 @@
+"""Laws over the engines: Henderson's equations agree with V written out, on designs made at random."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import mixedgen as mg
+from mixedgen.design import Design, build
+from mixedgen.engines import ENGINES, choose
+from mixedgen.estimate import default_start, fit
+from mixedgen.likelihood import average_information, deviance, score
+from mixedgen.optimise import Control
+
+# Two exact methods in double precision; V^-1 loses the condition number of V, up to 1e5 in these designs.
+RELATIVE = 1e-8
+# Central differences of the deviance with a step of 1e-4: truncation 1e-8, rounding 1e-12 / 1e-4, times the curvature.
+DIFFERENCE = 2e-5
+# A mean of 1e8 leaves a response of variance 1 no more than 8 digits.
+LARGE_MEAN = 1e-6
+SEEDS = range(220)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One random model: what the builder takes, and a theta."""
+
+    kind: str
+    formula: str
+    frame: pd.DataFrame
+    relationships: dict[str, mg.Relationship]
+    residual: str | None = None
+    weights: str | None = None
+    tolerance: float = RELATIVE
+
+    def design(self) -> Design:
+        return build(self.formula, self.frame, relationships=self.relationships, residual=self.residual, weights=self.weights)
+
+
+def base_frame(rng: np.random.Generator, n: int) -> pd.DataFrame:
+    frame = pd.DataFrame(
+        {
+            "x": rng.normal(size=n),
+            "z": rng.normal(size=n) * 10.0 ** rng.integers(-2, 3),
+            "a": rng.integers(0, rng.integers(3, 9), n),
+            "b": rng.integers(0, rng.integers(3, 9), n),
+            "f": rng.choice(list("pqr"), n),
+            "site": rng.choice(["s1", "s2", "s3"], n),
+            "w": rng.uniform(0.3, 3.0, n),
+        }
+    )
+    frame.loc[:2, "site"] = ["s1", "s2", "s3"]
+    effect = rng.normal(size=9)
+    frame["y"] = 2.0 + frame["x"] + effect[frame["a"]] + rng.normal(size=n)
+    return frame
+
+
+def random_pedigree(rng: np.random.Generator, q: int) -> mg.Pedigree:
+    sire = [0 if k < 4 else int(rng.integers(1, k // 2 + 1)) * 2 - 1 for k in range(q)]
+    dam = [0 if k < 4 else int(rng.integers(1, k // 2 + 1)) * 2 for k in range(q)]
+    sire = [s if s <= k else 0 for k, s in enumerate(sire)]
+    dam = [d if d <= k else 0 for k, d in enumerate(dam)]
+    return mg.Pedigree(pd.DataFrame({"id": range(1, q + 1), "sire": sire, "dam": dam}))
+
+
+def random_matrix(rng: np.random.Generator, q: int) -> np.ndarray:
+    F = rng.normal(size=(q, q + 3))
+    return F @ F.T / q
+
+
+FORMULAS = {
+    "one": "y ~ x + (1|a)",
+    "crossed": "y ~ x + f + (1|a) + (1|b)",
+    "nested": "y ~ x + (1|a/b)",
+    "slope": "y ~ x + (x|a)",
+    "slope, crossed": "y ~ x + (x|a) + (1|b)",
+    "two slopes": "y ~ x + z + (x + z|a)",
+    "uncorrelated": "y ~ x + (x||a) + (1|b)",
+    "factor effects": "y ~ f + (0 + f|a)",
+    "diagonal": "y ~ x + diag(0 + f|a)",
+    "homogeneous": "y ~ x + diag(0 + f|a, hom=True)",
+    "no fixed effects": "y ~ 0 + (1|a)",
+    "aliased": "y ~ x + f + I(2 * x) + (1|a)",
+}
+LINKED = {
+    "pedigree": "y ~ x + (1|animal:A)",
+    "repeatability": "y ~ x + (1|animal:A) + (1|animal)",
+    "pedigree slope": "y ~ x + (x|animal:A)",
+    "dense": "y ~ x + (1|animal:K)",
+    "dense slope": "y ~ x + (x|animal:K) + (1|a)",
+    "inverse": "y ~ x + (1|animal:J)",
+    "singular factor": "y ~ x + (1|animal:F)",
+    "wide factor": "y ~ x + (x|animal:W) + (1|b)",
+    "two kernels": "y ~ x + (1|animal:A) + (1|animal:K)",
+}
+
+
+def make_case(seed: int) -> Case:
+    rng = np.random.default_rng(seed)
+    kinds = [*FORMULAS, *LINKED]
+    kind = kinds[seed % len(kinds)]
+    frame = base_frame(rng, int(rng.integers(25, 70)))
+    relationships: dict[str, mg.Relationship] = {}
+    if kind in LINKED:
+        q = 14
+        frame["animal"] = rng.integers(3, q + 1, len(frame))  # some without records
+        ids, K = np.arange(1, q + 1), random_matrix(rng, q)
+        every = {
+            "A": mg.additive(random_pedigree(rng, q)),
+            "K": mg.Relationship.from_matrix(K, ids),
+            "J": mg.Relationship.from_inverse(np.linalg.inv(K), ids),
+            "F": mg.Relationship.from_factor(rng.normal(size=(q, 5)), ids),
+            "W": mg.Relationship.from_factor(rng.normal(size=(q, 20)) / 5, ids),
+        }
+        relationships = {k: v for k, v in every.items() if f":{k})" in LINKED[kind]}
+    turn = seed // len(kinds) % 6
+    if turn == 2:
+        frame["y"] = frame["y"] + 1e8
+    elif turn == 3:
+        frame["y"] *= 1e-9
+    elif turn == 4:
+        frame["y"] *= 1e7
+        frame["x"] *= 1e-6
+    elif turn == 5:
+        frame["x"] = 1e5 + 10.0 * frame["x"]
+    return Case(
+        kind,
+        {**FORMULAS, **LINKED}[kind],
+        frame,
+        relationships,
+        residual="diag(site)" if seed % 4 == 1 else None,
+        weights="w" if seed % 3 == 2 else None,
+        tolerance=LARGE_MEAN if turn == 2 else RELATIVE,
+    )
+
+
+def random_theta(design: Design, rng: np.random.Generator, scale: float) -> np.ndarray:
+    """Random covariance matrices, some nearly singular, in units of the variance of y."""
+    theta = np.empty(design.slices[-1].stop)
+    for t, s in zip(design.terms, design.slices, strict=False):
+        L = np.tril(rng.normal(size=(t.c, t.c)))
+        if rng.random() < 0.3:
+            L[-1, -1] = 1e-3
+        size = np.sqrt(np.mean(t.values**2, axis=0))
+        size = np.where(size > 0, size, 1.0)
+        theta[s] = t.structure.start((L @ L.T + 1e-6 * np.eye(t.c)) * scale / np.outer(size, size))
+    theta[design.slices[-1]] = scale * rng.uniform(0.2, 2.0, len(theta[design.slices[-1]]))
+    return theta
+
+
+def close(a: np.ndarray, b: np.ndarray, scale: np.ndarray | float | None = None, tolerance: float = RELATIVE) -> None:
+    """Equal beside the largest element, or beside a given scale."""
+    a, b = np.asarray(a), np.asarray(b)
+    assert a.shape == b.shape
+    size = np.max(np.abs(b), initial=0.0) if scale is None else scale
+    assert np.all(np.abs(a - b) <= tolerance * np.maximum(size, 1e-300))
+
+
+def spread(design: Design) -> float:
+    X = design.fixed.X
+    e = design.y - X @ np.linalg.lstsq(X, design.y, rcond=None)[0] if design.fixed.p else design.y
+    return float(e @ e / len(e))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_henderson_equals_dense(seed: int) -> None:
+    case = make_case(seed)
+    design = case.design()
+    theta = random_theta(design, np.random.default_rng(1000 + seed), spread(design))
+    ours, reference = (choose(design, name).at(theta) for name in ("henderson", "dense"))
+    tolerance, scale = case.tolerance, theta_scale(design, theta)
+    for reml in (True, False):
+        assert deviance(ours, reml) == pytest.approx(deviance(reference, reml), rel=tolerance, abs=1e-7)
+        close(score(ours, reml) * scale, score(reference, reml) * scale, design.n, 10 * tolerance)
+    square = np.outer(scale, scale)
+    close(average_information(ours) * square, average_information(reference) * square, design.n, tolerance)
+    a, b = ours.solution, reference.solution
+    se = np.sqrt(np.diag(reference.fixed_covariance()))
+    close(a.b / se, b.b / se, 1.0 + np.abs(b.b / se).max(initial=0.0), tolerance)
+    close(a.e, b.e, 10 * np.sqrt(spread(design)), tolerance)
+    for k in range(len(design.terms)):
+        close(a.u[k], b.u[k], None, tolerance)
+        close(ours.prediction_error(k), reference.prediction_error(k))
+        close(ours.conditional_variance(k), reference.conditional_variance(k))
+    close(ours.fixed_covariance() / np.outer(se, se), reference.fixed_covariance() / np.outer(se, se))
+    close(ours.fixed_variances() / se**2, reference.fixed_variances() / se**2)
+
+
+def theta_scale(design: Design, theta: np.ndarray) -> np.ndarray:
+    """Size of each parameter: the geometric mean of the two variances of a covariance."""
+    out = np.empty_like(theta)
+    for b in design.blocks:
+        c = int((np.sqrt(8 * len(b) + 1) - 1) / 2)
+        rows, cols = np.tril_indices(c)
+        sd = np.sqrt(theta[b][rows == cols])
+        out[b] = sd[rows] * sd[cols]
+    return out
+
+
+@pytest.mark.parametrize("seed", range(0, 220, 4))
+@pytest.mark.parametrize("engine", ENGINES)
+def test_score_is_the_derivative_of_the_value(engine: str, seed: int) -> None:
+    case = make_case(seed)
+    if seed // len([*FORMULAS, *LINKED]) % 6 == 2:
+        case = replace(case, frame=case.frame.assign(y=case.frame["y"] - 1e8))
+    design = case.design()
+    rng = np.random.default_rng(2000 + seed)
+    theta = random_theta(design, rng, spread(design))
+    for t, s in zip(design.terms, design.slices, strict=False):  # a good margin inside the cone, for the differences
+        theta[s] = t.structure.start(t.structure.matrix(theta[s]) + 0.5 * np.diag(np.diag(t.structure.matrix(theta[s]))))
+    scale = theta_scale(design, theta)
+    solver = choose(design, engine)
+    for reml in (True, False):
+        s = score(solver.at(theta), reml)
+        for i in range(len(theta)):
+            step = np.zeros_like(theta)
+            step[i] = 1e-4 * scale[i]
+            up, down = (deviance(solver.at(theta + sign * step), reml) for sign in (1, -1))
+            assert -0.5 * (up - down) / 2e-4 == pytest.approx(s[i] * scale[i], rel=DIFFERENCE, abs=DIFFERENCE * design.n)
+
+
+@pytest.mark.parametrize("seed", range(0, 220, 5))
+def test_the_optimum_is_no_worse_than_the_dense_engines_from_three_starts(seed: int) -> None:
+    case = make_case(seed)
+    if case.kind == "repeatability" or case.kind == "two kernels":
+        case = replace(case, residual=None)
+    design = case.design()
+    method = "reml" if seed % 2 else "ml"
+    ours = choose(design, "henderson")
+    best = fit_quietly(design, ours, method, Control())
+    dense = choose(design, "dense")
+    rng = np.random.default_rng(3000 + seed)
+    for start in (default_start(design, dense), *(random_theta(design, rng, spread(design)) for _ in range(2))):
+        other = fit_from(design, dense, method, start)
+        assert best <= other + 1e-6 + 1e-9 * abs(other)
+
+
+def fit_quietly(design: Design, engine: object, method: str, control: Control) -> float:
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", mg.ConvergenceWarning)
+        return fit(design, engine, method, control).deviance
+
+
+def fit_from(design: Design, engine: object, method: str, theta: np.ndarray) -> float:
+    from mixedgen.optimise import maximise
+
+    return maximise(engine, theta, reml=method == "reml", control=Control()).deviance
+
+
+def test_a_constant_response_is_solved_but_not_fitted() -> None:
+    frame = base_frame(np.random.default_rng(0), 30).assign(y=3.25)
+    model = mg.MixedModel("y ~ x + (1|a)", frame)
+    solved = model.solve({"a": 1.0, "residual": 2.0})
+    assert solved.params["Intercept"] == pytest.approx(3.25, abs=1e-12)
+    assert np.abs(solved.blup("a")["value"]).max() < 1e-12
+    with pytest.raises(mg.DesignError, match="constant"):
+        model.fit()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_joint_covariance_is_the_inverse_of_the_equations(engine: str) -> None:
+    case = make_case(5)
+    design = case.design()
+    theta = random_theta(design, np.random.default_rng(9), spread(design))
+    X, Z = np.asarray(design.fixed.X), np.hstack([t.Z.toarray() for t in design.terms])
+    r = design.residual.diagonal(theta[design.slices[-1]])
+    blocks = [np.kron(np.linalg.inv(t.structure.matrix(theta[s])), np.eye(t.q)) for t, s in zip(design.terms, design.slices, strict=False)]
+    W = np.hstack([X, Z])
+    C = W.T @ (W / r[:, None])
+    at = X.shape[1]
+    for B in blocks:
+        C[at : at + len(B), at : at + len(B)] += B
+        at += len(B)
+    close(choose(design, engine).at(theta).joint_covariance(), np.linalg.inv(C), tolerance=1e-7)
