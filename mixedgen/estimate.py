@@ -16,7 +16,7 @@ from mixedgen.design import Design, normal_key
 from mixedgen.engines import Engine, System
 from mixedgen.errors import ArgumentError, ConvergenceWarning, DesignError, examples
 from mixedgen.likelihood import average_information, deviance, score
-from mixedgen.optimise import FLAT_CURVATURE, Control, Optimum, Step, maximise, square
+from mixedgen.optimise import FLAT_CURVATURE, Control, Optimum, Step, maximise, noise, square
 
 Array = NDArray[np.float64]
 Method = Literal["reml", "ml"]
@@ -24,7 +24,8 @@ Method = Literal["reml", "ml"]
 METHODS = ("reml", "ml")
 # A gradient of this many standard errors moves the criterion by its square: a millionth of what data can tell.
 CERTIFIED_GRADIENT = 1e-3
-OTHER_SHARES = (0.05, 0.95)  # of the random terms, in the starts that follow a hard first one
+OTHER_SHARES = (0.5, 0.05, 0.95)  # of the random terms, in the starts that follow a hard first one
+SMALLEST_MOMENT = 0.1  # of the default start: a moment estimate near zero would start at the boundary
 EXACT_FIT = 1e-14  # residual variance beside the mean square of y: rounding only
 
 
@@ -174,6 +175,21 @@ def default_start(design: Design, engine: Engine, share: float = 0.5) -> Array:
     return theta
 
 
+def moment_start(design: Design, engine: Engine) -> Array:
+    """Start from the engine's moment estimates, each no smaller than a share of the default start."""
+    theta = default_start(design, engine)
+    moments = engine.moments() if len(design.terms) else None
+    if moments is None:
+        return theta
+    at = 0
+    for t, s in zip(design.terms, design.slices, strict=False):
+        default = np.diag(t.structure.matrix(theta[s]))
+        theta[s] = t.structure.start(np.diag(np.clip(moments[at : at + t.c], SMALLEST_MOMENT * default, None)))
+        at += t.c
+    theta[design.slices[-1]] = max(moments[-1], SMALLEST_MOMENT * engine.spread)
+    return theta
+
+
 def theta_from(design: Design, values: Mapping[str, Any], base: Array | None = None) -> Array:
     """Theta from a variance or covariance matrix for each term.
 
@@ -259,7 +275,7 @@ def certify(design: Design, optimum: Optimum) -> Certificate:
         problem = f"the likelihood is flat along {design.theta_names[optimum.flat]}: the data do not tell it from the other variances"
     elif not optimum.finished:
         problem = f"stopped after {len(optimum.history)} steps with an expected gain of {optimum.decrement / 2:.3g} left"
-    elif optimum.gradient > CERTIFIED_GRADIENT:
+    elif optimum.gradient > max(CERTIFIED_GRADIENT, noise(optimum.deviance) ** 0.5):
         problem = f"the gradient is {optimum.gradient:.3g} standard errors from zero"
     elif wrong:
         problem = f"the likelihood rises off the boundary of {design.theta_names[wrong[0].parameters[0]]}"
@@ -299,7 +315,7 @@ def fit(design: Design, engine: Engine, method: str = "reml", control: Control |
     control = control or Control()
     require_method(method)
     check_estimable(design, engine)
-    theta = default_start(design, engine)
+    theta = moment_start(design, engine)
     if control.start:
         theta = theta_from(design, control.start, theta)
     with tqdm(disable=not control.progress, desc="REML" if method == "reml" else "ML", unit=" steps", leave=False) as line:

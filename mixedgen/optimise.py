@@ -49,7 +49,8 @@ class Control:
     start : mapping, optional
         Start values by term: a variance, or a covariance matrix; ``"residual"`` too. The rest start at their defaults.
     tol : float
-        Stop when the Newton decrement, twice the expected gain in log-likelihood, is below this.
+        Stop when the Newton decrement, twice the expected gain in log-likelihood, is below this (or below the rounding
+        noise of the criterion, 1e-11 of its size); one more step is then taken.
     max_iter : int, optional
         Steps at most: 100 for AI, 20,000 for EM by default.
     constraints : tuple of str
@@ -413,7 +414,7 @@ def climb(problem: Problem, theta: Array, control: Control, watch: Callable[[Ste
     history: list[Step] = []
     finished = False
     while len(history) < control.iterations and not finished:
-        enough = point.decrement < control.tol
+        enough = point.decrement < max(control.tol, noise(point.deviance))
         new, kind = STEPS[control.optimiser](problem, point)
         if new is None:  # no step improves: rounding noise has been reached
             finished = enough or point.decrement < 1e3 * noise(point.deviance)
@@ -425,7 +426,7 @@ def climb(problem: Problem, theta: Array, control: Control, watch: Callable[[Ste
         finished = enough or stalled(history)
         last, point = point, new
     if not finished:
-        last, finished = point, point.decrement < control.tol
+        last, finished = point, point.decrement < max(control.tol, noise(point.deviance))
     settled = settle(problem, point) if finished else point
     return conclude(problem, settled, last, tuple(history), finished)
 

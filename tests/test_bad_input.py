@@ -196,8 +196,8 @@ def test_as_many_fixed_effects_as_records() -> None:
 
 def test_flat_likelihood_is_not_certified() -> None:
     frame = sleep(z=0.0)
-    with pytest.warns(mg.ConvergenceWarning, match=r"flat along Subject\[z,z\]"):
-        fit = mg.lmm("Reaction ~ Days + (0 + z|Subject) + (1|Subject)", frame)
+    with pytest.warns(mg.ConvergenceWarning, match="flat along Subject.1"):
+        fit = mg.lmm("Reaction ~ Days + (1|Subject) + (0 + z|Subject)", frame)
     assert not fit.converged and not fit.certificate.converged
 
 

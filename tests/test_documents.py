@@ -39,14 +39,21 @@ def code_blocks(text: str, language: str) -> Iterator[tuple[int, str]]:
             yield text.count("\n", 0, block.start("code")) + 1, textwrap.dedent(block["code"])
 
 
-def check_examples(code: str, namespace: dict[str, Any], name: str, path: Path, line: int) -> None:
-    """Run ``>>>`` examples and compare what they print."""
-    test = doctest.DocTestParser().get_doctest(code, namespace, name, str(path), line - 1)
+def run_examples(code: str, namespace: dict[str, Any], path: Path, line: int) -> str:
+    """Run ``>>>`` examples, compare what they print, and report the differences."""
+    test = doctest.DocTestParser().get_doctest(code, namespace, path.name, str(path), line - 1)
     report: list[str] = []
     # names defined here are for the blocks that follow
-    doctest.DocTestRunner(optionflags=FLAGS).run(test, out=report.append, clear_globs=False)
+    doctest.DocTestRunner(optionflags=FLAGS, verbose=False).run(test, out=report.append, clear_globs=False)
     namespace.update(test.globs)
-    assert not report, "\n" + "".join(report)
+    return "".join(report)
+
+
+def run_statements(code: str, namespace: dict[str, Any], path: Path, line: int) -> str:
+    """Run plain statements, whose own asserts are the check."""
+    tree = ast.increment_lineno(ast.parse(code), line - 1)
+    exec(compile(tree, str(path), "exec"), namespace)
+    return ""
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
@@ -55,12 +62,11 @@ def test_documents_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     namespace: dict[str, Any] = {"__name__": "__main__"}
     # what a reader with a terminal 100 characters wide sees
     with pd.option_context("display.width", 100, "display.max_columns", 20):
-        for line, code in code_blocks(path.read_text(encoding="utf-8"), "python"):
-            if code.lstrip().startswith(">>>"):
-                check_examples(code, namespace, path.name, path, line)
-            else:
-                tree = ast.increment_lineno(ast.parse(code), line - 1)
-                exec(compile(tree, str(path), "exec"), namespace)
+        reports = [
+            (run_examples if code.lstrip().startswith(">>>") else run_statements)(code, namespace, path, line)
+            for line, code in code_blocks(path.read_text(encoding="utf-8"), "python")
+        ]
+    assert not any(reports), "\n" + "".join(reports)
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
@@ -76,7 +82,7 @@ def test_docstrings_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     module = importlib.import_module(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
     for test in doctest.DocTestFinder(exclude_empty=True).find(module):
         report: list[str] = []
-        doctest.DocTestRunner(optionflags=FLAGS).run(test, out=report.append)
+        doctest.DocTestRunner(optionflags=FLAGS, verbose=False).run(test, out=report.append)
         assert not report, "\n" + "".join(report)
 
 

@@ -221,16 +221,18 @@ def test_forecast_counts_the_factor(name):
     true_count = int(np.tril(full).sum())
     assert exact.forecast.nnz_factor == true_count
     relaxed = SparseSymbolic(L.indptr, L.indices, n, blocks)
-    assert true_count <= relaxed.forecast.nnz_factor <= 1.5 * true_count + 1000
+    assert true_count <= relaxed.forecast.nnz_factor <= 2 * true_count + 1000
     assert relaxed.forecast.peak_bytes >= 8 * true_count
     assert relaxed.forecast.flops > 0
 
 
 def test_fill_on_a_grid_is_near_that_of_superlu():
+    from mixedgen.sparse.multifrontal import SparseSymbolic
+
     k = 60
     A = sp.csc_matrix(grid(k))
     L = lower(A)
-    ours = _analyse(L.indptr, L.indices, k * k, (), "sparse").forecast.nnz_factor
+    ours = SparseSymbolic(L.indptr, L.indices, k * k, (), amalgamate=False).forecast.nnz_factor
     peers = [
         splu(A, permc_spec=spec, diag_pivot_thresh=0.0, options={"SymmetricMode": True}).L.nnz
         for spec in ("MMD_AT_PLUS_A", "COLAMD")

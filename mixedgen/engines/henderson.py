@@ -250,6 +250,7 @@ class HendersonEngine(Engine):
         self.levels_met = [(f[2], f[3]) for f in found]
         self.penalty_at = at[start:]
         self.penalty = np.concatenate([p[2] for p in penalties]) if penalties else np.zeros(0)
+        self.penalty_weight = self.penalty * np.where(self.indices[self.penalty_at] == upper[self.penalty_at], 1.0, 2.0)
         self.cliques = [(e, K) for k in range(len(self.components)) for e, K in self._dense_penalty(k)]
         self.symbolic: Symbolic = analyse(self.indptr, self.indices, self.N, [e for e, _ in self.cliques])
 
@@ -348,6 +349,53 @@ class HendersonEngine(Engine):
         if cb.basis is not None:
             full = np.moveaxis(np.tensordot(full, cb.basis, axes=(1, 0)), -1, 1)
         return full[p.i, p.j]
+
+    def moments(self) -> Array | None:
+        """Henderson's method 1 for every coefficient, as if coefficients and levels were independent.
+
+        Notes
+        -----
+        With s = z'y0 of one level and m = z'z, the mean of sum s^2 / m over the levels is linear in the variances: the
+        coefficients are sums of squared cross-products over the same m [1]_.
+
+        References
+        ----------
+        .. [1] Henderson (1953) Biometrics 9:226.
+        """
+        w = self.design.residual.inverse_weights
+        products = self._products
+        if products is None or any(c.basis is not None for c in self.components):
+            return None
+        weighted = self.y0 if w is None else self.y0 / w
+        sizes = {p.a: np.einsum("maa->ma", G[p.i == p.j]) for p, G in zip(self.pairs, products, strict=True) if p.a == p.b}
+        start = np.cumsum([0] + [t.c for t in self.design.terms])
+        left = np.zeros((start[-1] + 1,) * 2)
+        right = np.zeros(start[-1] + 1)
+        left[-1, -1], right[-1] = self.design.n - self.design.fixed.p, float(self.y0 @ weighted)
+        for k, c in enumerate(self.components):
+            if c.term >= 0:
+                at = start[c.term] + c.coefs
+                sums = (self.design.terms[c.term].Zt @ weighted).reshape(-1, c.size)[c.coefs].T
+                inverse = np.divide(1.0, sizes[k], out=np.zeros_like(sizes[k]), where=sizes[k] > 0)
+                right[at] = np.sum(sums**2 * inverse, axis=0)
+                left[at, -1] = np.sum(inverse > 0, axis=0)
+                left[-1, at] = np.sum(sizes[k], axis=0)
+                sizes[k] = inverse
+        for p, G in zip(self.pairs, products, strict=True):
+            self._add_squares(left, p, G, sizes, start)
+        return np.linalg.lstsq(left, right, rcond=1e-8)[0]
+
+    def _add_squares(self, left: Array, p: Pairs, G: Array, inverse: dict[int, Array], start: IntArray) -> None:
+        """Sums of squared cross-products of two components, each over the sizes of the other's levels."""
+        ca, cb = self.components[p.a], self.components[p.b]
+        if cb.term < 0:
+            return
+        rows, cols = start[ca.term] + ca.coefs, start[cb.term] + cb.coefs
+        squares = G**2
+        left[np.ix_(rows, cols)] += np.einsum("mab,ma->ab", squares, inverse[p.a][p.i])
+        if p.a != p.b or np.any(p.i != p.j):
+            off = slice(None) if p.a != p.b else p.i != p.j
+            left[np.ix_(cols, rows)] += np.einsum("mab,mb->ba", squares[off], inverse[p.b][p.j[off]])
 
     def products_at(self, r: Array, sigma2: float | None) -> tuple[list[Array], float]:
         """Cross-products with R^-1, as blocks and a common factor."""
@@ -479,17 +527,31 @@ class HendersonSystem(System):
         return engine.random_symbolic.factor(self.data[engine.indptr[p] :], [K for _, K in engine.cliques])
 
     @cached_property
+    def _selected(self) -> tuple[Array, tuple[Array, ...]]:
+        return self.factor.selected_inverse()
+
+    @cached_property
+    def _random_selected(self) -> tuple[Array, tuple[Array, ...]]:
+        return self.random_factor.selected_inverse() if self.design.terms else (np.zeros(0), ())
+
+    @property
     def inverse(self) -> Array:
         """C^-1 on the pattern of C."""
-        return self.factor.selected_inverse()[0]
+        return self._selected[0]
+
+    @property
+    def _inverse_blocks(self) -> tuple[Array, ...]:
+        return self._selected[1]
+
+    @property
+    def _random_inverse_blocks(self) -> tuple[Array, ...]:
+        return self._random_selected[1]
 
     @cached_property
     def random_inverse(self) -> Array:
         """C_vv^-1 on the pattern of C, zero in the columns of X."""
-        start = self.engine.indptr[self.design.fixed.p]
         values = np.zeros(len(self.engine.indices))
-        if start < len(values):
-            values[start:] = self.random_factor.selected_inverse()[0]
+        values[self.engine.indptr[self.design.fixed.p] :] = self._random_selected[0]
         return values
 
     # ----------------------------------------------------------------------------------------- traces
@@ -514,7 +576,7 @@ class HendersonSystem(System):
                 D = self.design.terms[c.term].structure.derivatives(self.theta[s])
                 out[s] += np.einsum("tab,ab->t", D[:, c.coefs[:, None], c.coefs], S)
         s = self.design.slices[-1]
-        out[s] = self._residual_traces(Cinv, M)
+        out[s] = self._residual_traces(Cinv, reml)
         return out
 
     def _inside(self) -> HendersonSystem | None:
@@ -559,24 +621,28 @@ class HendersonSystem(System):
         if off.any():
             M += np.tensordot(L.T @ G[off], inverse[off], axes=((0, 1), (0, 1)))
 
-    def _residual_traces(self, Cinv: Array, M: list[Array]) -> Array:
+    def _residual_traces(self, Cinv: Array, reml: bool) -> Array:
         """tr(R^-1 dR) + tr(C^-1 W' d(R^-1) W) for each parameter of R."""
         residual, s = self.design.residual, self.design.slices[-1]
         engine = self.engine
         if self.sigma2 is not None:
-            data = engine.assemble(self.products, self.product_factor, self.L)
-            return np.array([(self.design.n - self._contract(data, Cinv)) / self.sigma2])
+            # W'R^-1 W is C less the penalty, so that only the trace of the penalty is left to find
+            order = engine.N if reml else engine.N - self.design.fixed.p
+            return np.array([(self.design.n - order + self._penalty_trace(Cinv, reml)) / self.sigma2])
         out = np.empty(residual.structure.size)
         for k in range(len(out)):
             dr = residual.derivative(self.theta[s], k)
             data = engine.assemble(engine.cross_products(dr / self.r**2), 1.0, self.L)
-            out[k] = float(np.sum(dr / self.r)) - self._contract(data, Cinv)
+            d = engine.diagonal
+            out[k] = float(np.sum(dr / self.r)) - 2.0 * float(data @ Cinv) + float(data[d] @ Cinv[d])
         return out
 
-    def _contract(self, data: Array, Cinv: Array) -> float:
-        """Sum of the elementwise product of two symmetric matrices given by their lower triangles."""
-        d = self.engine.diagonal
-        return 2.0 * float(data @ Cinv) - float(data[d] @ Cinv[d])
+    def _penalty_trace(self, Cinv: Array, reml: bool) -> float:
+        """tr(C^-1 (I (x) K0^-1))."""
+        engine = self.engine
+        value = float(engine.penalty_weight @ Cinv[engine.penalty_at])
+        blocks = self._inverse_blocks if reml else self._random_inverse_blocks
+        return value + sum(float(np.vdot(K, B)) for (_, K), B in zip(engine.cliques, blocks, strict=True))
 
     # ------------------------------------------------------------------------------------ covariances
     def _level_blocks(self, term: int, Cinv: Array) -> Array:

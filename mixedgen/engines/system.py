@@ -148,6 +148,10 @@ class Engine(ABC):
         usable = np.maximum(values, 1e-12)
         return (self.spread or 1.0) * ((vectors / usable) @ vectors.T) / np.outer(d, d)
 
+    def moments(self) -> Array | None:
+        """Cheap estimates of the variance of every coefficient of every term, then of the residual; None for none."""
+        return None
+
     @abstractmethod
     def forecast(self) -> Forecast:
         """Cost of one evaluation."""

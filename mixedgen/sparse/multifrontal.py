@@ -24,6 +24,8 @@ logger = logging.getLogger("mixedgen.sparse")
 
 DENSE_ROWS = (0.3, 1.0, 3.0)  # rows with more than c sqrt(n) entries are ordered last; no c is best everywhere
 FEWEST_DENSE = 16  # a row of fewer entries is never dense
+# visits of list entries that a further ordering may take, per flop of the best so far: some factorisations' time
+SEARCH_BUDGET = 0.1
 ENTRY_COST = 100.0  # memory traffic per entry of L, in flops, when orderings are compared
 RELAXED_COLUMNS = (8.0, 32.0, 96.0)
 RELAXED_ZEROS = (0.9, 0.3, 0.1, 0.03)
@@ -260,7 +262,9 @@ def _best_order(pattern: Pattern, n: int) -> Tree:
         if int(last.sum()) in seen:
             continue
         seen.add(int(last.sum()))
-        order = minimum_degree(pattern.start, pattern.neighbours, n, pattern.block_start, pattern.block_members, last)
+        order = minimum_degree(*pattern[:2], n, *pattern[2:4], last, SEARCH_BUDGET * lowest)
+        if len(order) == 0:
+            break  # with fewer rows set aside the next would take longer still
         tree = structure.elimination(pattern, order)
         counts = tree.counts.astype(np.float64)
         cost = float((counts**2).sum() + ENTRY_COST * counts.sum())

@@ -98,7 +98,7 @@ def _extend_add(plan: Plan, c: int, p: int, L: Floats, stack: Floats, up: int) -
                     L[to + i] += stack[source + i]
             else:
                 for i in range(j, k):
-                    L[to + relative[r + i]] += stack[source + i]
+                    L[np.uint64(to + relative[np.uint64(r + i)])] += stack[np.uint64(source + i)]
         else:
             to = up + (place - wp) * kp - wp
             if straight:
@@ -107,7 +107,7 @@ def _extend_add(plan: Plan, c: int, p: int, L: Floats, stack: Floats, up: int) -
                     stack[to + i] += stack[source + i]
             else:
                 for i in range(j, k):
-                    stack[to + relative[r + i]] += stack[source + i]
+                    stack[np.uint64(to + relative[np.uint64(r + i)])] += stack[np.uint64(source + i)]
 
 
 @kernel
@@ -117,54 +117,87 @@ def _thin_update(plan: Plan, c: int, p: int, j: int, L: Floats, stack: Floats) -
     m = plan.row_start[c + 1] - plan.row_start[c]
     wp = plan.first[p + 1] - plan.first[p]
     mp = plan.row_start[p + 1] - plan.row_start[p]
-    relative = plan.relative[plan.row_start[c] : plan.row_start[c + 1]]
-    place = relative[j]
+    relative = plan.relative
+    r = plan.row_start[c]
+    place = relative[r + j]
     for d in range(w):
         col = plan.panel[c] + d * m
         f = L[col + j]
         if place < wp:
             to = plan.panel[p] + place * mp
             for i in range(j, m):
-                L[to + relative[i]] -= f * L[col + i]
+                L[np.uint64(to + relative[np.uint64(r + i)])] -= f * L[np.uint64(col + i)]
         else:
             to = plan.built[p] + (place - wp) * (mp - wp) - wp
             for i in range(j, m):
-                stack[to + relative[i]] -= f * L[col + i]
+                stack[np.uint64(to + relative[np.uint64(r + i)])] -= f * L[np.uint64(col + i)]
 
 
 @kernel
-def thin_columns(plan: Plan, p: int, low: int, high: int, L: Floats, stack: Floats) -> None:
-    """Subtract what all thin leaves add to columns low..high-1 of the front p, one column of it after the other."""
+def _thin_queues(plan: Plan, p: int, low: int, high: int) -> tuple[Index, Index, Pointer, Pointer, Pointer]:
+    """Thin leaves of front p, queued at the first of its columns low..high-1 in which they have a row.
+
+    Returns the heads of the queues (high - low,), and for each child: the next in its queue, the row it is at, the
+    end of its rows, and the offset of its values from its rows.
+    """
     c0 = plan.child_start[p]
     n_children = plan.child_start[p + 1] - c0
     head = np.full(high - low, -1, np.int32)
     following = np.empty(n_children, np.int32)
-    at = np.empty(n_children, np.int32)
+    at = np.zeros(n_children, np.int64)
+    end = np.zeros(n_children, np.int64)
+    values = np.zeros(n_children, np.int64)
     for q in range(n_children - 1, -1, -1):
         c = plan.children[c0 + q]
         if plan.thin[c]:
-            j = plan.first[c + 1] - plan.first[c]
-            r = plan.row_start[c]
-            m = plan.row_start[c + 1] - r
-            while j < m and plan.relative[r + j] < low:
-                j += 1
-            if j < m and plan.relative[r + j] < high:
-                at[q] = j
-                place = plan.relative[r + j] - low
-                following[q] = head[place]
-                head[place] = q
-    for column in range(high - low):
-        q = head[column]
-        while q >= 0:
-            c = plan.children[c0 + q]
-            _thin_update(plan, c, p, at[q], L, stack)
-            upcoming = following[q]
-            at[q] += 1
-            r = plan.row_start[c] + at[q]
-            if r < plan.row_start[c + 1] and plan.relative[r] < high:
+            r = plan.row_start[c] + plan.first[c + 1] - plan.first[c]
+            end[q] = plan.row_start[c + 1]
+            values[q] = plan.panel[c] - plan.row_start[c]
+            while r < end[q] and plan.relative[r] < low:
+                r += 1
+            at[q] = r
+            if r < end[q] and plan.relative[r] < high:
                 place = plan.relative[r] - low
                 following[q] = head[place]
                 head[place] = q
+    return head, following, at, end, values
+
+
+@kernel
+def thin_columns(plan: Plan, p: int, low: int, high: int, L: Floats, stack: Floats) -> None:
+    """Subtract what all thin leaves add to columns low..high-1 of the front p, one column of it after the other.
+
+    A column stays in the fastest cache while the leaves stream by; arrays are taken out of the plan once, because a
+    reference counted in the inner loop is contended among threads.
+    """
+    head, following, at, end, values = _thin_queues(plan, p, low, high)
+    relative = plan.relative
+    children, first, row_start = plan.children, plan.first, plan.row_start
+    c0 = plan.child_start[p]
+    wp = first[p + 1] - first[p]
+    mp = row_start[p + 1] - row_start[p]
+    for place in range(low, high):
+        inside = place < wp
+        to = plan.panel[p] + place * mp if inside else plan.built[p] + (place - wp) * (mp - wp) - wp
+        q = head[place - low]
+        while q >= 0:
+            c = children[c0 + q]
+            r, stop, v = at[q], end[q], values[q]
+            m = row_start[c + 1] - row_start[c]
+            for d in range(first[c + 1] - first[c]):
+                f = L[v + d * m + r]
+                if inside:
+                    for t in range(r, stop):
+                        L[np.uint64(to + relative[np.uint64(t)])] -= f * L[np.uint64(v + d * m + t)]
+                else:
+                    for t in range(r, stop):
+                        stack[np.uint64(to + relative[np.uint64(t)])] -= f * L[np.uint64(v + d * m + t)]
+            upcoming = following[q]
+            r += 1
+            at[q] = r
+            if r < stop and relative[r] < high:
+                following[q] = head[relative[r] - low]
+                head[relative[r] - low] = q
             q = upcoming
 
 
@@ -312,7 +345,7 @@ def _forward(plan: Plan, s: int, L: Floats, X: Floats, n_right: int, work: Float
     m = plan.row_start[s + 1] - plan.row_start[s]
     k = m - w
     base = plan.panel[s]
-    rows = plan.rows[plan.row_start[s] + w : plan.row_start[s + 1]]
+    rows, r0 = plan.rows, plan.row_start[s] + w
     x0 = j0 * n_right
     if n_right > 1 and w > SMALL_COLUMNS:
         # by rows, X is X' by columns
@@ -320,7 +353,7 @@ def _forward(plan: Plan, s: int, L: Floats, X: Floats, n_right: int, work: Float
         if k > 0:
             gemm(PLAIN, TRANSPOSED, n_right, k, w, 1.0, X, x0, n_right, L, base + w, m, 0.0, work, 0, n_right)
             for i in range(k):
-                to = rows[i] * n_right
+                to = rows[r0 + i] * n_right
                 for r in range(n_right):
                     X[to + r] -= work[i * n_right + r]
         return
@@ -335,11 +368,11 @@ def _forward(plan: Plan, s: int, L: Floats, X: Floats, n_right: int, work: Float
             for i in range(c + 1, w):
                 X[x0 + i] -= f * L[col + i]
             for i in range(k):
-                X[rows[i]] -= f * L[col + w + i]
+                X[rows[r0 + i]] -= f * L[col + w + i]
         else:
             for i in range(c + 1, m):
                 f = L[col + i]
-                to = x0 + i * n_right if i < w else rows[i - w] * n_right
+                to = x0 + i * n_right if i < w else rows[r0 + i - w] * n_right
                 for r in range(n_right):
                     X[to + r] -= f * X[here + r]
 
@@ -352,12 +385,12 @@ def _backward(plan: Plan, s: int, L: Floats, X: Floats, n_right: int, work: Floa
     m = plan.row_start[s + 1] - plan.row_start[s]
     k = m - w
     base = plan.panel[s]
-    rows = plan.rows[plan.row_start[s] + w : plan.row_start[s + 1]]
+    rows, r0 = plan.rows, plan.row_start[s] + w
     x0 = j0 * n_right
     if n_right > 1 and w > SMALL_COLUMNS:
         if k > 0:
             for i in range(k):
-                source = rows[i] * n_right
+                source = rows[r0 + i] * n_right
                 for r in range(n_right):
                     work[i * n_right + r] = X[source + r]
             gemm(PLAIN, PLAIN, n_right, w, k, -1.0, work, 0, n_right, L, base + w, m, 1.0, X, x0, n_right)
@@ -365,7 +398,7 @@ def _backward(plan: Plan, s: int, L: Floats, X: Floats, n_right: int, work: Floa
         return
     if n_right == 1:
         for i in range(k):
-            work[i] = X[rows[i]]
+            work[i] = X[rows[r0 + i]]
     for c in range(w - 1, -1, -1):
         col = base + c * m
         here = x0 + c * n_right
@@ -379,7 +412,7 @@ def _backward(plan: Plan, s: int, L: Floats, X: Floats, n_right: int, work: Floa
         else:
             for i in range(c + 1, m):
                 f = L[col + i]
-                source = x0 + i * n_right if i < w else rows[i - w] * n_right
+                source = x0 + i * n_right if i < w else rows[r0 + i - w] * n_right
                 for r in range(n_right):
                     X[here + r] -= f * X[source + r]
             scale = 1.0 / L[col + c]
@@ -464,8 +497,9 @@ def _thin_product(plan: Plan, c: int, p: int, j: int, Z: Floats, stack: Floats, 
     k = m - w
     wp = plan.first[p + 1] - plan.first[p]
     mp = plan.row_start[p + 1] - plan.row_start[p]
-    relative = plan.relative[plan.row_start[c] : plan.row_start[c + 1]]
-    place = relative[j]
+    relative = plan.relative
+    r = plan.row_start[c]
+    place = relative[r + j]
     for d in range(w):
         y = plan.panel[c] + d * m
         put = at + d * k - w
@@ -474,16 +508,16 @@ def _thin_product(plan: Plan, c: int, p: int, j: int, Z: Floats, stack: Floats, 
             col = plan.panel[p] + place * mp
             total = Z[col + place] * f
             for i in range(j + 1, m):
-                z = Z[col + relative[i]]
-                total += z * Z[y + i]
-                out[put + i] -= z * f
+                z = Z[np.uint64(col + relative[np.uint64(r + i)])]
+                total += z * Z[np.uint64(y + i)]
+                out[np.uint64(put + i)] -= z * f
         else:
             col = plan.built[p] + (place - wp) * (mp - wp) - wp
             total = stack[col + place] * f
             for i in range(j + 1, m):
-                z = stack[col + relative[i]]
-                total += z * Z[y + i]
-                out[put + i] -= z * f
+                z = stack[np.uint64(col + relative[np.uint64(r + i)])]
+                total += z * Z[np.uint64(y + i)]
+                out[np.uint64(put + i)] -= z * f
         out[put + j] -= total
 
 
@@ -505,37 +539,45 @@ def thin_offsets(plan: Plan, p: int) -> Pointer:
 def thin_products(
     plan: Plan, p: int, low: int, high: int, Z: Floats, stack: Floats, out: Floats, offsets: Pointer
 ) -> None:
-    """Add to all thin leaves' products what columns low..high-1 of front p contribute."""
+    """Add to all thin leaves' products what columns low..high-1 of front p contribute; compare `thin_columns`."""
+    head, following, at, end, values = _thin_queues(plan, p, low, high)
+    relative = plan.relative
+    children, first, row_start = plan.children, plan.first, plan.row_start
     c0 = plan.child_start[p]
-    n_children = plan.child_start[p + 1] - c0
-    head = np.full(high - low, -1, np.int32)
-    following = np.empty(n_children, np.int32)
-    at = np.empty(n_children, np.int32)
-    for q in range(n_children - 1, -1, -1):
-        c = plan.children[c0 + q]
-        if plan.thin[c]:
-            j = plan.first[c + 1] - plan.first[c]
-            r = plan.row_start[c]
-            m = plan.row_start[c + 1] - r
-            while j < m and plan.relative[r + j] < low:
-                j += 1
-            if j < m and plan.relative[r + j] < high:
-                at[q] = j
-                place = plan.relative[r + j] - low
-                following[q] = head[place]
-                head[place] = q
-    for column in range(high - low):
-        q = head[column]
+    wp = first[p + 1] - first[p]
+    mp = row_start[p + 1] - row_start[p]
+    for place in range(low, high):
+        inside = place < wp
+        col = plan.panel[p] + place * mp if inside else plan.built[p] + (place - wp) * (mp - wp) - wp
+        q = head[place - low]
         while q >= 0:
-            c = plan.children[c0 + q]
-            _thin_product(plan, c, p, at[q], Z, stack, out, offsets[q])
+            c = children[c0 + q]
+            r, stop = at[q], end[q]
+            w = first[c + 1] - first[c]
+            m = row_start[c + 1] - row_start[c]
+            for d in range(w):
+                y = values[q] + d * m
+                put = offsets[q] + d * (m - w) - w - row_start[c]
+                f = Z[y + r]
+                if inside:
+                    total = Z[col + place] * f
+                    for t in range(r + 1, stop):
+                        z = Z[np.uint64(col + relative[np.uint64(t)])]
+                        total += z * Z[np.uint64(y + t)]
+                        out[np.uint64(put + t)] -= z * f
+                else:
+                    total = stack[col + place] * f
+                    for t in range(r + 1, stop):
+                        z = stack[np.uint64(col + relative[np.uint64(t)])]
+                        total += z * Z[np.uint64(y + t)]
+                        out[np.uint64(put + t)] -= z * f
+                out[put + r] -= total
             upcoming = following[q]
-            at[q] += 1
-            r = plan.row_start[c] + at[q]
-            if r < plan.row_start[c + 1] and plan.relative[r] < high:
-                place = plan.relative[r] - low
-                following[q] = head[place]
-                head[place] = q
+            r += 1
+            at[q] = r
+            if r < stop and relative[r] < high:
+                following[q] = head[relative[r] - low]
+                head[relative[r] - low] = q
             q = upcoming
 
 
@@ -609,7 +651,7 @@ def _gather(plan: Plan, c: int, p: int, Z: Floats, stack: Floats, up: int) -> No
                     stack[to + i] = Z[source + i]
             else:
                 for i in range(j, k):
-                    stack[to + i] = Z[source + relative[r + i]]
+                    stack[np.uint64(to + i)] = Z[np.uint64(source + relative[np.uint64(r + i)])]
         else:
             source = up + (place - wp) * kp - wp
             if straight:
@@ -618,7 +660,7 @@ def _gather(plan: Plan, c: int, p: int, Z: Floats, stack: Floats, up: int) -> No
                     stack[to + i] = stack[source + i]
             else:
                 for i in range(j, k):
-                    stack[to + i] = stack[source + relative[r + i]]
+                    stack[np.uint64(to + i)] = stack[np.uint64(source + relative[np.uint64(r + i)])]
 
 
 @kernel

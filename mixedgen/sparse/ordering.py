@@ -45,14 +45,20 @@ def full_pattern(indptr: Any, indices: Any, n: int) -> tuple[Pointer, Index]:
 
 @kernel
 def minimum_degree(
-    start: Pointer, neighbours: Index, n: int, block_start: Pointer, block_members: Index, last: npt.NDArray[np.bool_]
+    start: Pointer,
+    neighbours: Index,
+    n: int,
+    block_start: Pointer,
+    block_members: Index,
+    last: npt.NDArray[np.bool_],
+    budget: float,
 ) -> Index:
     """Elimination order, shape (n,): order[k] is the variable eliminated as the k-th.
 
     Variables are nodes 0..n-1, dense blocks are elements n, n+1, ... from the outset; an eliminated variable becomes
     the element of the same number. Variables marked in `last` do not enter the graph: they are ordered last, by degree.
     The list of a variable holds its elements (`n_elements` of them) and then its variables; that of an element its
-    variables. Names follow [1]_: `weight` is nv (negative while the variable is in the list of the pivot), `mark` is w.
+    variables. An order that takes more than `budget` visits of list entries is given up, and is empty. Names follow [1]_: `weight` is nv (negative while the variable is in the list of the pivot), `mark` is w.
     """
     n_blocks = len(block_start) - 1
     N = n + n_blocks
@@ -122,10 +128,13 @@ def minimum_degree(
 
     eliminated = 0
     n_pivots = 0
+    visited = 0.0
     smallest = 0
     flag = np.int64(2)
     largest_element = np.int64(n)
     while eliminated < n_active:
+        if visited > budget:
+            return np.empty(0, np.int32)
         while bucket[smallest] < 0:
             smallest += 1
         p = bucket[smallest]
@@ -234,6 +243,7 @@ def minimum_degree(
                         key += e
                     else:
                         mark[e] = 0  # aggressive absorption: e lies within the new element
+            visited += high - low
             split = put
             for q in range(middle, high):
                 j = lists[q]
