@@ -31,8 +31,9 @@ NaAction = Literal["omit", "exclude"]
 # A column is aliased when what the columns before it leave of it is this small beside its own length: lme4's
 # tolerance (qr.default of R).
 ALIAS_TOLERANCE = 1e-7
-# X goes sparse above this many columns, if it is mostly zeros. Below, dense arithmetic is faster and smaller.
-DENSE_COLUMNS = 100
+# X goes sparse above this many columns and elements, if it is mostly zeros: below, dense arithmetic is faster, and its
+# rank is found as R finds it; above, its zeros would be stored and multiplied.
+DENSE_COLUMNS, DENSE_ELEMENTS = 20, 100_000
 # Smallest pivot of the unit-length columns of X at which X'X may stand for X: it costs the square of the digits.
 WELL_CONDITIONED = 1e-3
 INTERCEPT_NAMES = ("1", "Intercept", "(Intercept)")
@@ -420,7 +421,8 @@ def materialise(rhs: str, frame: pd.DataFrame, contrasts: Mapping[str, str] | No
     """
     formula = model_spec(rhs, contrasts) if contrasts else model_spec(rhs)
     output = "numpy" if len(formula) == 1 and rhs == "1" else "pandas"
-    if expected_columns(formula, frame) > DENSE_COLUMNS:
+    columns = expected_columns(formula, frame)
+    if columns > DENSE_COLUMNS and columns * len(frame) > DENSE_ELEMENTS:
         output = "sparse"
     try:
         matrix = formula.get_model_matrix(frame, output=output, na_action="ignore")

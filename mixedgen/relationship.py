@@ -231,6 +231,21 @@ class Relationship(ABC):
         """Logarithm of the determinant of K0."""
         return self.logdet
 
+    @property
+    def dense_blocks(self) -> tuple[tuple[Rows, Array], ...]:
+        """Dense parts of `precision`, to be added to it: positions and values of each."""
+        return ()
+
+    @property
+    def loadings(self) -> Array | None:
+        """Coded markers W with K = W W', shape (q, m), where the effects reported are those of the markers."""
+        return None
+
+    @property
+    def group_names(self) -> tuple[str, ...]:
+        """Unknown-parent groups, whose effects enter the model as columns Z Q of X."""
+        return ()
+
     def cross(self, new: Iterable[Any], old: Iterable[Any]) -> Array:
         """Block of K between two sets of levels.
 

@@ -9,32 +9,45 @@ import pandas as pd
 import pytest
 
 SLOPE = "Reaction ~ Days + (Days|Subject)"
-# Both fits stop when the expected gain is below 1e-11 of a log-likelihood, thus within 1e-5.5 standard errors of the
-# optimum, and the last step squares that; theta then agrees to 1e-8 of itself, what depends on it likewise.
-RTOL = 1e-7
-# The criterion is flat at the optimum: what is left is the rounding of a sum of some hundred logarithms.
+# The loop stops at a Newton decrement below 1e-11 of the criterion (some 200 here): sqrt(2e-9) = 4.5e-5 standard errors
+# of theta, and takes one more step, which at least halves it. What depends on theta moves by as much of its own error.
+STEP = 2e-5
+# What such a step leaves of the log-likelihood: half of the decrement, and its own rounding.
 LLF = 1e-8
 # No optimiser between the two: rounding only.
 EXACT = 1e-10
 
 
-def same_fit(a: mg.Fit, b: mg.Fit, *, params: bool = True) -> None:
+def theta_errors(fit: mg.Fit) -> np.ndarray:
+    """Standard errors of theta, each parameter given the others; they exist on the boundary too."""
+    return 1.0 / np.sqrt(np.diag(fit.fitted.information))
+
+
+def same_fit(a: mg.Fit, b: mg.Fit) -> None:
+    """Two fits of one model reached one optimum."""
     assert a.converged and b.converged
     assert a.llf == pytest.approx(b.llf, abs=LLF)
-    np.testing.assert_allclose(a.theta, b.theta, rtol=RTOL, atol=RTOL * b.theta.abs().max())
-    if params:
-        np.testing.assert_allclose(a.params, b.params, atol=RTOL * b.bse.max())
-        np.testing.assert_allclose(a.bse, b.bse, rtol=RTOL)
+    np.testing.assert_allclose((a.theta.to_numpy() - b.theta.to_numpy()) / theta_errors(b), 0, atol=STEP)
+    same_fixed(a, b)
+
+
+def same_fixed(a: mg.Fit, b: mg.Fit) -> None:
+    np.testing.assert_allclose((a.params - b.params.to_numpy()) / b.bse.to_numpy(), 0, atol=STEP)
+    np.testing.assert_allclose(a.bse, b.bse, rtol=STEP)
+
+
+def same_records(a: mg.Fit, b: mg.Fit) -> None:
+    """Fitted values agree beside the residual standard deviation."""
+    np.testing.assert_allclose(a.fittedvalues.to_numpy(), b.fittedvalues.to_numpy(), rtol=0, atol=STEP * np.sqrt(b.scale))
 
 
 def same_blups(a: mg.Fit, b: mg.Fit, term: str, other: str | None = None) -> None:
-    columns = ["value", "se", "pev", "reliability", "n_records"]
-    for column in columns:
+    for column in ("value", "se", "pev", "reliability", "n_records"):
         got, want = a.blup(term)[column].to_numpy(), b.blup(other or term)[column].to_numpy()
-        np.testing.assert_allclose(got, want, rtol=0, atol=10 * RTOL * np.abs(want[~np.isnan(want)]).max(initial=1e-300))
+        np.testing.assert_allclose(got, want, rtol=0, atol=STEP * np.abs(want[~np.isnan(want)]).max(initial=1e-300))
 
 
-def unbalanced(seed: int = 1, levels: int = 12) -> pd.DataFrame:
+def unbalanced(seed: int = 4, levels: int = 12) -> pd.DataFrame:
     """Groups of 1 to 8 records with their own intercepts and slopes, and a factor of three levels."""
     rng = np.random.default_rng(seed)
     g = np.repeat(np.arange(levels), rng.integers(1, 9, levels))
@@ -52,7 +65,7 @@ def test_order_of_rows(formula: str) -> None:
     a, b = mg.lmm(formula, data, weights="w"), mg.lmm(formula, shuffled, weights="w")
     same_fit(a, b)
     same_blups(a, b, "g")
-    np.testing.assert_allclose(a.fittedvalues, b.fittedvalues[data.index], atol=1e-6)
+    np.testing.assert_allclose(a.fittedvalues, b.fittedvalues[data.index], atol=STEP)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +88,7 @@ def test_names_and_order_of_levels(relabel: Callable[[pd.Series], Any]) -> None:
     assert b.ranef()["g"].shape == (12, 2)
     per_record_a = a.ranef()["g"].loc[data["g"]].to_numpy()
     per_record_b = b.ranef()["g"].loc[other["g"]].to_numpy()
-    np.testing.assert_allclose(per_record_a, per_record_b, atol=1e-6)
+    np.testing.assert_allclose(per_record_a, per_record_b, atol=STEP)
 
 
 def test_boolean_group() -> None:
@@ -103,28 +116,27 @@ def test_order_and_spelling_of_terms(one: str, other: str) -> None:
     a, b = mg.lmm(one, data), mg.lmm(other, data)
     assert a.converged and b.converged
     assert a.llf == pytest.approx(b.llf, abs=LLF)
-    np.testing.assert_allclose(np.sort(a.theta), np.sort(b.theta), rtol=RTOL, atol=RTOL)
-    np.testing.assert_allclose(np.sort(a.params), np.sort(b.params), atol=1e-6)
-    np.testing.assert_allclose(a.fittedvalues, b.fittedvalues, atol=1e-6)
+    np.testing.assert_allclose(np.sort(a.theta), np.sort(b.theta), rtol=STEP, atol=STEP)
+    np.testing.assert_allclose(np.sort(a.params), np.sort(b.params), atol=STEP)
+    np.testing.assert_allclose(a.fittedvalues, b.fittedvalues, atol=STEP)
 
 
 # ------------------------------------------------------------------------------------------------------------- units
 @pytest.mark.parametrize("method", ["reml", "ml"])
+@pytest.mark.parametrize("seed", [1, 4], ids=["boundary", "interior"])
 @pytest.mark.parametrize(("shift", "scale"), [(0.0, 1e-6), (0.0, 1e6), (-40.0, 3.0), (1e6, 1.0)])
-def test_units_of_the_response(method: str, shift: float, scale: float) -> None:
-    data = unbalanced()
-    a = mg.lmm("y ~ x + f + (x|g)", data, method=method)
-    b = mg.lmm("y ~ x + f + (x|g)", data.assign(y=shift + scale * data["y"]), method=method)
+def test_units_of_the_response(method: str, shift: float, scale: float, seed: int) -> None:
+    data = unbalanced(seed)
+    a = mg.lmm("y ~ x + (x|g)", data, method=method)
+    b = mg.lmm("y ~ x + (x|g)", data.assign(y=shift + scale * data["y"]), method=method)
     freedom = a.nobs - (len(a.params) if method == "reml" else 0)
-    # a mean of 1e6 residual standard deviations leaves ten of sixteen digits to the residuals
-    digits = max(1.0, abs(shift) / scale * 1e-5)
-    assert b.llf == pytest.approx(a.llf - freedom * np.log(scale), abs=LLF * digits)
-    np.testing.assert_allclose(b.theta / scale**2, a.theta, rtol=RTOL * digits, atol=RTOL * digits)
+    assert b.llf == pytest.approx(a.llf - freedom * np.log(scale), abs=LLF)
+    np.testing.assert_allclose((b.theta / scale**2 - a.theta) / theta_errors(a), 0, atol=STEP)
     moved = a.params * scale
     moved["Intercept"] += shift
-    np.testing.assert_allclose((b.params - moved) / b.bse, 0, atol=RTOL * digits)
-    np.testing.assert_allclose(b.bse / scale, a.bse, rtol=RTOL * digits)
-    np.testing.assert_allclose(b.relative_factor, a.relative_factor, atol=RTOL * digits)
+    np.testing.assert_allclose((b.params - moved) / b.bse, 0, atol=STEP)
+    np.testing.assert_allclose(b.bse / scale, a.bse, rtol=STEP)
+    np.testing.assert_allclose(b.relative_factor, a.relative_factor, atol=STEP)
 
 
 @pytest.mark.parametrize("scale", [1e-4, 60.0, 1e5])
@@ -133,9 +145,9 @@ def test_units_of_a_covariate(scale: float) -> None:
     a = mg.lmm("y ~ x + (x|g)", data)
     b = mg.lmm("y ~ x + (x|g)", data.assign(x=scale * data["x"]))
     assert b.llf == pytest.approx(a.llf - np.log(scale), abs=LLF)  # the Jacobian of X
-    np.testing.assert_allclose(b.theta * [1.0, scale, scale**2, 1.0], a.theta, rtol=RTOL, atol=RTOL)
-    np.testing.assert_allclose(b.params * [1.0, scale], a.params, rtol=RTOL)
-    np.testing.assert_allclose(b.bse * [1.0, scale], a.bse, rtol=RTOL)
+    np.testing.assert_allclose(b.theta * [1.0, scale, scale**2, 1.0], a.theta, rtol=STEP, atol=STEP)
+    np.testing.assert_allclose(b.params * [1.0, scale], a.params, rtol=STEP)
+    np.testing.assert_allclose(b.bse * [1.0, scale], a.bse, rtol=STEP)
 
 
 def test_origin_of_a_covariate() -> None:
@@ -145,8 +157,8 @@ def test_origin_of_a_covariate() -> None:
     assert a.llf == pytest.approx(b.llf, abs=LLF)
     T = np.array([[1.0, 2.0], [0.0, 1.0]])  # a + b x = (a + 2 b) + b (x - 2)
     Sigma = np.array([[a.theta.iloc[0], a.theta.iloc[1]], [a.theta.iloc[1], a.theta.iloc[2]]])
-    np.testing.assert_allclose((T @ Sigma @ T.T)[np.tril_indices(2)], b.theta.iloc[:3], rtol=10 * RTOL, atol=10 * RTOL)
-    np.testing.assert_allclose(a.fittedvalues, b.fittedvalues, atol=1e-6)
+    np.testing.assert_allclose((T @ Sigma @ T.T)[np.tril_indices(2)], b.theta.iloc[:3], rtol=STEP, atol=STEP)
+    np.testing.assert_allclose(a.fittedvalues, b.fittedvalues, atol=STEP)
 
 
 @pytest.mark.parametrize("constant", [2.0, 1e-3, 1e4])
@@ -154,8 +166,8 @@ def test_constant_weights_scale_the_residual_variance(constant: float) -> None:
     data = unbalanced()
     a, b = mg.lmm("y ~ x + (x|g)", data), mg.lmm("y ~ x + (x|g)", data, weights=np.full(len(data), constant))
     assert a.llf == pytest.approx(b.llf, abs=LLF)
-    np.testing.assert_allclose(b.theta / [1, 1, 1, constant], a.theta, rtol=RTOL, atol=RTOL)
-    np.testing.assert_allclose(a.params, b.params, atol=RTOL)
+    np.testing.assert_allclose(b.theta / [1, 1, 1, constant], a.theta, rtol=STEP, atol=STEP)
+    np.testing.assert_allclose(a.params, b.params, atol=STEP)
 
 
 def test_weights_of_replicated_records() -> None:
@@ -177,8 +189,8 @@ def test_offset_is_a_known_part_of_the_response() -> None:
     a = mg.lmm("y ~ x + offset(w) + offset(2 * x) + (1|g)", data)
     b = mg.lmm("z ~ x + (1|g)", data.assign(z=data["y"] - data["w"] - 2 * data["x"]))
     same_fit(a, b)
-    np.testing.assert_allclose(a.fittedvalues, b.fittedvalues + data["w"] + 2 * data["x"], atol=1e-6)
-    np.testing.assert_allclose(a.resid, b.resid, atol=1e-6)
+    np.testing.assert_allclose(a.fittedvalues, b.fittedvalues + data["w"] + 2 * data["x"], atol=STEP)
+    np.testing.assert_allclose(a.resid, b.resid, atol=STEP)
 
 
 # ------------------------------------------------------------------------------------------------------ coding of factors
@@ -193,9 +205,9 @@ def test_coding_of_a_factor(contrast: str) -> None:
         T = np.linalg.lstsq(Xb, Xa, rcond=None)[0]
         jacobian = np.linalg.slogdet(T)[1] if method == "reml" else 0.0
         assert a.llf == pytest.approx(b.llf - jacobian, abs=LLF)
-        np.testing.assert_allclose(a.theta, b.theta, rtol=RTOL, atol=RTOL)
-        np.testing.assert_allclose(T @ a.params.to_numpy(), b.params, atol=1e-6)
-        np.testing.assert_allclose(a.fittedvalues, b.fittedvalues, atol=1e-6)
+        np.testing.assert_allclose(a.theta, b.theta, rtol=STEP, atol=STEP)
+        np.testing.assert_allclose(T @ a.params.to_numpy(), b.params, atol=STEP)
+        np.testing.assert_allclose(a.fittedvalues, b.fittedvalues, atol=STEP)
 
 
 def test_contrasts_argument_is_the_call_in_the_formula() -> None:
@@ -211,7 +223,7 @@ def test_without_an_intercept() -> None:
     a, b = mg.lmm("y ~ f + (1|g)", data), mg.lmm("y ~ 0 + f + (1|g)", data)
     assert a.llf == pytest.approx(b.llf, abs=LLF)  # |T| = 1
     cells = a.params["Intercept"] + a.params.reindex([n.replace("f[", "f[T.") for n in b.params.index]).fillna(0.0).to_numpy()
-    np.testing.assert_allclose(b.params, cells, atol=1e-6)
+    np.testing.assert_allclose(b.params, cells, atol=STEP)
 
 
 # -------------------------------------------------------------------------------------------------------- aliased columns
@@ -222,7 +234,7 @@ def test_aliased_columns_leave_the_fit_alone() -> None:
     same_fit(a, b)
     assert list(b.params.index) == list(a.params.index)
     assert set(b.fitted.design.fixed.aliased) == {"x2", "zero"}
-    np.testing.assert_allclose(a.fittedvalues, b.fittedvalues, atol=1e-6)
+    np.testing.assert_allclose(a.fittedvalues, b.fittedvalues, atol=STEP)
     assert "x2" in str(b.summary()) and "zero" in str(b.summary())
 
 
@@ -232,8 +244,8 @@ def test_constraints_choose_the_column_set_to_zero() -> None:
     b = mg.lmm("y ~ x + x2 + (1|g)", data, control=mg.Control(constraints=("x",)))
     assert list(a.params.index) == ["Intercept", "x"] and list(b.params.index) == ["Intercept", "x2"]
     assert a.llf == pytest.approx(b.llf + np.log(2.0), abs=LLF)
-    assert b.params["x2"] == pytest.approx(-a.params["x"] / 2.0, abs=RTOL)
-    np.testing.assert_allclose(a.fittedvalues, b.fittedvalues, atol=1e-6)
+    assert b.params["x2"] == pytest.approx(-a.params["x"] / 2.0, abs=STEP)
+    np.testing.assert_allclose(a.fittedvalues, b.fittedvalues, atol=STEP)
 
 
 def test_constraint_on_the_intercept() -> None:
@@ -242,7 +254,7 @@ def test_constraint_on_the_intercept() -> None:
     full = data.assign(**{k: (data["f"] == k) * 1.0 for k in ("hi", "lo", "mid")})
     b = mg.lmm("y ~ 1 + hi + lo + mid + (1|g)", full, control=mg.Control(constraints=("Intercept",)))
     assert list(b.params.index) == ["hi", "lo", "mid"]
-    np.testing.assert_allclose(a.fittedvalues, b.fittedvalues, atol=1e-6)
+    np.testing.assert_allclose(a.fittedvalues, b.fittedvalues, atol=STEP)
 
 
 def test_estimable_functions() -> None:
@@ -327,7 +339,7 @@ def test_order_of_a_relationship() -> None:
     a, b = (mg.lmm(ANIMAL, data, relationships={"A": R}) for R in (K, shuffled))
     same_fit(a, b)
     x, y = (f.blup("animal:A").set_index("level")["value"] for f in (a, b))
-    np.testing.assert_allclose(x, y[x.index], atol=1e-6)
+    np.testing.assert_allclose(x, y[x.index], atol=STEP)
 
 
 @pytest.mark.parametrize("text", [False, True])
@@ -343,19 +355,19 @@ def test_order_and_type_of_a_pedigree(text: bool) -> None:
     same_fit(a, b)
     x = a.blup("animal:A").set_index("level")[["value", "pev", "reliability"]]
     y = b.blup("tag:A" if text else "animal:A").set_index("level")[["value", "pev", "reliability"]]
-    np.testing.assert_allclose(x, y.loc[[f"a{v}" for v in x.index] if text else x.index], atol=1e-6)
+    np.testing.assert_allclose(x, y.loc[[f"a{v}" for v in x.index] if text else x.index], atol=STEP)
 
 
 def test_descendants_without_records_change_nothing_else() -> None:
     """All members are predicted; progeny without records get the mean of their parents."""
     pedigree, data = animals()
-    grown = pd.concat([pedigree, pd.DataFrame({"id": [41, 42], "sire": [12, 41], "dam": [15, 0]})], ignore_index=True)
+    grown = pd.concat([pedigree, pd.DataFrame({"id": [41, 42], "sire": [13, 41], "dam": [16, 0]})], ignore_index=True)
     a = mg.lmm(ANIMAL, data, relationships={"A": mg.additive(mg.Pedigree(pedigree))})
     b = mg.lmm(ANIMAL, data, relationships={"A": mg.additive(mg.Pedigree(grown))})
     same_fit(a, b)
     x, y = (f.blup("animal:A").set_index("level") for f in (a, b))
-    np.testing.assert_allclose(x[["value", "pev"]], y.loc[x.index, ["value", "pev"]], atol=1e-6)
-    assert y.loc[41, "value"] == pytest.approx((y.loc[12, "value"] + y.loc[15, "value"]) / 2, rel=1e-10)
+    np.testing.assert_allclose(x[["value", "pev"]], y.loc[x.index, ["value", "pev"]], atol=STEP)
+    assert y.loc[41, "value"] == pytest.approx((y.loc[13, "value"] + y.loc[16, "value"]) / 2, rel=1e-10)
     assert y.loc[42, "value"] == pytest.approx(y.loc[41, "value"] / 2, rel=1e-10)
 
 
@@ -374,7 +386,7 @@ def test_diagonal_is_separate_terms() -> None:
     a = mg.lmm("y ~ f + diag(0+f|g)", data)
     b = mg.lmm("y ~ f + (0+hi|g) + (0+lo|g) + (0+mid|g)", data.assign(**columns))
     same_fit(a, b)
-    np.testing.assert_allclose(a.ranef()["g"], np.hstack(list(b.ranef().values())), atol=1e-6)
+    np.testing.assert_allclose(a.ranef()["g"], np.hstack(list(b.ranef().values())), atol=STEP)
 
 
 def test_common_variance_is_the_interaction() -> None:
@@ -450,15 +462,18 @@ def test_expectation_maximisation_reaches_the_same_optimum(formula: str, method:
     a = mg.lmm(formula, data, method=method)
     b = mg.lmm(formula, data, method=method, control=mg.Control(optimiser="em"))
     assert a.converged and b.converged
-    # EM creeps: an expected gain below the tolerance of 1e-11 still leaves theta 1e-5.5 standard errors away
+    # EM creeps, so its last step does not halve the 4.5e-5 standard errors that the tolerance leaves
     assert a.llf == pytest.approx(b.llf, abs=LLF)
-    np.testing.assert_allclose(a.theta, b.theta, rtol=2e-5, atol=2e-5)
+    np.testing.assert_allclose((a.theta - b.theta) / theta_errors(a), 0, atol=1e-4)
 
 
+@pytest.mark.parametrize("seed", [1, 4], ids=["boundary", "interior"])
 @pytest.mark.parametrize("start", [{"g": 1e-4}, {"g": 1e4}, {"residual": 1e-3}, {"g": [[1.0, 0.99], [0.99, 1.0]], "residual": 30.0}])
-def test_start_does_not_matter(start: dict[str, Any]) -> None:
-    data = unbalanced()
-    same_fit(mg.lmm("y ~ x + (x|g)", data), mg.lmm("y ~ x + (x|g)", data, control=mg.Control(start=start)))
+def test_start_does_not_matter(start: dict[str, Any], seed: int) -> None:
+    data = unbalanced(seed)
+    a, b = mg.lmm("y ~ x + (x|g)", data), mg.lmm("y ~ x + (x|g)", data, control=mg.Control(start=start))
+    same_fit(a, b)
+    assert bool(a.certificate.singular) == bool(b.certificate.singular) == (seed == 1)
 
 
 def test_engines_agree_on_the_optimum() -> None:

@@ -11,7 +11,7 @@ zero of Sigma enters the pattern.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -146,6 +146,11 @@ def meet(a: Component, b: Component, same: bool) -> tuple[IntArray, IntArray, In
     present, code = np.unique(la * b.levels + lb, return_inverse=True)
     i, j = np.divmod(present, b.levels)
     return i, j, code, first, second
+
+
+def mix(L: Array, v: Array) -> Array:
+    """L times the coefficients of every level, v of shape (width, levels[, m])."""
+    return v * L[0, 0] if L.size == 1 else np.tensordot(L, v, axes=1)
 
 
 class HendersonEngine(Engine):
@@ -284,6 +289,25 @@ class HendersonEngine(Engine):
         relationship = self.design.terms[c.term].relationship
         return None if relationship is None or relationship.basis is not None else relationship.precision
 
+    def dense_precision(self, c: Component) -> Sequence[tuple[IntArray, Array]]:
+        """Dense parts of K0^-1: positions and values."""
+        if c.term < 0 or c.basis is not None:
+            return ()
+        relationship = self.design.terms[c.term].relationship
+        if relationship is None:
+            return ()
+        K = self.precision(c)
+        own = ((np.arange(c.size), K),) if isinstance(K, np.ndarray) else ()
+        return (*own, *relationship.dense_blocks)
+
+    def penalty_product(self, c: Component, v: Array) -> Array:
+        """K0^-1 v for v of shape (width, size)."""
+        K = self.precision(c)
+        out = v.copy() if K is None else np.zeros_like(v) if isinstance(K, np.ndarray) else (K @ v.T).T
+        for positions, block in self.dense_precision(c):
+            out[:, positions] += v[:, positions] @ block
+        return out
+
     def _penalty(self, k: int) -> tuple[IntArray, IntArray, Array] | None:
         """Rows, columns and values of I (x) K0^-1, lower triangle, for a sparse K0^-1."""
         c = self.components[k]
@@ -304,10 +328,9 @@ class HendersonEngine(Engine):
     def _dense_penalty(self, k: int) -> Iterator[tuple[IntArray, Array]]:
         """Equations and values of each copy of a dense K0^-1."""
         c = self.components[k]
-        K = self.precision(c) if c.term >= 0 else None
-        if isinstance(K, np.ndarray):
+        for positions, K in self.dense_precision(c):
             for a in range(c.width):
-                yield c.offset + a * c.size + np.arange(c.size), K
+                yield c.offset + a * c.size + positions, K
 
     # ------------------------------------------------------------------------------- cross-products
     def cross_products(self, weight: Array | None) -> list[Array]:
@@ -461,7 +484,7 @@ class HendersonSystem(System):
         loads = [(t.Zt @ weighted).reshape(t.c, t.q, *Y.shape[1:]) for t in self.design.terms]
         for c, L in zip(engine.components, self.L, strict=True):
             if c.term >= 0:
-                part = np.tensordot(L.T, loads[c.term][c.coefs], axes=1)
+                part = mix(L.T, loads[c.term][c.coefs])
                 if c.basis is not None:
                     part = np.moveaxis(np.tensordot(c.basis.T, part, axes=(1, 1)), 0, 1)
                 rhs[c.offset : c.stop] = part.reshape(-1, *Y.shape[1:])
@@ -478,7 +501,7 @@ class HendersonSystem(System):
         for c, L in zip(self.engine.components, self.L, strict=True):
             if c.term >= 0:
                 v = s[c.offset : c.stop].reshape(c.width, c.size, *s.shape[1:])
-                part = np.tensordot(L, v, axes=1)
+                part = mix(L, v)
                 if c.basis is not None:
                     part = np.moveaxis(np.tensordot(c.basis, part, axes=(1, 1)), 0, 1)
                 u[c.term][:, c.coefs] = np.moveaxis(part, 0, 1)
@@ -502,9 +525,8 @@ class HendersonSystem(System):
         value = float(e @ (e / self.r))
         for c in self.engine.components:
             if c.term >= 0:
-                K = self.engine.precision(c)
                 v = s[c.offset : c.stop].reshape(c.width, c.size)
-                value += float(np.sum(v * (v if K is None else (K @ v.T).T)))
+                value += float(np.vdot(v, self.engine.penalty_product(c, v)))
         return value
 
     # ---------------------------------------------------------------------------------- determinants

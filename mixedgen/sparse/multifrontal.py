@@ -24,13 +24,15 @@ logger = logging.getLogger("mixedgen.sparse")
 
 DENSE_ROWS = (0.3, 1.0, 3.0)  # rows with more than c sqrt(n) entries are ordered last; no c is best everywhere
 FEWEST_DENSE = 16  # a row of fewer entries is never dense
-# visits of list entries that a further ordering may take, per flop of the best so far: some factorisations' time
-SEARCH_BUDGET = 0.1
+# A further ordering may visit so many list entries per flop of the best so far, and per entry of the matrix: gains on
+# crossed designs (a third of the flops) took a half of that, vain searches on herds five times as many.
+VISITS_PER_FLOP = 0.02
+VISITS_PER_ENTRY = 150.0
 ENTRY_COST = 100.0  # memory traffic per entry of L, in flops, when orderings are compared
 RELAXED_COLUMNS = (8.0, 32.0, 96.0)
 RELAXED_ZEROS = (0.9, 0.3, 0.1, 0.03)
-LARGE_FRONT = 2e7  # flops from which all BLAS threads pay
-LARGE_LEAVES = 5e6  # multiplications from which the thin leaves of one front are shared among threads
+LARGE_FRONT = 1e8  # flops from which all BLAS threads pay
+LARGE_LEAVES = 1e7  # multiplications from which the thin leaves of one front are shared among threads
 
 
 class SparseSymbolic(Symbolic):
@@ -255,14 +257,14 @@ def _best_order(pattern: Pattern, n: int) -> Tree:
     """Order with the cheapest factor among several notions of a dense row."""
     degrees = np.diff(pattern.start)
     best: Tree | None = None
-    lowest = np.inf
+    lowest = budget = np.inf
     seen: set[int] = set()
     for c in DENSE_ROWS:
         last = degrees > max(FEWEST_DENSE, c * np.sqrt(n))
         if int(last.sum()) in seen:
             continue
         seen.add(int(last.sum()))
-        order = minimum_degree(*pattern[:2], n, *pattern[2:4], last, SEARCH_BUDGET * lowest)
+        order = minimum_degree(*pattern[:2], n, *pattern[2:4], last, budget)
         if len(order) == 0:
             break  # with fewer rows set aside the next would take longer still
         tree = structure.elimination(pattern, order)
@@ -270,6 +272,7 @@ def _best_order(pattern: Pattern, n: int) -> Tree:
         cost = float((counts**2).sum() + ENTRY_COST * counts.sum())
         if cost < lowest:
             best, lowest = tree, cost
+        budget = min(VISITS_PER_FLOP * lowest, VISITS_PER_ENTRY * len(pattern.neighbours) / 2)
     if best is None:
         raise EngineError("A system without equations cannot be ordered.")
     return best

@@ -58,7 +58,8 @@ def minimum_degree(
     Variables are nodes 0..n-1, dense blocks are elements n, n+1, ... from the outset; an eliminated variable becomes
     the element of the same number. Variables marked in `last` do not enter the graph: they are ordered last, by degree.
     The list of a variable holds its elements (`n_elements` of them) and then its variables; that of an element its
-    variables. An order that takes more than `budget` visits of list entries is given up, and is empty. Names follow [1]_: `weight` is nv (negative while the variable is in the list of the pivot), `mark` is w.
+    variables. An order that takes more than `budget` visits of list entries is given up, and is empty. Names follow
+    [1]_: `weight` is nv (negative while the variable is in the list of the pivot), `mark` is w.
     """
     n_blocks = len(block_start) - 1
     N = n + n_blocks

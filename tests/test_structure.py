@@ -1,0 +1,183 @@
+"""Laws over the registry of covariance structures."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from mixedgen.errors import FormulaError
+from mixedgen.structure import STRUCTURES, Structure, lower_factor, lower_indices, make_structure
+
+# Central differences of a smooth function: the rounding of 1e-16 / step and the curvature of step^2 are both 1e-11.
+DIFFERENCE, DIFFERENCE_TOLERANCE = 1e-5, 1e-9
+DIMENSIONS = (1, 2, 3, 5)
+
+
+def covariance(dim: int, seed: int = 0) -> np.ndarray:
+    factor = np.random.default_rng(seed).normal(size=(dim, dim + 3))
+    return factor @ factor.T
+
+
+def cases() -> Iterator[object]:
+    for tag in STRUCTURES:
+        for dim in DIMENSIONS:
+            yield pytest.param(make_structure(tag, dim, {}), id=f"{tag}-{dim}")
+    yield pytest.param(make_structure("diag", 3, {"hom": True}), id="diag-hom-3")
+
+
+@pytest.fixture(params=cases())
+def structure(request: pytest.FixtureRequest) -> Structure:
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def theta(structure: Structure) -> np.ndarray:
+    return structure.start(covariance(structure.dim))
+
+
+def test_law_matrix_is_a_covariance_matrix(structure: Structure, theta: np.ndarray) -> None:
+    Sigma = structure.matrix(theta)
+    assert Sigma.shape == (structure.dim, structure.dim) and theta.shape == (structure.size,)
+    np.testing.assert_array_equal(Sigma, Sigma.T)
+    assert np.linalg.eigvalsh(Sigma)[0] > 0
+
+
+def test_law_derivatives_are_those_of_the_matrix(structure: Structure, theta: np.ndarray) -> None:
+    D = structure.derivatives(theta)
+    assert D.shape == (structure.size, structure.dim, structure.dim)
+    for k in range(structure.size):
+        step = DIFFERENCE * np.eye(structure.size)[k]
+        difference = (structure.matrix(theta + step) - structure.matrix(theta - step)) / (2 * DIFFERENCE)
+        np.testing.assert_allclose(D[k], difference, atol=DIFFERENCE_TOLERANCE * np.abs(theta).max())
+
+
+def test_law_start_inverts_matrix(structure: Structure, theta: np.ndarray) -> None:
+    np.testing.assert_allclose(structure.start(structure.matrix(theta)), theta, rtol=1e-14)
+
+
+def test_law_start_keeps_the_total_variance(structure: Structure, theta: np.ndarray) -> None:
+    assert np.trace(structure.matrix(theta)) == pytest.approx(np.trace(covariance(structure.dim)), rel=1e-12)
+
+
+def test_law_blocks_partition_the_parameters(structure: Structure) -> None:
+    parameters = np.concatenate(structure.blocks)
+    assert sorted(parameters) == list(range(structure.size))
+    assert len(structure.multiplicity) == len(structure.blocks)
+    assert structure.multiplicity @ [order(b) for b in structure.blocks] == structure.dim
+
+
+def order(block: np.ndarray) -> int:
+    """Order of the matrix whose lower triangle a block is."""
+    return int(np.sqrt(2 * len(block)))
+
+
+def test_law_blocks_are_lower_triangles(structure: Structure, theta: np.ndarray) -> None:
+    """The matrices of the blocks, each repeated as often as it is shared, have the eigenvalues of Sigma."""
+    values: list[float] = []
+    for block, times in zip(structure.blocks, structure.multiplicity, strict=True):
+        S = np.zeros((order(block), order(block)))
+        rows, cols = lower_indices(len(S))
+        S[rows, cols] = S[cols, rows] = theta[block]
+        values += int(times) * list(np.linalg.eigvalsh(S))
+    np.testing.assert_allclose(sorted(values), np.linalg.eigvalsh(structure.matrix(theta)), rtol=1e-12)
+
+
+def test_law_components_are_independent(structure: Structure, theta: np.ndarray) -> None:
+    assert sorted(np.concatenate(structure.components)) == list(range(structure.dim))
+    Sigma = structure.matrix(theta)
+    for component in structure.components:
+        others = np.setdiff1d(np.arange(structure.dim), component)
+        assert not Sigma[np.ix_(component, others)].any()
+        assert not structure.derivatives(theta)[:, component][:, :, others].any()
+
+
+def test_law_names_are_unique(structure: Structure) -> None:
+    names = structure.names(["1", "x", "z", "w", "v"][: structure.dim])
+    assert len(names) == len(set(names)) == structure.size
+
+
+def test_names_of_an_unstructured_matrix_are_its_lower_triangle() -> None:
+    assert make_structure("us", 2, {}).names(["1", "x"]) == ("[1,1]", "[x,1]", "[x,x]")
+    assert make_structure("diag", 2, {}).names(["1", "x"]) == ("[1,1]", "[x,x]")
+    assert make_structure("idv", 2, {}).names(["1", "x"]) == make_structure("us", 1, {}).names(["1"]) == ("",)
+
+
+def test_hom_is_one_variance() -> None:
+    structure = make_structure("diag", 4, {"hom": True})
+    assert structure.size == 1
+    np.testing.assert_array_equal(structure.matrix(np.array([2.5])), 2.5 * np.eye(4))
+
+
+@pytest.mark.parametrize("tag", ["cs", "ar1", "fa", "nonsense"])
+def test_structures_without_an_implementation(tag: str) -> None:
+    with pytest.raises(FormulaError, match=rf"{tag}\(\) cannot be estimated; those that can: us, diag, idv"):
+        make_structure(tag, 2, {})
+
+
+# -------------------------------------------------------------------------------------------------------------- factor
+def singular(dim: int, rank: int, seed: int) -> np.ndarray:
+    factor = np.random.default_rng(seed).normal(size=(dim, rank))
+    return factor @ factor.T
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+@pytest.mark.parametrize(("dim", "rank"), [(1, 0), (1, 1), (2, 0), (2, 1), (2, 2), (4, 1), (4, 2), (4, 3), (4, 4)])
+def test_factor_of_any_rank(dim: int, rank: int, scale: float) -> None:
+    for seed in range(20):
+        Sigma = scale * singular(dim, rank, seed)
+        L = lower_factor(Sigma)
+        np.testing.assert_array_equal(L, np.tril(L))
+        assert np.all(np.diag(L) >= 0)
+        # a pivot that rounding leaves of an exact zero is set to zero, at 1e-14 of its diagonal element: its root
+        np.testing.assert_allclose(L @ L.T, Sigma, atol=1e-13 * scale * max(1.0, np.abs(Sigma).max() / scale))
+
+
+@pytest.mark.parametrize("place", [1, 2, 3])
+def test_factor_where_one_coefficient_repeats_an_earlier_one(place: int) -> None:
+    """The pivot that vanishes is not the last: the coefficients after it keep their variance."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        factor = rng.normal(size=(4, 3))
+        factor[place] = rng.normal() * factor[0]
+        Sigma = factor @ factor.T
+        L = lower_factor(Sigma)
+        np.testing.assert_array_equal(L, np.tril(L))
+        np.testing.assert_allclose(L @ L.T, Sigma, atol=1e-13 * np.abs(Sigma).max())
+        assert np.abs(L[:, place]).max() <= 1e-6 * np.abs(L).max()
+
+
+def test_factor_of_a_positive_definite_matrix_is_cholesky() -> None:
+    Sigma = covariance(5)
+    np.testing.assert_allclose(lower_factor(Sigma), np.linalg.cholesky(Sigma), rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    "Sigma",
+    [
+        np.array([[1.0, 0.0], [0.0, 0.0]]),
+        np.array([[0.0, 0.0], [0.0, 1.0]]),
+        np.array([[4.0, -2.0], [-2.0, 1.0]]),
+        np.array([[1e-8, 1.0], [1.0, 1e8]]),
+        np.zeros((3, 3)),
+    ],
+)
+def test_factor_on_the_boundary(Sigma: np.ndarray) -> None:
+    L = lower_factor(Sigma)
+    np.testing.assert_allclose(L @ L.T, Sigma, rtol=1e-14)
+    assert (np.diag(L) == 0).sum() == len(Sigma) - np.linalg.matrix_rank(Sigma, tol=0.0 if not Sigma.any() else None)
+
+
+@pytest.mark.parametrize(
+    "Sigma",
+    [
+        np.array([[-1.0]]),
+        np.array([[1.0, 2.0], [2.0, 1.0]]),
+        np.array([[0.0, 1.0], [1.0, 1.0]]),
+        np.array([[1.0, 0.0], [0.0, -1e-6]]),
+        np.array([[1.0, 1.0, 0.0], [1.0, 1.0, 0.5], [0.0, 0.5, 1.0]]),
+        -np.eye(3),
+    ],
+)
+@pytest.mark.parametrize("scale", [1e-10, 1.0, 1e10])
+def test_factor_of_an_indefinite_matrix(Sigma: np.ndarray, scale: float) -> None:
+    with pytest.raises(ValueError, match="not positive semi-definite"):
+        lower_factor(scale * Sigma)
