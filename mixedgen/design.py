@@ -6,7 +6,6 @@ y = X b + sum_k Z_k u_k + e,   Var(u_k) = Sigma_k(theta) (x) K_k,   Var(e) = R(t
 from __future__ import annotations
 
 import difflib
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,13 +19,24 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from mixedgen.errors import ArgumentError, DataError, DesignError, FormulaError, RelationshipError, examples
-from mixedgen.formula import Column, ParsedFormula, RandomTerm, ResidualTerm, factor_variables, model_spec, parse, parse_residual
+from mixedgen.formula import (
+    Column,
+    ParsedFormula,
+    RandomTerm,
+    ResidualTerm,
+    factor_variables,
+    model_spec,
+    parse,
+    parse_residual,
+)
+from mixedgen.pedigree import Pedigree
 from mixedgen.relationship import Relationship
 from mixedgen.structure import Diagonal, Identity, Structure, make_structure
 
 Array = NDArray[np.float64]
 IntArray = NDArray[np.intp]
 NaAction = Literal["omit", "exclude"]
+Unmatched = Literal["raise", "omit"]
 
 # A column is aliased when what the columns before it leave of it is this small beside its own length: lme4's
 # tolerance (qr.default of R).
@@ -284,13 +294,19 @@ def read_frame(data: Any) -> pd.DataFrame:
     """
     if isinstance(data, str | Path):
         path = Path(data)
-        if not path.exists():
+        if not path.is_file():
             raise DataError(f"there is no file {str(path)!r}.")
-        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+        try:
+            frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+        except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as err:
+            raise DataError(f"{str(path)!r} cannot be read as a table: {err}.") from err
     elif isinstance(data, pd.DataFrame):
         frame = data
     elif isinstance(data, Mapping):
-        frame = pd.DataFrame(dict(data))
+        try:
+            frame = pd.DataFrame(dict(data))
+        except ValueError as err:
+            raise DataError(f"the mapping of columns makes no table: {err}.") from err
     else:
         try:
             frame = nw.from_native(data, eager_only=True).to_pandas()
@@ -305,22 +321,41 @@ def read_frame(data: Any) -> pd.DataFrame:
 
 
 def select_rows(frame: pd.DataFrame, subset: Any) -> IntArray:
-    """Positions of the rows that `subset` (an expression, a mask, or positions) keeps."""
+    """Positions of the rows that `subset` (an expression, a mask, or positions) keeps.
+
+    Raises
+    ------
+    ArgumentError
+        If it is none of these, or reaches beyond the rows.
+    DataError
+        If it keeps no row.
+    """
+    n = len(frame)
     if subset is None:
-        return np.arange(len(frame))
+        return np.arange(n)
+    name = f"subset={subset!r}" if isinstance(subset, str) else "subset"
     if isinstance(subset, str):
         try:
             subset = frame.eval(subset)
         except Exception as err:
-            raise ArgumentError(f"subset={subset!r} cannot be evaluated: {err}.") from err
+            raise ArgumentError(f"{name} cannot be evaluated: {err}.") from err
+        if np.asarray(subset).dtype != bool:
+            raise ArgumentError(f"{name} is no condition: it must be true or false for each row.")
     chosen = np.asarray(subset)
     if chosen.dtype == bool:
-        if len(chosen) != len(frame):
-            raise ArgumentError(f"subset has {len(chosen)} entries for {len(frame)} rows.")
-        return np.flatnonzero(chosen)
-    if not np.issubdtype(chosen.dtype, np.integer):
+        if len(chosen) != n:
+            raise ArgumentError(f"subset has {len(chosen)} entries for {n} rows.")
+        rows = np.flatnonzero(chosen)
+    elif np.issubdtype(chosen.dtype, np.integer):
+        if np.any((chosen < 0) | (chosen >= n)):
+            beyond = chosen[(chosen < 0) | (chosen >= n)]
+            raise ArgumentError(f"subset names rows {examples(beyond.tolist())}; the {n} rows are counted from 0.")
+        rows = np.sort(chosen)
+    else:
         raise ArgumentError("subset must be an expression, a boolean mask or row positions.")
-    return np.arange(len(frame))[chosen]
+    if not len(rows):
+        raise DataError(f"{name} keeps no row.")
+    return rows
 
 
 def require_columns(frame: pd.DataFrame, names: Sequence[str], place: str) -> None:
@@ -363,7 +398,7 @@ def numeric(values: Any, name: str, index: pd.Index) -> Array:
     """
     series = pd.Series(values)
     if isinstance(series.dtype, pd.CategoricalDtype) or not (
-        pd.api.types.is_numeric_dtype(series) or pd.api.types.is_bool_dtype(series)
+        pd.api.types.is_numeric_dtype(series) and not pd.api.types.is_complex_dtype(series)
     ):
         odd = series[pd.to_numeric(series.astype(object), errors="coerce").isna().to_numpy()]
         shown = examples(list(odd.unique())) if len(odd) else f"dtype {series.dtype}"
@@ -412,7 +447,7 @@ def expected_columns(formula: Any, frame: pd.DataFrame) -> int:
 
 
 def materialise(rhs: str, frame: pd.DataFrame, contrasts: Mapping[str, str] | None = None) -> Any:
-    """formulaic's ModelMatrix of a right-hand side: dense, or sparse when it is wide.
+    """Formulaic's ModelMatrix of a right-hand side: dense, or sparse when it is wide.
 
     Raises
     ------
@@ -433,9 +468,9 @@ def materialise(rhs: str, frame: pd.DataFrame, contrasts: Mapping[str, str] | No
 
 def dense_or_sparse(matrix: Any) -> Array | sp.csr_array:
     """Values of a ModelMatrix: dense float array, or CSR when it was made sparse and is mostly zeros."""
-    values = matrix.__wrapped__ if hasattr(matrix, "__wrapped__") else matrix
+    values: Any = matrix.__wrapped__
     if sp.issparse(values):
-        sparse = sp.csr_array(values, dtype=float)
+        sparse = sp.csr_array(values).astype(float)
         crowded = sparse.nnz > 0.2 * sparse.shape[0] * sparse.shape[1]
         return sparse.toarray() if crowded else sparse
     return np.asarray(values, dtype=float)
@@ -466,7 +501,7 @@ def triangular_factor(X: Array) -> Array:
             return R * scale
     except np.linalg.LinAlgError:
         pass
-    return np.linalg.qr(X / scale, mode="r") * scale
+    return np.asarray(np.linalg.qr(X / scale, mode="r")) * scale
 
 
 def dense_null_space(R: Array) -> Array:
@@ -550,7 +585,36 @@ def echelon_from_last(null: Array) -> Array:
     return null @ np.linalg.inv(null[last_pivots(null)])
 
 
-def build_fixed(rhs: str, frame: pd.DataFrame, contrasts: Mapping[str, str] | None, constraints: Sequence[str]) -> FixedPart:
+def group_columns(terms: Sequence[Term]) -> tuple[sp.csr_array, tuple[str, ...]] | None:
+    """Columns Z Q of the unknown-parent groups of all terms, and their names; None without groups.
+
+    Notes
+    -----
+    As columns of X the groups carry no variance parameter, which they would in K^-1; a* = a + Q g [1]_.
+
+    References
+    ----------
+    .. [1] Quaas (1988) J Dairy Sci 71:1338.
+    """
+    blocks: list[sp.csr_array] = []
+    names: list[str] = []
+    for t in terms:
+        if t.relationship is None or not t.relationship.group_names:
+            continue
+        ZQ = t.relationship.Q[t.level]
+        for a, effect in enumerate(t.effects):
+            blocks.append(sp.csr_array(sp.diags_array(t.values[:, a]) @ ZQ))
+            names += [f"{t.key}:{g}" if t.c == 1 else f"{t.key}:{effect}:{g}" for g in t.relationship.group_names]
+    return (sp.csr_array(sp.hstack(blocks)), tuple(names)) if blocks else None
+
+
+def build_fixed(
+    rhs: str,
+    frame: pd.DataFrame,
+    contrasts: Mapping[str, str] | None,
+    constraints: Sequence[str],
+    terms: Sequence[Term] = (),
+) -> FixedPart:
     """Fixed part with full column rank; aliased columns are dropped, the later ones first, or as `constraints` name them.
 
     Raises
@@ -562,22 +626,28 @@ def build_fixed(rhs: str, frame: pd.DataFrame, contrasts: Mapping[str, str] | No
     names = tuple(str(c) for c in matrix.model_spec.column_names)
     X = dense_or_sparse(matrix)
     check_finite(X, names)
+    groups = group_columns(terms)
+    if groups is not None:
+        X = sp.csr_array(sp.hstack([X, groups[0]])) if sp.issparse(X) else np.hstack([X, groups[0].toarray()])
+        names = (*names, *groups[1])
     unknown = [c for c in constraints if c not in names]
     if unknown:
         raise DesignError(f"constraints name no column of X: {examples(unknown)}; the columns are {examples(names)}.")
     order = sorted(range(len(names)), key=lambda j: names[j] in constraints)
     ordered = X[:, order] if constraints else X
     R = None if sp.issparse(ordered) else triangular_factor(ordered)
-    null = sparse_null_space(ordered) if R is None else dense_null_space(R)
+    null = sparse_null_space(sp.csr_array(ordered)) if R is None else dense_null_space(R)
     aliased = {order[j] for j in (last_pivots(null) if null.shape[1] else [])}
     free = [c for c in constraints if names.index(c) not in aliased]
     if free:
-        raise DesignError(f"{examples(free)} cannot be set to zero: the other columns of X do not determine them. Change the formula instead.")
+        raise DesignError(
+            f"{examples(free)} cannot be set to zero: the other columns of X do not determine them. Change the formula instead."
+        )
     kept = [j for j in range(len(names)) if j not in aliased]
     full = np.zeros_like(null)
     full[order] = null
     if R is not None and (null.shape[1] or constraints):
-        R = np.linalg.qr(R[:, [order.index(j) for j in kept]], mode="r")
+        R = np.asarray(np.linalg.qr(R[:, [order.index(j) for j in kept]], mode="r"))
     return FixedPart(
         R=R,
         X=X if len(kept) == len(names) else X[:, kept],
@@ -594,7 +664,7 @@ def codes_of(column: pd.Series) -> tuple[IntArray, pd.Index]:
     """Level of each row and the levels present, in category order or sorted."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         used = column.cat.remove_unused_categories()
-        return used.cat.codes.to_numpy(dtype=np.intp), pd.Index(used.cat.categories)
+        return np.asarray(used.cat.codes, dtype=np.intp), pd.Index(used.cat.categories)
     codes, levels = pd.factorize(column)
     try:
         order = np.argsort(levels.to_numpy() if isinstance(levels, pd.Index) else levels, kind="stable")
@@ -617,6 +687,12 @@ def interaction(columns: Sequence[pd.Series]) -> tuple[IntArray, pd.Index]:
     return codes.astype(np.intp), levels
 
 
+def level_positions(column: pd.Series, relationship: Relationship) -> IntArray:
+    """Position of each record's id in the labels of a relationship, -1 where it is not there."""
+    values = column.astype(column.cat.categories.dtype) if isinstance(column.dtype, pd.CategoricalDtype) else column
+    return relationship.labels.get_indexer(pd.Index(values))
+
+
 def match_levels(column: pd.Series, relationship: Relationship, key: str, name: str) -> IntArray:
     """Position of each record's id in the labels of a relationship.
 
@@ -625,13 +701,13 @@ def match_levels(column: pd.Series, relationship: Relationship, key: str, name: 
     RelationshipError
         If some ids are not there; the message says how many and whether they differ only in type or spelling.
     """
-    values = column.astype(column.cat.categories.dtype) if isinstance(column.dtype, pd.CategoricalDtype) else column
-    at = relationship.labels.get_indexer(pd.Index(values))
+    at = level_positions(column, relationship)
     if np.any(at < 0):
-        unknown = pd.unique(np.asarray(values)[at < 0])
+        values = np.asarray(column.astype(object))
+        unknown = pd.unique(values[at < 0])
         by_text = {str(v).strip().casefold(): v for v in relationship.labels}
         near = [(u, by_text[str(u).strip().casefold()]) for u in unknown if str(u).strip().casefold() in by_text]
-        hint = "Add them to the pedigree or matrix, or leave their records out."
+        hint = "Add them to the pedigree or matrix, or leave their records out with unmatched='omit'."
         if near:
             a, b = near[0]
             hint = (
@@ -644,6 +720,27 @@ def match_levels(column: pd.Series, relationship: Relationship, key: str, name: 
             levels=list(unknown),
         )
     return at
+
+
+def drop_unmatched(
+    parsed: ParsedFormula,
+    frame: pd.DataFrame,
+    relationships: Mapping[str, Relationship],
+    kept: IntArray,
+    lost: dict[str, int],
+) -> tuple[IntArray, dict[str, int]]:
+    """Rows whose ids are all in the relationships they link to, and the rows lost for want of it."""
+    keep = np.ones(len(kept), dtype=bool)
+    links = [(f.source, f.link) for t in parsed.terms for f in t.factors if f.link is not None]
+    for source, link in links:
+        name = plain_column(source, str(source))
+        there = level_positions(frame[name].iloc[kept], relationships[link]) >= 0
+        if not there.all():
+            lost = lost | {f"{name} (not in {link})": int((~there).sum())}
+        keep &= there
+    if not keep.any():
+        raise RelationshipError("no record is left: none has an id that is in the relationship it links to.")
+    return kept[keep], lost
 
 
 def effect_columns(effects: str, frame: pd.DataFrame) -> tuple[Array, tuple[str, ...]]:
@@ -665,14 +762,20 @@ def build_term(term: RandomTerm, key: str, frame: pd.DataFrame, relationships: M
     relationship = None
     if links:
         if len(term.factors) > 1:
-            raise FormulaError(f"{term.source}: a relationship over an interaction cannot be estimated; give the pair a column and a matrix of its own.")
+            other = ":".join(c for c, f in zip(columns, term.factors, strict=True) if f.link is None)
+            raise FormulaError(
+                f"{term.source}: a relationship over an interaction of levels cannot be estimated; for one variance and "
+                f"independent effects of each level of {other} write diag(0 + {other}|{columns[-1]}:{links[-1]}, hom=True)."
+            )
         relationship = relationships[links[0]]
         level = match_levels(frame[columns[0]], relationship, links[0], columns[0])
         levels = relationship.labels
     else:
         level, levels = interaction([frame[c] for c in columns])
     if len(levels) < 2:
-        raise DesignError(f"the grouping factor {key!r} has one level only ({examples(list(levels))}): its variance cannot be estimated.")
+        raise DesignError(
+            f"the grouping factor {key!r} has one level only ({examples(list(levels))}): its variance cannot be estimated."
+        )
     values, effects = effect_columns(term.effects, frame)
     structure = make_structure(term.structure, len(effects), dict(term.options))
     return Term(key, effects, structure, relationship, levels, None, level, values, len(frame))
@@ -681,7 +784,9 @@ def build_term(term: RandomTerm, key: str, frame: pd.DataFrame, relationships: M
 def plain_column(source: object, text: str) -> str:
     """Name of a plain grouping column; several columns on one term have no implementation."""
     if not isinstance(source, Column):
-        raise FormulaError(f"{text}: {type(source).__name__.lower()}(...) is understood, but cannot be estimated by this version.")
+        raise FormulaError(
+            f"{text}: {str(source).partition('(')[0]}(...) is understood, but cannot be estimated by this version."
+        )
     return source.name
 
 
@@ -750,6 +855,21 @@ def column_or_values(values: str | ArrayLike, frame: pd.DataFrame, name: str) ->
     return pd.Series(array, index=frame.index)
 
 
+def checked_relationships(relationships: Mapping[str, Relationship] | None) -> dict[str, Relationship]:
+    """Relationships by name, or an ArgumentError that says what stands in their place."""
+    if relationships is None:
+        return {}
+    if not isinstance(relationships, Mapping):
+        raise ArgumentError(
+            f"relationships must map names to relationships, not be a {type(relationships).__name__}: write {{'A': ...}}."
+        )
+    for name, K in relationships.items():
+        if not isinstance(K, Relationship):
+            advice = "additive(pedigree)" if isinstance(K, Pedigree) else "Relationship.from_matrix(K, ids)"
+            raise ArgumentError(f"relationship {name!r} is a {type(K).__name__}, not a Relationship: use {advice}.")
+    return dict(relationships)
+
+
 def build(
     formula: str,
     data: Any,
@@ -760,6 +880,7 @@ def build(
     subset: Any = None,
     na_action: NaAction = "omit",
     contrasts: Mapping[str, str] | None = None,
+    unmatched: Unmatched = "raise",
     constraints: Sequence[str] = (),
 ) -> Design:
     """Design of a formula on a data frame.
@@ -782,6 +903,8 @@ def build(
         Rows with a missing value are left out; with ``"exclude"`` fitted values and residuals are padded with NaN.
     contrasts : mapping of str to str, optional
         Coding of factors by column: ``treatment sum helmert poly diff``.
+    unmatched : {"raise", "omit"}
+        What to do with records whose id is not in the relationship they link to.
     constraints : sequence of str, optional
         Columns of X to set to zero where X is not of full rank.
 
@@ -795,7 +918,9 @@ def build(
     FormulaError, DataError, DesignError, RelationshipError
         Whatever does not fit, by name.
     """
-    relationships = dict(relationships or {})
+    if not isinstance(formula, str):
+        raise ArgumentError(f"the formula must be text, not {type(formula).__name__}.")
+    relationships = checked_relationships(relationships)
     frame = read_frame(data)
     if na_action not in ("omit", "exclude"):
         raise ArgumentError(f"na_action must be 'omit' or 'exclude', not {na_action!r}.")
@@ -807,6 +932,10 @@ def build(
     chosen = select_rows(frame, subset)
     complete, lost = complete_rows(frame.iloc[chosen] if subset is not None else frame, names)
     kept = chosen[complete]
+    if unmatched not in ("raise", "omit"):
+        raise ArgumentError(f"unmatched must be 'raise' or 'omit', not {unmatched!r}.")
+    if unmatched == "omit":
+        kept, lost = drop_unmatched(parsed, frame, relationships, kept, lost)
     used = frame if len(kept) == len(frame) else frame.iloc[kept]
     used = recode(used[list(dict.fromkeys(names))])
     weight = None if weight_name is None else positive(numeric(used[weight_name], "weights", used.index))
@@ -814,9 +943,13 @@ def build(
     offset = np.sum([evaluate(o, used, f"offset({o})") for o in parsed.offsets], axis=0) if parsed.offsets else None
     keys = unique_keys(parsed.terms)
     terms = [build_term(t, k, used, relationships) for t, k in zip(parsed.terms, keys, strict=True)]
-    fixed = build_fixed(parsed.fixed, used, contrasts, constraints)
+    fixed = build_fixed(parsed.fixed, used, contrasts, constraints, terms)
+    if not fixed.p and not terms:
+        raise DesignError(f"{formula!r} has neither fixed nor random effects.")
     if fixed.p >= len(y):
-        raise DesignError(f"{len(y)} records for {fixed.p} independent fixed effects: no degree of freedom is left. Use a smaller fixed part.")
+        raise DesignError(
+            f"{len(y)} records for {fixed.p} independent fixed effects: no degree of freedom is left. Use a smaller fixed part."
+        )
     return Design(
         parsed=parsed,
         y=y if offset is None else y - offset,

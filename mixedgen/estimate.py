@@ -16,7 +16,7 @@ from mixedgen.design import Design, normal_key
 from mixedgen.engines import Engine, System
 from mixedgen.errors import ArgumentError, ConvergenceWarning, DesignError, examples
 from mixedgen.likelihood import average_information, deviance, score
-from mixedgen.optimise import FLAT_CURVATURE, Control, Optimum, Step, maximise, noise, square
+from mixedgen.optimise import FLAT_CURVATURE, Control, Optimum, Step, maximise, rounding_noise, square
 
 Array = NDArray[np.float64]
 Method = Literal["reml", "ml"]
@@ -26,6 +26,7 @@ METHODS = ("reml", "ml")
 CERTIFIED_GRADIENT = 1e-3
 OTHER_SHARES = (0.5, 0.05, 0.95)  # of the random terms, in the starts that follow a hard first one
 SMALLEST_MOMENT = 0.1  # of the default start: a moment estimate near zero would start at the boundary
+LONG = 1.0  # seconds after which a progress line is worth its place
 EXACT_FIT = 1e-14  # residual variance beside the mean square of y: rounding only
 
 
@@ -159,11 +160,15 @@ def check_estimable(design: Design, engine: Engine) -> None:
         if t.relationship is None and t.q * t.c >= design.n:
             raise DesignError(
                 f"term {t.key!r} has {t.q} levels x {t.c} effects for {design.n} records: its variance cannot be told from "
-                "the residual variance. Use a relationship (1|" + t.key + ":A), repeated records, or model.solve(variances)."
+                "the residual variance. Use a relationship (1|"
+                + t.key
+                + ":A), repeated records, or model.solve(variances)."
             )
     size = float(np.mean((design.y - design.y.mean()) ** 2) + np.finfo(float).eps * np.mean(design.y**2))
     if engine.spread <= EXACT_FIT * size or size == 0.0:
-        raise DesignError("the fixed effects fit the response exactly: no variance is left to estimate. Is the response constant?")
+        raise DesignError(
+            "the fixed effects fit the response exactly: no variance is left to estimate. Is the response constant?"
+        )
 
 
 def default_start(design: Design, engine: Engine, share: float = 0.5) -> Array:
@@ -190,7 +195,7 @@ def moment_start(design: Design, engine: Engine) -> Array:
     return theta
 
 
-def theta_from(design: Design, values: Mapping[str, Any], base: Array | None = None) -> Array:
+def theta_from(design: Design, values: Mapping[str, Any], base: Array | None = None, name: str = "variances") -> Array:
     """Theta from a variance or covariance matrix for each term.
 
     Parameters
@@ -201,12 +206,16 @@ def theta_from(design: Design, values: Mapping[str, Any], base: Array | None = N
         By the text right of each bar, and ``"residual"``: a number, or the c x c matrix in the order of the effects.
     base : ndarray, optional
         Values of the terms that are not named; without it every term must be named.
+    name : str
+        What the values are called in messages.
 
     Raises
     ------
     ArgumentError
         If a name is unknown or lacking, or a value has the wrong shape or does not conform to the structure.
     """
+    if not isinstance(values, Mapping):
+        raise ArgumentError(f"{name} must map the names of terms to numbers or matrices, not {type(values).__name__}.")
     given = {normal_key(str(k)): v for k, v in values.items()}
     keys = [*(t.key for t in design.terms), "residual"]
     unknown = [k for k in values if normal_key(str(k)) not in {normal_key(x) for x in keys}]
@@ -225,18 +234,25 @@ def theta_from(design: Design, values: Mapping[str, Any], base: Array | None = N
 
 def conform(key: str, value: Any, structure: Any) -> Array:
     """Parameters of a structure for a number, or for a matrix that obeys it."""
-    Sigma = np.asarray(value, dtype=float)
+    try:
+        Sigma = np.asarray(value, dtype=float)
+    except (TypeError, ValueError) as err:
+        raise ArgumentError(f"the value of {key!r} is no number and no matrix: {value!r}.") from err
+    if not np.all(np.isfinite(Sigma)):
+        raise ArgumentError(f"the value of {key!r} is not finite.")
     if Sigma.ndim == 0:
         Sigma = float(Sigma) * np.eye(structure.dim)
     elif Sigma.ndim == 1 and len(Sigma) == structure.dim:
         Sigma = np.diag(Sigma)
     if Sigma.shape != (structure.dim, structure.dim):
-        raise ArgumentError(f"the value of {key!r} has shape {Sigma.shape}; a number or a {structure.dim} x {structure.dim} matrix is wanted.")
+        raise ArgumentError(
+            f"the value of {key!r} has shape {Sigma.shape}; a number or a {structure.dim} x {structure.dim} matrix is wanted."
+        )
     theta = np.asarray(structure.start(Sigma))
     scale = float(np.abs(Sigma).max())
     if not np.allclose(structure.matrix(theta), Sigma, rtol=1e-8, atol=1e-8 * scale):
         raise ArgumentError(f"the matrix given for {key!r} does not conform to its structure {structure.tag}().")
-    if not np.all(np.isfinite(Sigma)) or np.linalg.eigvalsh(Sigma)[0] < -1e-10 * scale:
+    if np.linalg.eigvalsh(Sigma)[0] < -1e-10 * scale:
         raise ArgumentError(f"the value given for {key!r} is not positive semi-definite.")
     if key == "residual" and np.any(np.diag(Sigma) <= 0):
         raise ArgumentError("residual variances must be positive.")
@@ -252,10 +268,13 @@ def describe_boundary(design: Design, optimum: Optimum) -> tuple[str, ...]:
         if len(x.parameters) == 1:
             what = f"the variance of {name} is zero"
         else:
-            what = f"the covariance matrix of {name} has rank {len(square(np.zeros(len(x.parameters)))) - len(x.direction)}: no variance along " + "; ".join(
-                combination(row, design.terms[k].effects) for row in x.direction
+            what = (
+                f"the covariance matrix of {name} has rank {len(square(np.zeros(len(x.parameters)))) - len(x.direction)}: no variance along "
+                + "; ".join(combination(row, design.terms[k].effects) for row in x.direction)
             )
-        out.append(f"boundary (singular) fit: {what}; the log-likelihood falls by {x.multiplier:.3g} for each unit of typical variance there.")
+        out.append(
+            f"boundary (singular) fit: {what}; the log-likelihood falls by {x.multiplier:.3g} for each unit of typical variance there."
+        )
     return tuple(out)
 
 
@@ -274,13 +293,21 @@ def certify(design: Design, optimum: Optimum) -> Certificate:
     if optimum.flat is not None:
         problem = f"the likelihood is flat along {design.theta_names[optimum.flat]}: the data do not tell it from the other variances"
     elif not optimum.finished:
-        problem = f"stopped after {len(optimum.history)} steps with an expected gain of {optimum.decrement / 2:.3g} left"
-    elif optimum.gradient > max(CERTIFIED_GRADIENT, noise(optimum.deviance) ** 0.5):
+        problem = (
+            f"stopped after {len(optimum.history)} steps with an expected gain of {optimum.decrement / 2:.3g} left"
+        )
+    elif optimum.gradient > max(CERTIFIED_GRADIENT, rounding_noise(optimum.deviance, design.n) ** 0.5):
         problem = f"the gradient is {optimum.gradient:.3g} standard errors from zero"
     elif wrong:
         problem = f"the likelihood rises off the boundary of {design.theta_names[wrong[0].parameters[0]]}"
-    verdict = f"not converged: {problem}." if problem else f"converged in {len(optimum.history)} steps: gradient {optimum.gradient:.1e} standard errors, expected gain {optimum.decrement / 2:.1e}."
-    return Certificate(not problem, verdict, optimum.gradient, optimum.decrement, optimum.curvature, singular, len(optimum.history))
+    verdict = (
+        f"not converged: {problem}."
+        if problem
+        else f"converged in {len(optimum.history)} steps: gradient {optimum.gradient:.1e} standard errors, expected gain {optimum.decrement / 2:.1e}."
+    )
+    return Certificate(
+        not problem, verdict, optimum.gradient, optimum.decrement, optimum.curvature, singular, len(optimum.history)
+    )
 
 
 def fit(design: Design, engine: Engine, method: str = "reml", control: Control | None = None) -> Fitted:
@@ -317,8 +344,10 @@ def fit(design: Design, engine: Engine, method: str = "reml", control: Control |
     check_estimable(design, engine)
     theta = moment_start(design, engine)
     if control.start:
-        theta = theta_from(design, control.start, theta)
-    with tqdm(disable=not control.progress, desc="REML" if method == "reml" else "ML", unit=" steps", leave=False) as line:
+        theta = theta_from(design, control.start, theta, name="start")
+    with tqdm(
+        disable=not control.progress, desc="REML" if method == "reml" else "ML", unit=" steps", leave=False, delay=LONG
+    ) as line:
 
         def watch(step: Step) -> None:
             line.set_postfix_str(f"criterion {step.deviance:.4f}, {step.kind} step")
@@ -326,7 +355,12 @@ def fit(design: Design, engine: Engine, method: str = "reml", control: Control |
 
         others = [] if control.start else [default_start(design, engine, share) for share in OTHER_SHARES]
         optimum = maximise(
-            engine, theta, reml=method == "reml", control=control, others=others, watch=watch if control.progress else None
+            engine,
+            theta,
+            reml=method == "reml",
+            control=control,
+            others=others,
+            watch=watch if control.progress else None,
         )
     certificate = certify(design, optimum)
     if not certificate.converged:
@@ -334,7 +368,9 @@ def fit(design: Design, engine: Engine, method: str = "reml", control: Control |
     return Fitted(design, engine, optimum.system, optimum.theta, method, control, optimum.history, certificate, optimum)
 
 
-def evaluate(design: Design, engine: Engine, variances: Mapping[str, Any], method: str = "reml", control: Control | None = None) -> Fitted:
+def evaluate(
+    design: Design, engine: Engine, variances: Mapping[str, Any], method: str = "reml", control: Control | None = None
+) -> Fitted:
     """The design at given variances: BLUE, BLUP and likelihood without estimation.
 
     Raises

@@ -21,6 +21,7 @@ from formulaic.parser.algos.tokenize import tokenize
 from formulaic.parser.types import Factor as TermFactor
 from formulaic.parser.types import Term, Token
 from formulaic.transforms import TRANSFORMS
+from formulaic.utils.variables import get_expression_variables
 
 from mixedgen.errors import FormulaError, RelationshipError, examples
 
@@ -360,7 +361,11 @@ def factor_variables(factor: TermFactor, columns: Collection[str]) -> list[str]:
     """
     if factor.eval_method == TermFactor.EvalMethod.LOOKUP:
         return [str(factor.expr)]
-    roots = [(str(v.root), "callable" in v.roles) for v in factor.required_variables]
+    try:
+        found = get_expression_variables(factor.expr)
+    except SyntaxError:  # names in backticks, which formulaic finds by itself
+        found = factor.required_variables
+    roots = [(str(v.root), "callable" in v.roles) for v in found]
     return [root for root, called in roots if root not in TRANSFORMS or (root in columns and not called)]
 
 

@@ -42,7 +42,9 @@ def joint_covariance(fitted: Fitted) -> pd.DataFrame:
     labels: list[object] = list(design.fixed.names)
     size = design.fixed.p + sum(t.q * t.c for t in design.terms)
     if 8 * size**2 > 2**31:
-        raise NotAvailableError(f"the joint covariance of {size} effects would take {8 * size**2 / 1e9:.0f} GB; blup(term) gives each effect's own variance.")
+        raise NotAvailableError(
+            f"the joint covariance of {size} effects would take {8 * size**2 / 1e9:.0f} GB; blup(term) gives each effect's own variance."
+        )
     for t in design.terms:
         labels += [(t.key, level, effect) for effect in t.effects for level in t.levels]
     index = pd.Index(labels, tupleize_cols=False)
@@ -74,7 +76,9 @@ def criterion(fitted: Fitted, method: str) -> float:
     """
     if fitted.method != method:
         other = "reml_criterion" if fitted.method == "reml" else "deviance"
-        raise NotAvailableError(f"the model was fitted by {fitted.method.upper()}: its criterion is `{other}`. Fit with method={method!r} for this one.")
+        raise NotAvailableError(
+            f"the model was fitted by {fitted.method.upper()}: its criterion is `{other}`. Fit with method={method!r} for this one."
+        )
     return fitted.deviance
 
 

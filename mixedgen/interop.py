@@ -100,7 +100,9 @@ def grouped(fit: Fit, MixedLM: Any) -> tuple[Any, list[float], list[str]]:
     """One grouping factor with unstructured effects."""
     design = fit.fitted.design
     t = design.terms[0]
-    model = MixedLM(design.y, fixed_matrix(fit), groups=t.level, exog_re=pd.DataFrame(t.values, columns=list(t.effects)))
+    model = MixedLM(
+        design.y, fixed_matrix(fit), groups=t.level, exog_re=pd.DataFrame(t.values, columns=list(t.effects))
+    )
     return model, list(fit.fitted.theta[:-1]), list(design.theta_names[:-1])
 
 
@@ -110,7 +112,9 @@ def crossed(fit: Fit, MixedLM: Any) -> tuple[Any, list[float], list[str]]:
 
     design = fit.fitted.design
     terms = sorted(design.terms, key=lambda t: t.key)
-    spec = VCSpec([t.key for t in terms], [[list(t.levels.astype(str))] for t in terms], [[incidence(t)] for t in terms])
+    spec = VCSpec(
+        [t.key for t in terms], [[list(t.levels.astype(str))] for t in terms], [[incidence(t)] for t in terms]
+    )
     model = MixedLM(design.y, fixed_matrix(fit), groups=np.zeros(design.n), exog_vc=spec)
     theta = fit.theta
     return model, [float(theta[t.key]) for t in terms], [t.key for t in terms]

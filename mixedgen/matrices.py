@@ -49,18 +49,25 @@ def write_out(fitted: Fitted) -> Matrices:
     d = fitted.design
     n_effects = d.fixed.p + sum(t.q * t.c for t in d.terms)
     if max(d.n, n_effects) > MAX_ORDER:
-        raise NotAvailableError(f"{d.n} records and {n_effects} effects are too many to write out; the limit is {MAX_ORDER}.")
+        raise NotAvailableError(
+            f"{d.n} records and {n_effects} effects are too many to write out; the limit is {MAX_ORDER}."
+        )
     X = d.fixed.X.toarray() if sp.issparse(d.fixed.X) else np.asarray(d.fixed.X)
     Z = np.hstack([np.zeros((d.n, 0)), *(t.Z.toarray() for t in d.terms)])
     G = la.block_diag(
         np.zeros((0, 0)),
-        *(np.kron(t.structure.matrix(fitted.theta[s]), t.multiply_relationship(np.eye(t.q))) for t, s in zip(d.terms, d.slices, strict=False)),
+        *(
+            np.kron(t.structure.matrix(fitted.theta[s]), t.multiply_relationship(np.eye(t.q)))
+            for t, s in zip(d.terms, d.slices, strict=False)
+        ),
     )
     r = d.residual.diagonal(fitted.theta[d.slices[-1]])
     try:
         Ginv = la.cho_solve((la.cholesky(G, lower=True), True), np.eye(len(G)))
     except la.LinAlgError as err:
-        raise NotAvailableError("Var(u) is singular at these variances: Henderson's equations need its inverse.") from err
+        raise NotAvailableError(
+            "Var(u) is singular at these variances: Henderson's equations need its inverse."
+        ) from err
     W = np.hstack([X, Z])
     LHS = W.T @ (W / r[:, None])
     LHS[d.fixed.p :, d.fixed.p :] += Ginv

@@ -11,9 +11,9 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from mixedgen import inference, matrices, prediction, tables, variances
-from mixedgen.design import Design, NaAction, build
+from mixedgen.design import Design, NaAction, Unmatched, build
 from mixedgen.engines import Engine, Forecast, choose
-from mixedgen.errors import NotAvailableError
+from mixedgen.errors import ArgumentError, NotAvailableError
 from mixedgen.estimate import Certificate, Fitted, evaluate, fit, require_method
 from mixedgen.optimise import Control
 from mixedgen.relationship import Relationship
@@ -68,7 +68,9 @@ class Fit:
         NotAvailableError
             Always: this version has no small-sample degrees of freedom, and gives none rather than wrong ones.
         """
-        raise NotAvailableError("degrees of freedom (Satterthwaite, Kenward-Roger) are not in this version; `tvalues` and `bse` are.")
+        raise NotAvailableError(
+            "degrees of freedom (Satterthwaite, Kenward-Roger) are not in this version; `tvalues` and `bse` are."
+        )
 
     @property
     def pvalues(self) -> pd.Series:
@@ -79,7 +81,9 @@ class Fit:
         NotAvailableError
             Always: without degrees of freedom there is no p-value.
         """
-        raise NotAvailableError("p-values need degrees of freedom, which are not in this version; `tvalues` and `bse` are.")
+        raise NotAvailableError(
+            "p-values need degrees of freedom, which are not in this version; `tvalues` and `bse` are."
+        )
 
     def cov_params(self) -> pd.DataFrame:
         """Covariance matrix of `params`, (X'V^-1 X)^-1."""
@@ -210,7 +214,15 @@ class Fit:
         """Steps of the optimiser: criterion, kind of step, decrement before it, and theta."""
         names = self.fitted.design.theta_names
         return pd.DataFrame(
-            [{"criterion": s.deviance, "step": s.kind, "decrement": s.decrement, **dict(zip(names, s.theta, strict=True))} for s in self.fitted.history]
+            [
+                {
+                    "criterion": s.deviance,
+                    "step": s.kind,
+                    "decrement": s.decrement,
+                    **dict(zip(names, s.theta, strict=True)),
+                }
+                for s in self.fitted.history
+            ]
         )
 
     def summary(self) -> tables.Summary:
@@ -243,6 +255,8 @@ class MixedModel:
         Rows with missing values are left out; ``"exclude"`` pads fitted values and residuals with NaN.
     contrasts : mapping of str to str, optional
         Coding of factors: ``{"diet": "sum"}``; treatment, sum, helmert, poly, diff.
+    unmatched : {"raise", "omit"}
+        Records whose id is not in the relationship they link to: an error, or left out and counted.
     method : {"reml", "ml"}
         Restricted or full likelihood.
     control : Control, optional
@@ -274,10 +288,13 @@ class MixedModel:
         subset: Any = None,
         na_action: NaAction = "omit",
         contrasts: Mapping[str, str] | None = None,
+        unmatched: Unmatched = "raise",
         method: str = "reml",
         control: Control | None = None,
     ) -> None:
         require_method(method)
+        if control is not None and not isinstance(control, Control):
+            raise ArgumentError(f"control must be a Control, not {type(control).__name__}: write mg.Control(tol=...).")
         self.method = method
         self.control = control or Control()
         self.design: Design = build(
@@ -289,6 +306,7 @@ class MixedModel:
             subset=subset,
             na_action=na_action,
             contrasts=contrasts,
+            unmatched=unmatched,
             constraints=self.control.constraints,
         )
 
@@ -336,6 +354,7 @@ def lmm(
     subset: Any = None,
     na_action: NaAction = "omit",
     contrasts: Mapping[str, str] | None = None,
+    unmatched: Unmatched = "raise",
     method: str = "reml",
     control: Control | None = None,
 ) -> Fit:
@@ -343,7 +362,7 @@ def lmm(
 
     Parameters
     ----------
-    formula, data, relationships, residual, weights, subset, na_action, contrasts, method, control
+    formula, data, relationships, residual, weights, subset, na_action, contrasts, unmatched, method, control
         As in `MixedModel`.
 
     Returns
@@ -386,6 +405,7 @@ def lmm(
         subset=subset,
         na_action=na_action,
         contrasts=contrasts,
+        unmatched=unmatched,
         method=method,
         control=control,
     ).fit()

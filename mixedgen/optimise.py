@@ -29,10 +29,12 @@ HARD = 14
 # All of these are beside the typical variance of each coefficient, so that units do not matter.
 SMALLEST_FACTOR = 1e-6  # an iterate stays this far inside the cone, on the scale of standard deviations
 NULL = 1e-13  # an eigenvalue below is zero but for rounding
+SMALLEST_CURVATURE = 1e-10  # below, an eigenvalue of such a matrix is rounding
 FLAT_CURVATURE = 1e-8  # an information matrix, scaled to unit diagonal, with a smaller eigenvalue says nothing there
 BOUNDARY_VARIANCE = 1e-5  # variances (eigenvalues) below are candidates for an exact zero
-# The deviance of 10^6 records carries rounding noise of 1e-5: beside its size, 1e-11.
-NOISE = 1e-11
+# Rounding noise of the deviance beside its size: that of its parts, and that of sums over n records, which reaches 1e-11
+# (1e-5 in all) at 10^6 records.
+NOISE, NOISE_OF_RECORD = 1e-13, 1e-17
 DEFAULT_ITERATIONS = {"ai": 100, "em": 20_000}
 
 
@@ -50,7 +52,7 @@ class Control:
         Start values by term: a variance, or a covariance matrix; ``"residual"`` too. The rest start at their defaults.
     tol : float
         Stop when the Newton decrement, twice the expected gain in log-likelihood, is below this (or below the rounding
-        noise of the criterion, 1e-11 of its size); one more step is then taken.
+        noise of the criterion); one more step is then taken.
     max_iter : int, optional
         Steps at most: 100 for AI, 20,000 for EM by default.
     constraints : tuple of str
@@ -182,9 +184,18 @@ class Problem:
         """Parameters of each block."""
         return self.engine.design.blocks
 
+    def noise(self, deviance: float) -> float:
+        """Change of the deviance that rounding alone may make."""
+        return rounding_noise(deviance, self.engine.design.n)
+
     def to_units(self, theta: Array) -> Array:
-        """x of a theta."""
-        return np.linalg.solve(self.units, theta)
+        """X of a theta."""
+        return np.asarray(np.linalg.solve(self.units, theta))
+
+
+def rounding_noise(deviance: float, n: int) -> float:
+    """Change of the deviance of n records that rounding alone may make."""
+    return (NOISE + NOISE_OF_RECORD * n) * (1.0 + abs(deviance))
 
 
 class Point:
@@ -223,15 +234,24 @@ class Point:
     def newton(self) -> tuple[Array, Array, Array]:
         """Step, gradient and Hessian on the factor scale, all blocks after each other."""
         gradient, hessian = factor_scale(self)
-        values, vectors = np.linalg.eigh(hessian)
-        usable = np.maximum(values, 1e-10 * max(float(values[-1]), 1e-300))
-        return vectors @ ((vectors.T @ gradient) / usable), gradient, hessian
+        return newton_step(hessian, gradient, floor=True), gradient, hessian
 
     @cached_property
     def decrement(self) -> float:
         """Twice the gain in log-likelihood that the factor-scale Newton step promises."""
         step, gradient, _ = self.newton
         return float(step @ gradient)
+
+
+def newton_step(hessian: Array, gradient: Array, *, floor: bool) -> Array:
+    """hessian^-1 gradient, each parameter on its own scale; directions without curvature are floored, or left out."""
+    diagonal = np.diag(hessian)
+    d = np.sqrt(np.maximum(diagonal, 1e-30 * max(float(diagonal.max()), 1e-270)))
+    values, vectors = np.linalg.eigh(hessian / np.outer(d, d))
+    along = vectors.T @ (gradient / d)
+    usable = values > SMALLEST_CURVATURE
+    along = along / np.where(usable, values, SMALLEST_CURVATURE)
+    return (vectors @ (along if floor else np.where(usable, along, 0.0))) / d
 
 
 def square(lower: Array) -> Array:
@@ -289,7 +309,7 @@ def factor_scale(point: Point) -> tuple[Array, Array]:
 
 
 def factor_move(point: Point, length: float) -> Array:
-    """x after a step of some length on the factor scale, kept a little inside the cone."""
+    """X after a step of some length on the factor scale, kept a little inside the cone."""
     x = point.x.copy()
     step = point.newton[0]
     for b, L in zip(point.problem.blocks, point.factors, strict=True):
@@ -319,19 +339,12 @@ def evaluate(problem: Problem, x: Array) -> Point | None:
         return None
 
 
-def noise(value: float) -> float:
-    """Change of the deviance that rounding alone may make."""
-    return NOISE * (1.0 + abs(value))
-
-
 def average_information_step(problem: Problem, point: Point) -> tuple[Point | None, str]:
     """A step by average information on the natural scale, or on the factor scale where that leaves the cone or fails."""
-    values, vectors = np.linalg.eigh(point.information)
-    usable = values > 1e-10 * values[-1]
-    target = point.x + vectors[:, usable] @ ((vectors[:, usable].T @ point.score) / values[usable])
+    target = point.x + newton_step(point.information, point.score, floor=False)
     if inside(problem, target):
         new = evaluate(problem, target)
-        if new is not None and new.deviance <= point.deviance + noise(point.deviance):
+        if new is not None and new.deviance <= point.deviance + problem.noise(point.deviance):
             return new, "ai"
     return factor_step(problem, point), "factor"
 
@@ -341,7 +354,9 @@ def factor_step(problem: Problem, point: Point) -> Point | None:
     length = 1.0
     for _ in range(30):
         new = evaluate(problem, factor_move(point, length))
-        if new is not None and new.deviance <= point.deviance - 1e-4 * length * point.decrement + noise(point.deviance):
+        if new is not None and new.deviance <= point.deviance - 1e-4 * length * point.decrement + problem.noise(
+            point.deviance
+        ):
             return new
         length *= 0.5 if length > 0.1 else 0.2
     return None
@@ -403,7 +418,7 @@ def maximise(
     if len(best.history) > HARD or best.flat is not None or not best.finished:
         for start in others:
             other = climb(problem, start, control, watch)
-            if other.deviance < best.deviance - 1e-6 - 10 * noise(best.deviance):
+            if other.deviance < best.deviance - 1e-6 - 10 * problem.noise(best.deviance):
                 best = other
     return best
 
@@ -414,29 +429,29 @@ def climb(problem: Problem, theta: Array, control: Control, watch: Callable[[Ste
     history: list[Step] = []
     finished = False
     while len(history) < control.iterations and not finished:
-        enough = point.decrement < max(control.tol, noise(point.deviance))
+        enough = point.decrement < max(control.tol, problem.noise(point.deviance))
         new, kind = STEPS[control.optimiser](problem, point)
         if new is None:  # no step improves: rounding noise has been reached
-            finished = enough or point.decrement < 1e3 * noise(point.deviance)
+            finished = enough or point.decrement < 1e3 * problem.noise(point.deviance)
             last = point
             break
         history.append(Step(new.theta, new.deviance, kind, point.decrement))
         if watch is not None:
             watch(history[-1])
-        finished = enough or stalled(history)
+        finished = enough or stalled(problem, history)
         last, point = point, new
     if not finished:
-        last, finished = point, point.decrement < max(control.tol, noise(point.deviance))
+        last, finished = point, point.decrement < max(control.tol, problem.noise(point.deviance))
     settled = settle(problem, point) if finished else point
     return conclude(problem, settled, last, tuple(history), finished)
 
 
-def stalled(history: Sequence[Step]) -> bool:
+def stalled(problem: Problem, history: Sequence[Step]) -> bool:
     """Whether the last steps moved the criterion by no more than rounding does."""
     return (
         len(history) > 3
         and history[-1].decrement < 1e-7
-        and abs(history[-4].deviance - history[-1].deviance) <= noise(history[-1].deviance)
+        and abs(history[-4].deviance - history[-1].deviance) <= problem.noise(history[-1].deviance)
     )
 
 
@@ -468,7 +483,7 @@ def settle(problem: Problem, point: Point) -> Point:
             if new is not None:
                 x[problem.blocks[k]] = new
         there = evaluate(problem, x)
-        if there is not None and there.deviance <= point.deviance + 10.0 * noise(point.deviance) + 1e-9:
+        if there is not None and there.deviance <= point.deviance + 10.0 * problem.noise(point.deviance) + 1e-9:
             point = there
     return point
 
@@ -494,14 +509,16 @@ def conclude(problem: Problem, point: Point, evidence: Point, history: tuple[Ste
             # Sigma = L X L' has the null vectors L'^-1 n
             L = np.linalg.cholesky(square(problem.units[np.ix_(b, b)] @ triangle(np.eye(len(values)))))
             direction = np.linalg.solve(L.T, null).T
-            boundaries.append(Boundary(tuple(int(i) for i in b), direction, -float(np.linalg.eigvalsh(null.T @ D @ null)[-1])))
+            boundaries.append(
+                Boundary(tuple(int(i) for i in b), direction, -float(np.linalg.eigvalsh(null.T @ D @ null)[-1]))
+            )
     gone = {i for x in boundaries for i in x.parameters if len(x.parameters) == 1}
     free = np.array([i for i in range(len(point.x)) if i not in gone], dtype=int)
     AI = evidence.information[np.ix_(free, free)]
     d = np.sqrt(np.maximum(np.diag(AI), 1e-300))
     values, vectors = np.linalg.eigh(AI / np.outer(d, d)) if len(free) else (np.ones(1), np.ones((1, 1)))
     _, gradient, hessian = evidence.newton
-    size = np.sqrt(np.maximum(np.diag(hessian), 1e-300))
+    size = np.sqrt(np.maximum(np.diag(hessian), 1e-30 * max(float(np.diag(hessian).max()), 1e-270)))
     return Optimum(
         theta=point.theta,
         system=point.system,

@@ -69,15 +69,23 @@ def lower_factor(Sigma: Array) -> Array:
 
 def _semidefinite_factor(Sigma: Array) -> Array:
     """`lower_factor` by eigenvalues, which rounding in a small pivot does not hurt."""
-    sd = np.sqrt(np.maximum(np.diag(Sigma), 0.0))
-    scale = np.where(sd > 0, sd, 1.0)
+    d = np.abs(np.diag(Sigma))
+    scale = np.sqrt(np.where(d > 0, d, np.abs(Sigma).max()))
     values, vectors = np.linalg.eigh(Sigma / np.outer(scale, scale))
     if values[0] < -INDEFINITE:
         raise ValueError("the matrix is not positive semi-definite")
-    values = np.where(values > PIVOT_TOLERANCE * len(Sigma), values, 0.0)
-    L = np.linalg.qr((vectors * np.sqrt(values)).T, mode="r").T
-    L = L * np.where(np.diag(L) < 0, -1.0, 1.0) * scale[:, None]
-    return np.where(np.abs(np.diag(L)) > np.sqrt(PIVOT_TOLERANCE) * scale, L, 0.0)
+    root = np.sqrt(np.where(values > PIVOT_TOLERANCE * len(Sigma), values, 0.0))[:, None] * vectors.T * scale
+    L = np.zeros_like(root)
+    basis = np.zeros((len(root), 0))
+    for j in range(len(root)):  # root'root = Sigma: its columns on an orthonormal basis of those before them are L
+        left = root[:, j]
+        for _ in range(2):
+            left = left - basis @ (basis.T @ left)
+        size = np.linalg.norm(left)
+        if size > np.sqrt(PIVOT_TOLERANCE) * scale[j]:
+            L[j:, j] = root[:, j:].T @ (left / size)
+            basis = np.column_stack([basis, left / size])
+    return L
 
 
 class Structure(ABC):
@@ -302,5 +310,7 @@ def make_structure(tag: str, dim: int, options: dict[str, object]) -> Structure:
         If no structure of that name can be estimated.
     """
     if tag not in STRUCTURES:
-        raise FormulaError(f"the covariance structure {tag}() cannot be estimated; those that can: {', '.join(STRUCTURES)}.")
+        raise FormulaError(
+            f"the covariance structure {tag}() cannot be estimated; those that can: {', '.join(STRUCTURES)}."
+        )
     return STRUCTURES[tag].make(dim, options)

@@ -52,9 +52,14 @@ class Summary:
 
     def as_text(self) -> str:
         """Plain text."""
-        parts = ["\n".join(self.header), "Scaled residuals:\n" + text_table(self.scaled_residuals.to_frame().T, index=False, digits=4)]
+        parts = [
+            "\n".join(self.header),
+            "Scaled residuals:\n" + text_table(self.scaled_residuals.to_frame().T, index=False, digits=4),
+        ]
         if len(self.random_effects):
-            parts.append("Random effects:\n" + text_table(self.random_effects, index=False, left=2) + "\n" + self.groups)
+            parts.append(
+                "Random effects:\n" + text_table(self.random_effects, index=False, left=2) + "\n" + self.groups
+            )
         if len(self.coefficients):
             table = self.coefficients.rename(columns={"estimate": "Estimate", "se": "Std. Error", "t": "t value"})
             parts.append("Fixed effects:\n" + text_table(table))
@@ -94,16 +99,17 @@ def random_table(varcomp: pd.DataFrame) -> pd.DataFrame:
     """Rows of variances with their correlations to the effects before them."""
     rows = []
     for grp, block in varcomp.groupby("grp", sort=False):
-        own = block[block["var2"].isna()]
-        cov = block[block["var2"].notna()]
-        for k, row in enumerate(own.itertuples()):
-            corr = [c.sdcor for c in cov.itertuples() if c.var2 == row.var1]
+        records = block.to_dict("records")
+        cov = [r for r in records if not pd.isna(r["var2"])]
+        own = [r for r in records if pd.isna(r["var2"])]
+        for k, row in enumerate(own):
+            corr = [c["sdcor"] for c in cov if c["var2"] == row["var1"]]
             rows.append(
                 {
                     "Groups": grp if k == 0 else "",
-                    "Name": "" if row.var1 is None else row.var1,
-                    "Variance": significant(row.vcov),
-                    "Std.Dev.": significant(row.sdcor),
+                    "Name": "" if pd.isna(row["var1"]) else row["var1"],
+                    "Variance": significant(row["vcov"]),
+                    "Std.Dev.": significant(row["sdcor"]),
                     "Corr": " ".join(f"{c:.2f}" for c in corr),
                 }
             )
@@ -142,7 +148,13 @@ def correlation_text(correlation: pd.DataFrame) -> str:
     names = [str(n) for n in correlation.index]
     short = [n if len(n) <= 6 else n[:6] for n in names]
     values = correlation.to_numpy()
-    table = pd.DataFrame({short[j] + "\u200b" * j: ["" if j >= i else f"{values[i, j]:.3f}" for i in range(1, len(names))] for j in range(len(names) - 1)}, index=names[1:])
+    table = pd.DataFrame(
+        {
+            short[j] + "\u200b" * j: ["" if j >= i else f"{values[i, j]:.3f}" for i in range(1, len(names))]
+            for j in range(len(names) - 1)
+        },
+        index=names[1:],
+    )
     return text_table(table).replace("\u200b", "")
 
 
@@ -155,7 +167,9 @@ def latex_tabular(frame: pd.DataFrame, *, index: bool) -> str:
         body.append(([str(name)] if index else []) + cells)
     lines = [" & ".join(map(latex_escape, cells)) + r" \\" for cells in (head, *body)]
     align = "l" + "r" * (len(head) - 1)
-    return "\n".join([rf"\begin{{tabular}}{{{align}}}", r"\hline", lines[0], r"\hline", *lines[1:], r"\hline", r"\end{tabular}"])
+    return "\n".join(
+        [rf"\begin{{tabular}}{{{align}}}", r"\hline", lines[0], r"\hline", *lines[1:], r"\hline", r"\end{tabular}"]
+    )
 
 
 def latex_escape(text: str) -> str:
@@ -171,7 +185,7 @@ def summarise(fitted: Fitted) -> Summary:
     coefficients = pd.DataFrame({"estimate": estimate, "se": se, "t": estimate / se})
     quantiles = np.quantile(prediction.scaled_residuals(fitted), QUANTILES)
     cov = inference.covariance(fitted) if len(estimate) <= MAX_CORRELATION else pd.DataFrame()
-    correlation = cov / np.outer(se, se) if len(cov) else cov
+    correlation = cov.div(se, axis=0).div(se, axis=1) if len(cov) else cov
     return Summary(
         coefficients=coefficients,
         varcomp=variances.components(fitted),
@@ -188,7 +202,11 @@ def header_lines(fitted: Fitted) -> tuple[str, ...]:
     name = "REML criterion" if fitted.reml else "deviance"
     place = "at convergence" if fitted.certificate is not None else "at the given variances"
     how = "REML" if fitted.reml else "maximum likelihood"
-    title = f"Linear mixed model fit by {how}" if fitted.certificate is not None else f"Linear mixed model at given variances ({how})"
+    title = (
+        f"Linear mixed model fit by {how}"
+        if fitted.certificate is not None
+        else f"Linear mixed model at given variances ({how})"
+    )
     loglik = -0.5 * fitted.deviance
     criteria = f"logLik {loglik:.4f}, AIC {inference.aic(fitted):.4f}, BIC {inference.bic(fitted):.4f}, {inference.n_parameters(fitted)} parameters"
     return (title, f"Formula: {fitted.design.parsed.source}", f"{name} {place}: {fitted.deviance:.4f}", criteria)
@@ -206,7 +224,9 @@ def footer_lines(fitted: Fitted) -> tuple[str, ...]:
     lines: list[str] = []
     if design.lost:
         rows = len(design.index) - design.n
-        lines.append(f"{rows} rows left out for missing values: " + listing(f"{n} in {v}" for v, n in design.lost.items()))
+        lines.append(
+            f"{rows} rows left out for missing values: " + listing(f"{n} in {v}" for v, n in design.lost.items())
+        )
     if design.fixed.aliased:
         lines.append("aliased columns left out of X: " + listing(design.fixed.aliased))
     if fitted.certificate is not None:

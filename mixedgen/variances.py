@@ -46,11 +46,15 @@ def components(fitted: Fitted) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["grp", "var1", "var2", "vcov", "sdcor", "se", "bound"])
 
 
-def block_rows(grp: str, effects: Any, structure: Any, theta: Array, se: Array, bound: str | None) -> list[dict[str, Any]]:
+def block_rows(
+    grp: str, effects: Any, structure: Any, theta: Array, se: Array, bound: str | None
+) -> list[dict[str, Any]]:
     """Rows of one term: the variances, then the covariances that the structure does not fix at zero."""
     Sigma, D = structure.matrix(theta), structure.derivatives(theta)
     sd = np.sqrt(np.diag(Sigma))
-    pairs = [(a, a) for a in range(len(sd))] + [(a, b) for b in range(len(sd)) for a in range(b + 1, len(sd)) if np.any(D[:, a, b])]
+    pairs = [(a, a) for a in range(len(sd))] + [
+        (a, b) for b in range(len(sd)) for a in range(b + 1, len(sd)) if np.any(D[:, a, b])
+    ]
     rows = []
     for a, b in pairs:
         own = np.flatnonzero(D[:, a, b])
@@ -135,11 +139,16 @@ def variance_function(fitted: Fitted, expression: str) -> VarianceFunction:
     name, _, right = expression.partition("=") if "=" in expression else (expression, "", expression)
     tree, places = read_expression(right.strip(), fitted.design.theta_names)
     values = fitted.theta.astype(complex)
-    estimate = evaluate(tree, places, values)
+    with np.errstate(all="ignore"):
+        estimate = np.complex128(evaluate(tree, places, values))
+    if not np.isfinite(estimate) or estimate.imag != 0:
+        raise ArgumentError(
+            f"{right.strip()!r} has no value at these variances: a division by zero, or a root or log of a negative number."
+        )
     gradient = np.zeros(len(values))
     for i in set(places.values()):
         moved = values.copy()
-        size = max(abs(values[i]), 1e-300)
+        size = max(abs(values[i]), 1e-8 * float(np.abs(values).max()))
         moved[i] += 1j * COMPLEX_STEP * size
         gradient[i] = evaluate(tree, places, moved).imag / (COMPLEX_STEP * size)
     H = fitted.theta_covariance.copy()
@@ -175,7 +184,7 @@ def read_expression(text: str, names: tuple[str, ...]) -> tuple[ast.expr, dict[s
 def evaluate(node: ast.expr, places: dict[str, int], values: Any) -> Any:
     """Value of a syntax tree of arithmetic."""
     if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
-        return complex(node.value)
+        return np.complex128(node.value)
     if isinstance(node, ast.Name) and node.id in places:
         return values[places[node.id]]
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
@@ -183,9 +192,16 @@ def evaluate(node: ast.expr, places: dict[str, int], values: Any) -> Any:
         return -inner if isinstance(node.op, ast.USub) else inner
     if isinstance(node, ast.BinOp) and type(node.op) in OPERATIONS:
         return OPERATIONS[type(node.op)](evaluate(node.left, places, values), evaluate(node.right, places, values))
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FUNCTIONS and len(node.args) == 1:
+    if (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in FUNCTIONS
+        and len(node.args) == 1
+    ):
         return FUNCTIONS[node.func.id](evaluate(node.args[0], places, values))
-    raise ArgumentError(f"{ast.unparse(node)!r} is neither a variance parameter nor arithmetic (+ - * / ** sqrt log exp).")
+    raise ArgumentError(
+        f"{ast.unparse(node)!r} is neither a variance parameter nor arithmetic (+ - * / ** sqrt log exp)."
+    )
 
 
 OPERATIONS: dict[type, Any] = {

@@ -3,9 +3,10 @@
 import os
 from pathlib import Path
 
-import mixedgen as mg
 import pandas as pd
 import pytest
+
+import mixedgen as mg
 
 DATA_VARIABLE = "MIXEDGEN_DATA"
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 
-import mixedgen as mg
 import numpy as np
 import pandas as pd
 import pytest
+
+import mixedgen as mg
 
 pytest.importorskip("statsmodels")
 

@@ -37,7 +37,9 @@ class Case:
     tolerance: float = RELATIVE
 
     def design(self) -> Design:
-        return build(self.formula, self.frame, relationships=self.relationships, residual=self.residual, weights=self.weights)
+        return build(
+            self.formula, self.frame, relationships=self.relationships, residual=self.residual, weights=self.weights
+        )
 
 
 def base_frame(rng: np.random.Generator, n: int) -> pd.DataFrame:
@@ -210,7 +212,9 @@ def test_score_is_the_derivative_of_the_value(engine: str, seed: int) -> None:
     rng = np.random.default_rng(2000 + seed)
     theta = random_theta(design, rng, spread(design))
     for t, s in zip(design.terms, design.slices, strict=False):  # a good margin inside the cone, for the differences
-        theta[s] = t.structure.start(t.structure.matrix(theta[s]) + 0.5 * np.diag(np.diag(t.structure.matrix(theta[s]))))
+        theta[s] = t.structure.start(
+            t.structure.matrix(theta[s]) + 0.5 * np.diag(np.diag(t.structure.matrix(theta[s])))
+        )
     scale = theta_scale(design, theta)
     solver = choose(design, engine)
     for reml in (True, False):
@@ -219,7 +223,9 @@ def test_score_is_the_derivative_of_the_value(engine: str, seed: int) -> None:
             step = np.zeros_like(theta)
             step[i] = 1e-4 * scale[i]
             up, down = (deviance(solver.at(theta + sign * step), reml) for sign in (1, -1))
-            assert -0.5 * (up - down) / 2e-4 == pytest.approx(s[i] * scale[i], rel=DIFFERENCE, abs=DIFFERENCE * design.n)
+            assert -0.5 * (up - down) / 2e-4 == pytest.approx(
+                s[i] * scale[i], rel=DIFFERENCE, abs=DIFFERENCE * design.n
+            )
 
 
 @pytest.mark.parametrize("seed", range(0, 220, 5))
@@ -269,7 +275,10 @@ def test_joint_covariance_is_the_inverse_of_the_equations(engine: str) -> None:
     theta = random_theta(design, np.random.default_rng(9), spread(design))
     X, Z = np.asarray(design.fixed.X), np.hstack([t.Z.toarray() for t in design.terms])
     r = design.residual.diagonal(theta[design.slices[-1]])
-    blocks = [np.kron(np.linalg.inv(t.structure.matrix(theta[s])), np.eye(t.q)) for t, s in zip(design.terms, design.slices, strict=False)]
+    blocks = [
+        np.kron(np.linalg.inv(t.structure.matrix(theta[s])), np.eye(t.q))
+        for t, s in zip(design.terms, design.slices, strict=False)
+    ]
     W = np.hstack([X, Z])
     C = W.T @ (W / r[:, None])
     at = X.shape[1]

@@ -5,10 +5,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import mixedgen as mg
 import numpy as np
 import pandas as pd
 import pytest
+
+import mixedgen as mg
 
 FROZEN = json.loads((Path(__file__).parent / "reference" / "lme4.json").read_text())
 
@@ -25,7 +26,9 @@ NOT_YET = ("residual_exp", "residual_ar1")
 
 
 def frozen(kind: str) -> list[Any]:
-    return [pytest.param(fit, id=f"{fit['model']}-{fit['method']}") for fit in FROZEN[kind] if fit["model"] not in NOT_YET]
+    return [
+        pytest.param(fit, id=f"{fit['model']}-{fit['method']}") for fit in FROZEN[kind] if fit["model"] not in NOT_YET
+    ]
 
 
 @cache
@@ -50,7 +53,9 @@ def frame(name: str) -> pd.DataFrame:
 
 
 @cache
-def refit(formula: str, data: str, method: str, weights: str | None, subset: str | None, residual: str | None) -> mg.Fit:
+def refit(
+    formula: str, data: str, method: str, weights: str | None, subset: str | None, residual: str | None
+) -> mg.Fit:
     return mg.lmm(formula, frame(data), method=method, weights=weights, subset=subset, residual=residual)
 
 
@@ -69,7 +74,9 @@ def close(got: Any, want: Any, rtol: float = RTOL) -> None:
     np.testing.assert_allclose(np.asarray(got, dtype=float), want, rtol=0, atol=rtol * np.abs(want).max(initial=1e-300))
 
 
-# ------------------------------------------------------------------------------------------------------------- lme4
+# Lme4
+
+
 @pytest.mark.parametrize("want", frozen("lme4"))
 def test_criteria_of_lme4(want: dict[str, Any]) -> None:
     fit = fit_of(want)
@@ -88,7 +95,9 @@ def test_fixed_effects_of_lme4(want: dict[str, Any]) -> None:
     se = np.sqrt(np.diag(want["vcov"]))
     np.testing.assert_allclose((fit.params - want["fixef"]) / se, 0, atol=RTOL)
     np.testing.assert_allclose(fit.bse, se, rtol=RTOL)
-    np.testing.assert_allclose(fit.cov_params() / np.outer(se, se), np.asarray(want["vcov"]) / np.outer(se, se), atol=RTOL)
+    np.testing.assert_allclose(
+        fit.cov_params() / np.outer(se, se), np.asarray(want["vcov"]) / np.outer(se, se), atol=RTOL
+    )
     if "correlation" in want:
         np.testing.assert_allclose(fit.summary().correlation, want["correlation"], atol=RTOL)
 
@@ -98,7 +107,9 @@ def test_variances_of_lme4(want: dict[str, Any]) -> None:
     fit = fit_of(want)
     rows = pd.DataFrame(want["varcomp"])
     got = fit.varcomp
-    labels = [(r.grp, *(effect(v) if isinstance(v, str) else None for v in (r.var1, r.var2))) for r in rows.itertuples()]
+    labels = [
+        (r.grp, *(effect(v) if isinstance(v, str) else None for v in (r.var1, r.var2))) for r in rows.itertuples()
+    ]
     have = [(r.grp, *(v if isinstance(v, str) else None for v in (r.var1, r.var2))) for r in got.itertuples()]
     assert have == labels
     by_label = dict(zip(labels, rows["sdcor"], strict=True))
@@ -126,7 +137,9 @@ def test_fitted_values_of_lme4(want: dict[str, Any]) -> None:
     fit = fit_of(want)
     first = want["fitted_first"]
     np.testing.assert_allclose(fit.fittedvalues.iloc[: len(first)], first, rtol=RTOL)
-    np.testing.assert_allclose(fit.summary().scaled_residuals, want["scaled_residual_quantiles"], rtol=0, atol=10 * RTOL)
+    np.testing.assert_allclose(
+        fit.summary().scaled_residuals, want["scaled_residual_quantiles"], rtol=0, atol=10 * RTOL
+    )
 
 
 @pytest.mark.parametrize("want", [p for p in frozen("lme4") if "ranef" in p.values[0]])
@@ -152,7 +165,9 @@ def test_random_effects_of_lme4(want: dict[str, Any]) -> None:
             at += c
 
 
-# ------------------------------------------------------------------------------------------------------------- nlme
+# Nlme
+
+
 @pytest.mark.parametrize("want", frozen("nlme"))
 def test_residual_classes_of_nlme(want: dict[str, Any]) -> None:
     fit = fit_of(want)
@@ -160,7 +175,9 @@ def test_residual_classes_of_nlme(want: dict[str, Any]) -> None:
     assert (fit.npar, fit.nobs, fit.converged) == (want["npar"], want["nobs"], True)
     np.testing.assert_allclose(fit.params, want["fixef"], rtol=NLME_RTOL)
     se = np.sqrt(np.diag(want["vcov"]))
-    np.testing.assert_allclose(fit.cov_params() / np.outer(se, se), np.asarray(want["vcov"]) / np.outer(se, se), atol=NLME_RTOL)
+    np.testing.assert_allclose(
+        fit.cov_params() / np.outer(se, se), np.asarray(want["vcov"]) / np.outer(se, se), atol=NLME_RTOL
+    )
     residual = fit.varcomp[fit.varcomp["grp"] == "Residual"]
     assert list(residual["var1"]) == want["residual_parameters"]["strata"]
     np.testing.assert_allclose(residual["vcov"], want["residual_parameters"]["variance"], rtol=NLME_RTOL)
@@ -175,7 +192,8 @@ def test_residual_classes_of_nlme(want: dict[str, Any]) -> None:
     np.testing.assert_allclose(covariances, Sigma[np.tril_indices(len(Sigma), -1)], rtol=NLME_COVARIANCE_RTOL)
 
 
-# -------------------------------------------------------------------------------------------------------- published
+# Published
+
 BOOK_DIGITS = 0.0006  # the book prints three decimals of a solution of its own rounded equations
 RELIABILITY_DIGITS = 0.0011  # derived in the book from PEVs already rounded to three digits
 
@@ -202,7 +220,9 @@ def test_mrode_example_4_1() -> None:
     A = mg.additive(mg.Pedigree(mg.data.mrode_pedigree())).multiply(np.eye(8))
     data = mg.data.mrode_calves()
     Z = np.eye(8)[data["calf"] - 1]
-    X = pd.get_dummies(data["sex"])[["F", "M"]].to_numpy(dtype=float)[:, [list("FM").index(n[4]) for n in fit.params.index]]
+    X = pd.get_dummies(data["sex"])[["F", "M"]].to_numpy(dtype=float)[
+        :, [list("FM").index(n[4]) for n in fit.params.index]
+    ]
     V = 20.0 * Z @ A @ Z.T + 40.0 * np.eye(5)
     b = np.linalg.solve(X.T @ np.linalg.solve(V, X), X.T @ np.linalg.solve(V, data["wwg"]))
     np.testing.assert_allclose(fit.params, b, rtol=1e-12)
@@ -217,7 +237,7 @@ def test_dyestuff_is_exact() -> None:
 
 
 def test_dyestuff2_is_on_the_boundary() -> None:
-    """Box & Tiao (1973) section 5.1.2: the analysis of variance is negative; least squares remains, sigma^2 = SS / 29."""
+    """Box & Tiao (1973) section 5.1.2: analysis of variance is negative; least squares remains, sigma^2 = SS / 29."""
     data = mg.data.dyestuff2()
     fit = mg.lmm("Yield ~ 1 + (1|Batch)", data)
     assert fit.theta["Batch"] == 0.0
@@ -228,8 +248,22 @@ def test_dyestuff2_is_on_the_boundary() -> None:
 PRINTED = 0.5  # of the last digit that a table prints, and a little
 PINHEIRO_BATES = [
     # Pinheiro & Bates (2000) Mixed-Effects Models in S and S-PLUS; Bates et al. (2015) J Stat Softw 67(1), section 1
-    pytest.param("Reaction ~ Days + (Days|Subject)", "sleepstudy", [24.740, 5.922, 25.592], [251.405, 10.467], [6.825, 1.546], id="sleepstudy"),
-    pytest.param("diameter ~ 1 + (1|plate) + (1|sample)", "penicillin", [0.8467, 1.9316, 0.5499], [22.9722], [0.8086], id="penicillin"),
+    pytest.param(
+        "Reaction ~ Days + (Days|Subject)",
+        "sleepstudy",
+        [24.740, 5.922, 25.592],
+        [251.405, 10.467],
+        [6.825, 1.546],
+        id="sleepstudy",
+    ),
+    pytest.param(
+        "diameter ~ 1 + (1|plate) + (1|sample)",
+        "penicillin",
+        [0.8467, 1.9316, 0.5499],
+        [22.9722],
+        [0.8086],
+        id="penicillin",
+    ),
     pytest.param("strength ~ 1 + (1|batch/cask)", "pastes", [2.9041, 1.2874, 0.8234], [60.0533], [0.6769], id="pastes"),
 ]
 
@@ -251,4 +285,6 @@ def test_three_records_of_the_classroom() -> None:
     fit = mg.MixedModel("y ~ 1 + (1|animal)", data).solve({"animal": 4.0, "residual": 6.0})
     assert fit.params["Intercept"] == pytest.approx(31 / 3, rel=1e-14)
     np.testing.assert_allclose(fit.blup("animal")["value"], 0.4 * (data["y"] - 31 / 3), rtol=1e-12)
-    np.testing.assert_allclose([fit.params["Intercept"], *fit.blup("animal")["value"]], [10.33, -0.13, 0.67, -0.53], atol=0.005)
+    np.testing.assert_allclose(
+        [fit.params["Intercept"], *fit.blup("animal")["value"]], [10.33, -0.13, 0.67, -0.53], atol=0.005
+    )

@@ -5,9 +5,10 @@ import sys
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from scipy.sparse.linalg import splu
+
 from mixedgen.errors import EngineError
 from mixedgen.sparse import SMALL_ORDER, _analyse, analyse, compile_kernels
-from scipy.sparse.linalg import splu
 
 RTOL = 1e-10  # relative to the largest entry; the systems below have condition numbers up to 1e5
 KINDS = ("dense", "sparse")

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+
 from mixedgen.errors import FormulaError
 from mixedgen.structure import STRUCTURES, Structure, lower_factor, lower_indices, make_structure
 
@@ -113,7 +114,9 @@ def test_structures_without_an_implementation(tag: str) -> None:
         make_structure(tag, 2, {})
 
 
-# -------------------------------------------------------------------------------------------------------------- factor
+# Factor
+
+
 def singular(dim: int, rank: int, seed: int) -> np.ndarray:
     factor = np.random.default_rng(seed).normal(size=(dim, rank))
     return factor @ factor.T

@@ -48,7 +48,8 @@ class DenseSystem(System):
         self.Sigma = term_covariances(self.design, theta)
         self.R = np.diag(self.design.residual.diagonal(theta[self.design.slices[-1]]))
         self.V = self.R + sum(
-            (Z @ np.kron(S, K) @ Z.T for Z, S, K in zip(engine.Z, self.Sigma, engine.K, strict=True)), np.zeros_like(self.R)
+            (Z @ np.kron(S, K) @ Z.T for Z, S, K in zip(engine.Z, self.Sigma, engine.K, strict=True)),
+            np.zeros_like(self.R),
         )
         try:
             self.cholesky = la.cholesky(self.V, lower=True)
@@ -82,7 +83,7 @@ class DenseSystem(System):
 
     @cached_property
     def quadratic(self) -> float:
-        """y'Py."""
+        """Y'Py."""
         return float(self.engine.y0 @ self.P @ self.engine.y0)
 
     def logdet(self, reml: bool) -> float:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -62,7 +63,7 @@ class Component:
     level: IntArray
     values: Array
     levels: int
-    basis: Array | None
+    basis: Any
 
     @property
     def width(self) -> int:
@@ -124,12 +125,14 @@ def meetings(a: Component, b: Component) -> tuple[IntArray | None, IntArray | No
     return first, start[a.record[first]] + within
 
 
-def take(values: Array, which: IntArray | None) -> Array:
+def take(values: NDArray[Any], which: IntArray | None) -> NDArray[Any]:
     """Rows of an array; all of them for None."""
     return values if which is None else values[which]
 
 
-def meet(a: Component, b: Component, same: bool) -> tuple[IntArray, IntArray, IntArray, IntArray | None, IntArray | None]:
+def meet(
+    a: Component, b: Component, same: bool
+) -> tuple[IntArray, IntArray, IntArray, IntArray | None, IntArray | None]:
     """Pairs of levels of two components that meet, as (i, j, code, first, second)."""
     first, second = meetings(a, b)
     la, lb = take(a.level, first), take(b.level, second)
@@ -142,7 +145,10 @@ def meet(a: Component, b: Component, same: bool) -> tuple[IntArray, IntArray, In
     if same:
         keep = la >= lb
         la, lb = la[keep], lb[keep]
-        first, second = np.flatnonzero(keep) if first is None else first[keep], np.flatnonzero(keep) if second is None else second[keep]
+        first, second = (
+            np.flatnonzero(keep) if first is None else first[keep],
+            np.flatnonzero(keep) if second is None else second[keep],
+        )
     present, code = np.unique(la * b.levels + lb, return_inverse=True)
     i, j = np.divmod(present, b.levels)
     return i, j, code, first, second
@@ -180,18 +186,28 @@ class HendersonEngine(Engine):
         X = fixed.X
         if sp.issparse(X):
             norms = np.sqrt(np.asarray(X.multiply(X).sum(axis=0)).ravel() / n)
-            self.X = sp.csr_array(X @ sp.diags_array(1.0 / norms))
+            self.X: Any = sp.csr_array(X @ sp.diags_array(1.0 / norms))
             self.scale: Array | None = 1.0 / norms
             self.R: Array = np.zeros((0, 0))
             self.log_jacobian = 2.0 * float(np.log(norms).sum())
             coo = self.X.tocoo()
             order = np.argsort(coo.row, kind="stable")
-            one = Component(-1, np.arange(1), fixed.p, 0, coo.row[order].astype(np.intp), coo.col[order].astype(np.intp), coo.data[order][:, None], fixed.p, None)
+            one = Component(
+                -1,
+                np.arange(1),
+                fixed.p,
+                0,
+                coo.row[order].astype(np.intp),
+                coo.col[order].astype(np.intp),
+                coo.data[order][:, None],
+                fixed.p,
+                None,
+            )
         else:
             self.R = fixed.R / np.sqrt(n)
             self.scale = None
             self.Rinv = np.linalg.inv(self.R)
-            self.X = X @ self.Rinv
+            self.X = np.asarray(X) @ self.Rinv
             self.log_jacobian = 2.0 * float(np.log(np.abs(np.diag(self.R))).sum())
             one = Component(-1, np.arange(fixed.p), 1, 0, None, np.zeros(n, dtype=np.intp), self.X, 1, None)
         if fixed.p:
@@ -347,7 +363,9 @@ class HendersonEngine(Engine):
         if ca.levels == cb.levels == 1:
             return np.asarray(ca.values.T @ (cb.values if weight is None else cb.values * weight[:, None]))[None]
         if cb.levels == 1 and ca.record is None:
-            Z = sp.csr_array((np.ones(len(ca.level)), ca.level, np.arange(len(ca.level) + 1)), shape=(len(ca.level), ca.levels))
+            Z = sp.csr_array(
+                (np.ones(len(ca.level)), ca.level, np.arange(len(ca.level) + 1)), shape=(len(ca.level), ca.levels)
+            )
             right = cb.values if weight is None else cb.values * weight[:, None]
             return np.stack([Z.T @ (right * ca.values[:, [a]]) for a in range(ca.width)], axis=1)
         left, right = take(ca.values, p.first), take(cb.values, p.second)
@@ -390,7 +408,9 @@ class HendersonEngine(Engine):
         if products is None or any(c.basis is not None for c in self.components):
             return None
         weighted = self.y0 if w is None else self.y0 / w
-        sizes = {p.a: np.einsum("maa->ma", G[p.i == p.j]) for p, G in zip(self.pairs, products, strict=True) if p.a == p.b}
+        sizes = {
+            p.a: np.einsum("maa->ma", G[p.i == p.j]) for p, G in zip(self.pairs, products, strict=True) if p.a == p.b
+        }
         start = np.cumsum([0] + [t.c for t in self.design.terms])
         left = np.zeros((start[-1] + 1,) * 2)
         right = np.zeros(start[-1] + 1)
@@ -496,7 +516,7 @@ class HendersonSystem(System):
         return s, u, e
 
     def _effects(self, s: Array) -> tuple[Array, ...]:
-        """u = (L (x) F) v of each term, shape (q, c) or (q, c, m)."""
+        """U = (L (x) F) v of each term, shape (q, c) or (q, c, m)."""
         u = [np.zeros((t.q, t.c, *s.shape[1:])) for t in self.design.terms]
         for c, L in zip(self.engine.components, self.L, strict=True):
             if c.term >= 0:
@@ -520,7 +540,7 @@ class HendersonSystem(System):
 
     @cached_property
     def quadratic(self) -> float:
-        """y'Py = e'R^-1 e + v'(I (x) K0^-1) v."""
+        """Y'Py = e'R^-1 e + v'(I (x) K0^-1) v."""
         s, _, e = self._own
         value = float(e @ (e / self.r))
         for c in self.engine.components:
@@ -603,7 +623,11 @@ class HendersonSystem(System):
 
     def _inside(self) -> HendersonSystem | None:
         """The system a small step inside the cone, where some L is singular; None where none is."""
-        singular = {c.term for c, L in zip(self.engine.components, self.L, strict=True) if c.term >= 0 and np.any(np.diag(L) == 0)}
+        singular = {
+            c.term
+            for c, L in zip(self.engine.components, self.L, strict=True)
+            if c.term >= 0 and np.any(np.diag(L) == 0)
+        }
         if not singular:
             return None
         theta = self.theta.copy()
@@ -681,9 +705,9 @@ class HendersonSystem(System):
             else:
                 block = self._through_basis(p, Cinv)
             block = self.L[p.a] @ block @ self.L[p.b].T
-            out[np.ix_(range(t.q), ca.coefs, cb.coefs)] = block
+            out[np.ix_(np.arange(t.q), ca.coefs, cb.coefs)] = block
             if p.a != p.b:
-                out[np.ix_(range(t.q), cb.coefs, ca.coefs)] = block.transpose(0, 2, 1)
+                out[np.ix_(np.arange(t.q), cb.coefs, ca.coefs)] = block.transpose(0, 2, 1)
         return out
 
     def _through_basis(self, p: Pairs, Cinv: Array) -> Array:

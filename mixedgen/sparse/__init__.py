@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-import numpy as np
-
 from mixedgen.sparse.contract import Factor, Forecast, Ints, Symbolic
 from mixedgen.sparse.dense import DenseSymbolic
 
@@ -55,14 +53,9 @@ def analyse(indptr: Ints, indices: Ints, n: int, blocks: Sequence[Ints] = ()) ->
 
 def compile_kernels() -> None:
     """Compile all numba kernels, or load them from the cache, on a tiny system."""
-    n = 4
-    indptr = np.array([0, 3, 5, 7, 8])
-    indices = np.array([0, 1, 3, 1, 2, 2, 3, 3])
-    symbolic = _analyse(indptr, indices, n, (np.array([1, 3]),), "sparse")
-    factor = symbolic.factor(np.array([4.0, 1.0, 1.0, 4.0, 1.0, 4.0, 1.0, 4.0]), (np.eye(2),))
-    factor.solve(np.ones(n))
-    factor.solve(np.ones((n, 2)))
-    factor.selected_inverse()
+    from mixedgen.sparse.multifrontal import exercise_kernels
+
+    exercise_kernels()
 
 
 def _choose(indices: Ints, n: int, blocks: Sequence[Ints]) -> Literal["dense", "sparse"]:

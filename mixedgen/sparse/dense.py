@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +12,16 @@ from scipy.linalg.lapack import dpotrf, dpotri, dpotrs
 
 from mixedgen.errors import EngineError
 from mixedgen.sparse.contract import Factor, Floats, Forecast, Ints, Symbolic, not_positive, overwritten
+from mixedgen.sparse.threads import one_thread
+
+TINY_ORDER = 64  # up to it LAPACK factorises and solves with one thread of itself
+TINY_INVERSE = 16  # the same for inverses
+THREADED_ORDER = 400  # from it on more threads than one pay
+
+
+def _threads(n: int, tiny: int) -> AbstractContextManager[Any]:
+    """One BLAS thread for small orders; setting it costs more than a tiny factorisation."""
+    return one_thread() if tiny < n < THREADED_ORDER else nullcontext()
 
 
 class DenseSymbolic(Symbolic):
@@ -41,7 +53,8 @@ class DenseSymbolic(Symbolic):
         flat[self._places] = data
         for places, values in zip(self._block_places, blocks, strict=True):
             flat[places] += values
-        L, info = dpotrf(flat.reshape((n, n), order="F"), lower=1, clean=0, overwrite_a=1)
+        with _threads(n, TINY_ORDER):
+            L, info = dpotrf(flat.reshape((n, n), order="F"), lower=1, clean=0, overwrite_a=1)
         if info != 0:
             raise not_positive(info - 1)
         return DenseFactor(self, L)
@@ -72,19 +85,21 @@ class DenseFactor(Factor):
         right = np.asarray(B, dtype=np.float64)
         if right.size == 0:
             return np.zeros(right.shape)
-        X: Floats = dpotrs(self._L, right, lower=1)[0]
+        with _threads(self._symbolic.n, TINY_ORDER if right.ndim == 1 else TINY_INVERSE):
+            X: Floats = dpotrs(self._L, right, lower=1)[0]
         return X
 
     def selected_inverse(self, overwrite: bool = False) -> tuple[Floats, tuple[Floats, ...]]:
         """Entries of the inverse on the pattern; see `Factor.selected_inverse`."""
         if self._L is None:
             raise overwritten()
-        inverse, info = dpotri(self._L, lower=1, overwrite_c=overwrite)
+        with _threads(self._symbolic.n, TINY_INVERSE):
+            inverse, info = dpotri(self._L, lower=1, overwrite_c=overwrite)
         if info != 0:
             raise not_positive(info - 1)
+        flat = inverse.ravel(order="K")
         if overwrite:
             self._L = None
-        flat = inverse.ravel(order="K")
         blocks = []
         for places in self._symbolic._block_places:
             half = np.tril(flat[places])

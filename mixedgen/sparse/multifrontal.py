@@ -7,11 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from threading import Thread
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from mixedgen.errors import EngineError
 from mixedgen.sparse import numeric
@@ -19,6 +17,7 @@ from mixedgen.sparse import symbolic as structure
 from mixedgen.sparse.contract import Factor, Floats, Forecast, Ints, Symbolic, not_positive, overwritten
 from mixedgen.sparse.ordering import Index, Pointer, full_pattern, minimum_degree
 from mixedgen.sparse.symbolic import Flags, Pattern, Plan, Tree
+from mixedgen.sparse.threads import n_threads, one_thread
 
 logger = logging.getLogger("mixedgen.sparse")
 
@@ -85,7 +84,7 @@ class SparseSymbolic(Symbolic):
             if large:
                 bad = _factor_large(plan, low, L, stack, ready, values, info)
             else:
-                with _blas().limit(limits=1, user_api="blas"):
+                with one_thread():
                     bad = numeric.factor_fronts(plan, low, high, L, stack, ready, values, info)
             if bad >= 0:
                 raise not_positive(int(self.order[bad]))
@@ -139,7 +138,7 @@ class SparseFactor(Factor):
         X = np.ascontiguousarray(right[self._symbolic.order])
         n_right = 1 if right.ndim == 1 else right.shape[1]
         if n_right > 0:
-            with _blas().limit(limits=1, user_api="blas"):
+            with one_thread():
                 numeric.solve_fronts(self._symbolic.plan, self._L, X.reshape(-1), n_right)
         out = np.empty_like(X)
         out[self._symbolic.order] = X
@@ -161,7 +160,7 @@ class SparseFactor(Factor):
             if large:
                 _invert_large(plan, low, Z, stack, values, work, info)
             else:
-                with _blas().limit(limits=1, user_api="blas"):
+                with one_thread():
                     numeric.invert_fronts(plan, low, high, Z, stack, values, work, info)
         symbolic.return_stack(stack)
         sizes = np.diff(plan.block_from)
@@ -187,7 +186,7 @@ def _invert_large(plan: Plan, s: int, Z: Floats, stack: Floats, values: Floats, 
     offsets = numeric.thin_offsets(plan, s)
     if offsets[-1] > 0:
         numeric.divide_leaves(plan, s, Z)
-        out = np.zeros((_n_threads(), offsets[-1]))
+        out = np.zeros((n_threads(), offsets[-1]))
         _share(plan, s, lambda low, high, t: numeric.thin_products(plan, s, low, high, Z, stack, out[t], offsets))
         numeric.finish_leaves(plan, s, Z, out.sum(axis=0), offsets)
     numeric.hand_down(plan, s, Z, stack)
@@ -198,26 +197,15 @@ def _share(plan: Plan, s: int, task: Callable[[int, int, int], None]) -> None:
     work = np.cumsum(structure.thin_work(plan, s))
     if work[-1] == 0:
         return
-    n_threads = _n_threads()
-    cuts = np.searchsorted(work, work[-1] * np.arange(1, n_threads) / n_threads)
+    count = n_threads()
+    cuts = np.searchsorted(work, work[-1] * np.arange(1, count) / count)
     bounds = [0, *cuts.tolist(), len(work)]
-    threads = [Thread(target=task, args=(bounds[t], bounds[t + 1], t)) for t in range(1, n_threads)]
+    threads = [Thread(target=task, args=(bounds[t], bounds[t + 1], t)) for t in range(1, count)]
     for thread in threads:
         thread.start()
     task(bounds[0], bounds[1], 0)
     for thread in threads:
         thread.join()
-
-
-@cache
-def _blas() -> Any:
-    """Build the controller of the BLAS threads once: it searches all loaded libraries."""
-    return ThreadpoolController()
-
-
-def _n_threads() -> int:
-    """Threads that BLAS would use: what the user allows to numerical work."""
-    return max((lib.num_threads for lib in _blas().select(user_api="blas").lib_controllers), default=1)
 
 
 def _heavy(plan: Plan, flops: Floats) -> Flags:
@@ -303,3 +291,16 @@ def _announce_compilation() -> None:
     where = Path(numeric.factor_fronts.stats.cache_path)  # type: ignore[attr-defined]
     if not any(where.glob("numeric.factor_fronts-*.nbi")):
         logger.info("Compiling the sparse kernels, some 20 seconds, once per installation.")
+
+
+def exercise_kernels() -> None:
+    """Run every kernel on an arrow of order 4, with its last front taken for a small and for a large one."""
+    indptr, indices = np.array([0, 3, 6, 8, 9]), np.array([0, 2, 3, 1, 2, 3, 2, 3, 3])
+    data, blocks = np.array([4.0, 1.0, 1.0, 4.0, 1.0, 1.0, 4.0, 1.0, 4.0]), (np.eye(2),)
+    symbolic = SparseSymbolic(indptr, indices, 4, (np.array([2, 3]),), amalgamate=False)
+    for large in (np.empty(0, np.int64), np.flatnonzero(~symbolic.plan.thin)):
+        symbolic.large = large
+        factor = symbolic.factor(data, blocks)
+        factor.solve(np.ones(4))
+        factor.solve(np.ones((4, 2)))
+        factor.selected_inverse()
