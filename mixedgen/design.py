@@ -131,7 +131,7 @@ class FixedPart:
     names, aliased : tuple of str
         Columns kept and columns dropped because earlier columns (or constraints) determine them.
     null_space : ndarray, shape (p + number aliased, number aliased)
-        Null space of the full X, columns in the order of `all_names`: a contrast is estimable when it is orthogonal to it.
+        Null space of the full X, rows in the order of `all_names`: an estimable contrast is orthogonal to it.
     all_names : tuple of str
         All columns of X as coded.
     spec : object
@@ -350,6 +350,9 @@ def select_rows(frame: pd.DataFrame, subset: Any) -> IntArray:
         if np.any((chosen < 0) | (chosen >= n)):
             beyond = chosen[(chosen < 0) | (chosen >= n)]
             raise ArgumentError(f"subset names rows {examples(beyond.tolist())}; the {n} rows are counted from 0.")
+        values, times = np.unique(chosen, return_counts=True)
+        if np.any(times > 1):
+            raise ArgumentError(f"subset names rows {examples(values[times > 1].tolist())} twice.")
         rows = np.sort(chosen)
     else:
         raise ArgumentError("subset must be an expression, a boolean mask or row positions.")
@@ -407,7 +410,8 @@ def numeric(values: Any, name: str, index: pd.Index) -> Array:
     bad = np.flatnonzero(~np.isfinite(out))
     if len(bad):
         raise DataError(
-            f"{name!r} is infinite or undefined in {len(bad)} rows: {examples(list(index[bad]))}. Correct or drop them.",
+            f"{name!r} is infinite or undefined in {len(bad)} rows: {examples(list(index[bad]))}. "
+            "Correct or drop them.",
             columns=[name],
         )
     return out
@@ -470,7 +474,7 @@ def dense_or_sparse(matrix: Any) -> Array | sp.csr_array:
     """Values of a ModelMatrix: dense float array, or CSR when it was made sparse and is mostly zeros."""
     values: Any = matrix.__wrapped__
     if sp.issparse(values):
-        sparse = sp.csr_array(values).astype(float)
+        sparse = sp.csr_array(matrix.__wrapped__, dtype=np.float64)
         crowded = sparse.nnz > 0.2 * sparse.shape[0] * sparse.shape[1]
         return sparse.toarray() if crowded else sparse
     return np.asarray(values, dtype=float)
@@ -544,8 +548,8 @@ def sparse_null_space(X: sp.csr_array) -> Array:
 
     Notes
     -----
-    With unit columns and a small eps, eps (X'X + eps I)^-1 is, up to O(eps), the projector on the null space: its trace is
-    the dimension, and its image of that many random vectors is a basis, which is then verified on X itself.
+    With unit columns and a small eps, eps (X'X + eps I)^-1 is, up to O(eps), the projector on the null space: its trace
+    is the dimension, and its image of that many random vectors is a basis, which is then verified on X itself.
     """
     from mixedgen.sparse import analyse
 
@@ -615,7 +619,7 @@ def build_fixed(
     constraints: Sequence[str],
     terms: Sequence[Term] = (),
 ) -> FixedPart:
-    """Fixed part with full column rank; aliased columns are dropped, the later ones first, or as `constraints` name them.
+    """Fixed part of full column rank: aliased columns are dropped, the later ones, or those that `constraints` name.
 
     Raises
     ------
@@ -641,7 +645,8 @@ def build_fixed(
     free = [c for c in constraints if names.index(c) not in aliased]
     if free:
         raise DesignError(
-            f"{examples(free)} cannot be set to zero: the other columns of X do not determine them. Change the formula instead."
+            f"{examples(free)} cannot be set to zero: the other columns of X do not determine them. "
+            "Change the formula instead."
         )
     kept = [j for j in range(len(names)) if j not in aliased]
     full = np.zeros_like(null)
@@ -764,8 +769,9 @@ def build_term(term: RandomTerm, key: str, frame: pd.DataFrame, relationships: M
         if len(term.factors) > 1:
             other = ":".join(c for c, f in zip(columns, term.factors, strict=True) if f.link is None)
             raise FormulaError(
-                f"{term.source}: a relationship over an interaction of levels cannot be estimated; for one variance and "
-                f"independent effects of each level of {other} write diag(0 + {other}|{columns[-1]}:{links[-1]}, hom=True)."
+                f"{term.source}: a relationship over an interaction of levels cannot be estimated; for one "
+                f"variance and independent effects of each level of {other} write "
+                f"diag(0 + {other}|{columns[-1]}:{links[-1]}, hom=True)."
             )
         relationship = relationships[links[0]]
         level = match_levels(frame[columns[0]], relationship, links[0], columns[0])
@@ -774,7 +780,8 @@ def build_term(term: RandomTerm, key: str, frame: pd.DataFrame, relationships: M
         level, levels = interaction([frame[c] for c in columns])
     if len(levels) < 2:
         raise DesignError(
-            f"the grouping factor {key!r} has one level only ({examples(list(levels))}): its variance cannot be estimated."
+            f"the grouping factor {key!r} has one level only ({examples(list(levels))}): "
+            "its variance cannot be estimated."
         )
     values, effects = effect_columns(term.effects, frame)
     structure = make_structure(term.structure, len(effects), dict(term.options))
@@ -801,6 +808,8 @@ def unique_keys(terms: Sequence[RandomTerm]) -> list[str]:
     keys = []
     for t in terms:
         count = seen.get(t.label, 0)
+        if normal_key(t.label) == ("residual",):
+            raise DesignError(f"{t.source}: 'residual' is the name of the residual variance; rename the column.")
         keys.append(f"{t.label}.{count}" if count else t.label)
         seen[t.label] = count + 1
     return keys
@@ -810,9 +819,10 @@ def unique_keys(terms: Sequence[RandomTerm]) -> list[str]:
 def residual_columns(parts: Sequence[ResidualTerm]) -> list[str]:
     """Columns a residual structure needs."""
     for part in parts:
+        unit = f"|{part.unit}" if part.unit else ""
         if part.structure not in ("diag", "idv") or part.unit is not None or len(parts) > 1:
             raise FormulaError(
-                f"the residual structure {part.structure}({part.positions}{'|' + part.unit if part.unit else ''}) is understood, "
+                f"the residual structure {part.structure}({part.positions}{unit}) is understood, "
                 "but cannot be estimated by this version; diag(column) can."
             )
     return [part.positions for part in parts]
@@ -861,7 +871,8 @@ def checked_relationships(relationships: Mapping[str, Relationship] | None) -> d
         return {}
     if not isinstance(relationships, Mapping):
         raise ArgumentError(
-            f"relationships must map names to relationships, not be a {type(relationships).__name__}: write {{'A': ...}}."
+            f"relationships must map names to relationships, not be a {type(relationships).__name__}: "
+            "write {'A': ...}."
         )
     for name, K in relationships.items():
         if not isinstance(K, Relationship):
@@ -948,7 +959,8 @@ def build(
         raise DesignError(f"{formula!r} has neither fixed nor random effects.")
     if fixed.p >= len(y):
         raise DesignError(
-            f"{len(y)} records for {fixed.p} independent fixed effects: no degree of freedom is left. Use a smaller fixed part."
+            f"{len(y)} records for {fixed.p} independent fixed effects: no degree of freedom is left. "
+            "Use a smaller fixed part."
         )
     return Design(
         parsed=parsed,

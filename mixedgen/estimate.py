@@ -16,7 +16,7 @@ from mixedgen.design import Design, normal_key
 from mixedgen.engines import Engine, System
 from mixedgen.errors import ArgumentError, ConvergenceWarning, DesignError, examples
 from mixedgen.likelihood import average_information, deviance, score
-from mixedgen.optimise import FLAT_CURVATURE, Control, Optimum, Step, maximise, rounding_noise, square
+from mixedgen.optimise import FLAT_CURVATURE, Control, Optimum, Step, maximise, rounding_noise
 
 Array = NDArray[np.float64]
 Method = Literal["reml", "ml"]
@@ -159,8 +159,8 @@ def check_estimable(design: Design, engine: Engine) -> None:
     for t in design.terms:
         if t.relationship is None and t.q * t.c >= design.n:
             raise DesignError(
-                f"term {t.key!r} has {t.q} levels x {t.c} effects for {design.n} records: its variance cannot be told from "
-                "the residual variance. Use a relationship (1|"
+                f"term {t.key!r} has {t.q} levels x {t.c} effects for {design.n} records: its variance cannot be told "
+                "from the residual variance. Use a relationship (1|"
                 + t.key
                 + ":A), repeated records, or model.solve(variances)."
             )
@@ -246,7 +246,8 @@ def conform(key: str, value: Any, structure: Any) -> Array:
         Sigma = np.diag(Sigma)
     if Sigma.shape != (structure.dim, structure.dim):
         raise ArgumentError(
-            f"the value of {key!r} has shape {Sigma.shape}; a number or a {structure.dim} x {structure.dim} matrix is wanted."
+            f"the value of {key!r} has shape {Sigma.shape}; a number or a {structure.dim} x {structure.dim} "
+            "matrix is wanted."
         )
     theta = np.asarray(structure.start(Sigma))
     scale = float(np.abs(Sigma).max())
@@ -268,12 +269,12 @@ def describe_boundary(design: Design, optimum: Optimum) -> tuple[str, ...]:
         if len(x.parameters) == 1:
             what = f"the variance of {name} is zero"
         else:
-            what = (
-                f"the covariance matrix of {name} has rank {len(square(np.zeros(len(x.parameters)))) - len(x.direction)}: no variance along "
-                + "; ".join(combination(row, design.terms[k].effects) for row in x.direction)
-            )
+            rank = len(design.terms[k].effects) - len(x.direction)
+            where = "; ".join(combination(row, design.terms[k].effects) for row in x.direction)
+            what = f"the covariance matrix of {name} has rank {rank}: no variance along {where}"
         out.append(
-            f"boundary (singular) fit: {what}; the log-likelihood falls by {x.multiplier:.3g} for each unit of typical variance there."
+            f"boundary (singular) fit: {what}; the log-likelihood falls by {x.multiplier:.3g} "
+            "for each unit of typical variance there."
         )
     return tuple(out)
 
@@ -291,7 +292,8 @@ def certify(design: Design, optimum: Optimum) -> Certificate:
     wrong = [x for x in optimum.boundaries if x.multiplier < -CERTIFIED_GRADIENT]
     problem = ""
     if optimum.flat is not None:
-        problem = f"the likelihood is flat along {design.theta_names[optimum.flat]}: the data do not tell it from the other variances"
+        name = design.theta_names[optimum.flat]
+        problem = f"the likelihood is flat along {name}: the data do not tell it from the other variances"
     elif not optimum.finished:
         problem = (
             f"stopped after {len(optimum.history)} steps with an expected gain of {optimum.decrement / 2:.3g} left"
@@ -300,11 +302,9 @@ def certify(design: Design, optimum: Optimum) -> Certificate:
         problem = f"the gradient is {optimum.gradient:.3g} standard errors from zero"
     elif wrong:
         problem = f"the likelihood rises off the boundary of {design.theta_names[wrong[0].parameters[0]]}"
-    verdict = (
-        f"not converged: {problem}."
-        if problem
-        else f"converged in {len(optimum.history)} steps: gradient {optimum.gradient:.1e} standard errors, expected gain {optimum.decrement / 2:.1e}."
-    )
+    steps = len(optimum.history)
+    evidence = f"gradient {optimum.gradient:.1e} standard errors, expected gain {optimum.decrement / 2:.1e}"
+    verdict = f"not converged: {problem}." if problem else f"converged in {steps} steps: {evidence}."
     return Certificate(
         not problem, verdict, optimum.gradient, optimum.decrement, optimum.curvature, singular, len(optimum.history)
     )

@@ -254,7 +254,8 @@ def _compiled_mates(
     for g, animals in enumerate(generations(sire, dam)):
         generation[animals] = g
     stay = _last_generation(sire, dam, s, d, generation)
-    front = _front_entries(generation, stay) if Gamma is None else np.inf
+    # the diagonal of each generation follows from F alone, if nothing is ignored and nothing comes from metafounders
+    front = np.inf if left is None or Gamma is not None else _front_entries(generation, stay)
     costs = _VISIT_COST * visits * len(s) / len(some), _passes(s, d), _passes(d, s), _ENTRY_COST * front
     if costs[0] <= min(costs):
         return np.asarray(by_mating(sire, dam, own, h, start, s, d, _by_younger(s, d))[0][mating])
@@ -265,7 +266,7 @@ def _compiled_mates(
 
 
 def _through_metafounders(sire: Positions, dam: Positions, Gamma: Array, s: Positions, d: Positions) -> Array:
-    """What relationships between different metafounders add to a_sd: q_s' (Gamma - diag Gamma) q_d."""
+    """Add to a_sd what relationships between different metafounders make: q_s' (Gamma - diag Gamma) q_d."""
     g = len(Gamma)
     Q = triangular(minus_parents(sire, dam)).solve(np.eye(len(sire), g))
     return np.asarray(np.einsum("ij,ij->i", Q[s] @ (Gamma - np.diag(np.diag(Gamma))), Q[d]))
@@ -296,12 +297,15 @@ def _last_generation(sire: Positions, dam: Positions, s: Positions, d: Positions
     return last
 
 
+def _alive(generation: Positions, last: Positions) -> Positions:
+    """Number of parents that the A of each generation holds."""
+    steps = int(generation.max()) + 2
+    return np.cumsum(np.bincount(generation, minlength=steps) - np.bincount(last + 1, minlength=steps))
+
+
 def _front_entries(generation: Positions, last: Positions) -> float:
     """Entries of the A of all generations that `_by_generation` forms; infinite where one would be too large."""
-    steps = int(generation.max()) + 2
-    born = np.bincount(generation, minlength=steps)
-    gone = np.bincount(last + 1, minlength=steps)
-    size = np.cumsum(born - gone).astype(np.float64)
+    size = _alive(generation, last).astype(np.float64)
     return float(np.square(size).sum()) if size.max() <= _FRONT_PARENTS else np.inf
 
 
@@ -325,7 +329,8 @@ def _by_generation(
     matings = np.split(np.argsort(when, kind="stable"), np.cumsum(np.bincount(when, minlength=generation.max() + 1)))
     newborn = np.split(np.argsort(generation, kind="stable"), np.cumsum(np.bincount(generation)))
     slot = np.full(m + 1, 0)  # the last entry serves unknown parents
-    alive, A, spare = np.zeros(0, dtype=np.int64), np.zeros((1, 1)), np.zeros(0)
+    alive, A = np.zeros(0, dtype=np.int64), np.zeros((1, 1))
+    rooms = [np.empty(int(_alive(generation, last).max() + 1) ** 2) for _ in range(2)]  # of two generations in turn
     for t in range(int(generation.max()) + 1):
         new = newborn[t]
         F[new] = 1.0 - left[new] * (1.0 - 0.5 * np.where(own[new] >= 0, a[own[new]], 0.0))
@@ -336,11 +341,9 @@ def _by_generation(
         mother = np.concatenate([slot[stayed], slot[dam[new]], [len(alive)]])
         alive = np.concatenate([stayed, new])
         size = len(alive) + 1  # the last row and column stand for unknown parents
-        if spare.size < size * size:
-            spare = np.empty(size * size)
-        B = spare[: size * size].reshape(size, size)
+        B = rooms[t % 2][: size * size].reshape(size, size)
         _compiled(_next_generation)(A, B, father, mother, np.append(1.0 + F[alive], 0.0))
-        A, spare = B, A.reshape(-1) if A.base is None else A.base
+        A = B
         slot[alive] = np.arange(len(alive))
         a[matings[t]] = A[slot[s[matings[t]]], slot[d[matings[t]]]]
     return a

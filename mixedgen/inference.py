@@ -43,7 +43,8 @@ def joint_covariance(fitted: Fitted) -> pd.DataFrame:
     size = design.fixed.p + sum(t.q * t.c for t in design.terms)
     if 8 * size**2 > 2**31:
         raise NotAvailableError(
-            f"the joint covariance of {size} effects would take {8 * size**2 / 1e9:.0f} GB; blup(term) gives each effect's own variance."
+            f"the joint covariance of {size} effects would take {8 * size**2 / 1e9:.0f} GB; "
+            "blup(term) gives each effect's own variance."
         )
     for t in design.terms:
         labels += [(t.key, level, effect) for effect in t.effects for level in t.levels]
@@ -77,7 +78,8 @@ def criterion(fitted: Fitted, method: str) -> float:
     if fitted.method != method:
         other = "reml_criterion" if fitted.method == "reml" else "deviance"
         raise NotAvailableError(
-            f"the model was fitted by {fitted.method.upper()}: its criterion is `{other}`. Fit with method={method!r} for this one."
+            f"the model was fitted by {fitted.method.upper()}: its criterion is `{other}`. "
+            f"Fit with method={method!r} for this one."
         )
     return fitted.deviance
 

@@ -90,7 +90,7 @@ class Fit:
         return inference.covariance(self.fitted)
 
     def vcov(self, *, full: bool = False) -> pd.DataFrame:
-        """Covariance matrix of the fixed effects; with `full`, of (b_hat, u_hat - u), labelled (term, level, effect)."""
+        """Covariance matrix of the fixed effects; with `full`, of (b_hat, u_hat - u), by (term, level, effect)."""
         return inference.joint_covariance(self.fitted) if full else self.cov_params()
 
     def fixef(self) -> pd.Series:
@@ -161,7 +161,7 @@ class Fit:
         return variances.relative_factor(self.fitted)
 
     def vfun(self, expression: str) -> variances.VarianceFunction:
-        """Function of the variance parameters with its delta-method SE, such as ``"h2 = animal:A / (animal:A + residual)"``."""
+        """Function of the variances with its delta-method SE, such as ``"h2 = animal:A / (animal:A + residual)"``."""
         return variances.variance_function(self.fitted, expression)
 
     # random effects and records
@@ -271,7 +271,8 @@ class MixedModel:
     --------
     >>> import mixedgen as mg
     >>> ped = mg.Pedigree(mg.data.mrode_pedigree())
-    >>> model = mg.MixedModel("wwg ~ 0 + sex + (1|calf:A)", mg.data.mrode_calves(), relationships={"A": mg.additive(ped)})
+    >>> A = mg.additive(ped)
+    >>> model = mg.MixedModel("wwg ~ 0 + sex + (1|calf:A)", mg.data.mrode_calves(), relationships={"A": A})
     >>> fit = model.solve({"calf:A": 20.0, "residual": 40.0})
     >>> fit.blup("calf:A")["value"].round(3).tolist()
     [0.098, -0.019, -0.041, -0.009, -0.186, 0.177, -0.249, 0.183]
@@ -382,8 +383,8 @@ def lmm(
 
     Notes
     -----
-    y = Xb + sum_k Z_k u_k + e with Var(u_k) = Sigma_k (x) K_k and Var(e) = R. REML by average information [1]_ on Henderson's
-    equations; a singular Sigma is reached exactly.
+    y = Xb + sum_k Z_k u_k + e with Var(u_k) = Sigma_k (x) K_k and Var(e) = R. REML by average information [1]_ on
+    Henderson's equations; a singular Sigma is reached exactly.
 
     References
     ----------

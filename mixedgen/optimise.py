@@ -32,8 +32,8 @@ NULL = 1e-13  # an eigenvalue below is zero but for rounding
 SMALLEST_CURVATURE = 1e-10  # below, an eigenvalue of such a matrix is rounding
 FLAT_CURVATURE = 1e-8  # an information matrix, scaled to unit diagonal, with a smaller eigenvalue says nothing there
 BOUNDARY_VARIANCE = 1e-5  # variances (eigenvalues) below are candidates for an exact zero
-# Rounding noise of the deviance beside its size: that of its parts, and that of sums over n records, which reaches 1e-11
-# (1e-5 in all) at 10^6 records.
+# Rounding noise of the deviance beside its size: that of its parts, and that of sums over n records, which
+# reaches 1e-11 (1e-5 in all) at 10^6 records.
 NOISE, NOISE_OF_RECORD = 1e-13, 1e-17
 DEFAULT_ITERATIONS = {"ai": 100, "em": 20_000}
 
@@ -113,7 +113,7 @@ class Boundary:
     direction : ndarray
         Combination of the coefficients without variance (one row for each).
     multiplier : float
-        Decrease of the log-likelihood for each unit of typical variance put into that direction; positive at an optimum.
+        Decrease of the log-likelihood for each unit of typical variance in that direction; positive at an optimum.
     """
 
     parameters: tuple[int, ...]
@@ -340,7 +340,7 @@ def evaluate(problem: Problem, x: Array) -> Point | None:
 
 
 def average_information_step(problem: Problem, point: Point) -> tuple[Point | None, str]:
-    """A step by average information on the natural scale, or on the factor scale where that leaves the cone or fails."""
+    """An average-information step on the natural scale, or one on the factor scale where that leaves the cone."""
     target = point.x + newton_step(point.information, point.score, floor=False)
     if inside(problem, target):
         new = evaluate(problem, target)

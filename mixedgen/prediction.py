@@ -59,7 +59,7 @@ def blup(fitted: Fitted, term: str) -> pd.DataFrame:
 
 
 def on_data(fitted: Fitted, values: Array, name: str) -> pd.Series:
-    """Values of the records on the index of the data; rows left out are absent, or NaN under ``na_action="exclude"``."""
+    """Values of the records on the index of the data; rows left out are absent, or NaN where they are excluded."""
     design = fitted.design
     series = pd.Series(values, index=design.index[design.kept], name=name)
     if design.na_action == "omit":

@@ -133,7 +133,7 @@ def text_table(frame: pd.DataFrame, *, index: bool = True, left: int = 0, digits
 
 
 def column_text(column: pd.Series, digits: int | None) -> list[str]:
-    """Texts of a column; numbers with a common number of decimals that shows four significant digits of the smallest."""
+    """Texts of a column; its numbers have as many decimals as the smallest needs for four significant digits."""
     if not pd.api.types.is_numeric_dtype(column):
         return ["" if pd.isna(v) else str(v) for v in column]
     values = column.to_numpy(dtype=float)
@@ -208,7 +208,8 @@ def header_lines(fitted: Fitted) -> tuple[str, ...]:
         else f"Linear mixed model at given variances ({how})"
     )
     loglik = -0.5 * fitted.deviance
-    criteria = f"logLik {loglik:.4f}, AIC {inference.aic(fitted):.4f}, BIC {inference.bic(fitted):.4f}, {inference.n_parameters(fitted)} parameters"
+    aic, bic = inference.aic(fitted), inference.bic(fitted)
+    criteria = f"logLik {loglik:.4f}, AIC {aic:.4f}, BIC {bic:.4f}, {inference.n_parameters(fitted)} parameters"
     return (title, f"Formula: {fitted.design.parsed.source}", f"{name} {place}: {fitted.deviance:.4f}", criteria)
 
 

@@ -143,7 +143,8 @@ def variance_function(fitted: Fitted, expression: str) -> VarianceFunction:
         estimate = np.complex128(evaluate(tree, places, values))
     if not np.isfinite(estimate) or estimate.imag != 0:
         raise ArgumentError(
-            f"{right.strip()!r} has no value at these variances: a division by zero, or a root or log of a negative number."
+            f"{right.strip()!r} has no value at these variances: a division by zero, or a root or log "
+            "of a negative number."
         )
     gradient = np.zeros(len(values))
     for i in set(places.values()):

@@ -6,6 +6,7 @@ when every element obeys |x - value| <= atol + rtol |value|; the tolerances are 
 
 import json
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
@@ -280,6 +281,23 @@ def test_criterion_is_not_above_that_of_lme4(name: str, data_folder: Path) -> No
         reached = -2 * fit_of(data_folder, name, record["method"].lower()).llf
         reference = -2 * record["value"]
         assert reached <= reference + ABOVE + ABOVE_RELATIVE * abs(reference)
+
+
+def test_iterates_of_mrode_17_2(data_folder: Path) -> None:
+    """Average information from the variances 0.4 and 0.2, step by step."""
+    records = json.loads((data_folder / "expected_open.json").read_text())
+    (record,) = (r for r in records if r["case"] == "mrode17.2" and r["quantity"].startswith("AI-REML iterates"))
+    case = CASES["mrode17.2"]
+    assert case.pedigree is not None
+    relationships = {"A": mg.additive(mg.Pedigree(pd.read_csv(data_folder / case.pedigree[0])))}
+    start = dict(zip(("residual", "calf:A"), record["value"][0], strict=True))
+    for k, want in enumerate(record["value"][1:], start=1):
+        control = mg.Control(optimiser="ai", start=start, max_iter=k)
+        with warnings.catch_warnings():  # the last of them has converged, and does not warn
+            warnings.simplefilter("ignore", mg.ConvergenceWarning)
+            fit = mg.lmm(case.formula, frame_of(data_folder, case), relationships=relationships, control=control)
+        got = fit.theta[["residual", "calf:A"]]
+        np.testing.assert_allclose(got, want, rtol=record["rtol"], atol=record["atol"])
 
 
 def test_lamb_birth_weights_are_on_the_boundary_under_ml(data_folder: Path) -> None:

@@ -25,9 +25,12 @@ FLOORS: dict[float, set[str]] = {
     6: {"likelihood"},
     5: {"engines"},
     4: {"design"},
-    3: {"formula"},
+    3: {"formula", "reconcile"},
+    2.5: {"genomic"},  # relationships made of genotypes
     2: {"relationship", "structure", "basis"},
     1: {"pedigree", "genotypes", "sparse"},
+    0.7: {"parentage"},  # what pedigrees and genotypes are read and computed with
+    0.6: {"files", "inbreeding"},
     0.5: {"data"},  # raises errors
     0: {"errors"},
 }

@@ -113,6 +113,24 @@ def test_certificate_names_the_singular_term() -> None:
     assert (blup["value"] == 0).all() and (blup["pev"] == 0).all() and blup["reliability"].isna().all()
 
 
+def test_certificate_looks_at_the_gradient() -> None:
+    """A loose tolerance ends the loop early; the verdict is that of the gradient, not of the tolerance."""
+    with pytest.warns(mg.ConvergenceWarning, match="gradient is .* standard errors from zero"):
+        fit = mg.lmm(SLOPE, mg.data.sleepstudy(), control=mg.Control(tol=1.0))
+    assert not fit.converged and fit.certificate.gradient > 1e-3 and len(fit.history) > 0
+
+
+@pytest.mark.parametrize("optimiser", ["ai", "em"])
+def test_iterates(optimiser: str) -> None:
+    """After max_iter steps the fit is that iterate."""
+    whole = mg.lmm(SLOPE, mg.data.sleepstudy(), control=mg.Control(optimiser=optimiser)).history
+    with pytest.warns(mg.ConvergenceWarning, match="stopped after 2 steps"):
+        fit = mg.lmm(SLOPE, mg.data.sleepstudy(), control=mg.Control(optimiser=optimiser, max_iter=2))
+    assert len(fit.history) == 2
+    np.testing.assert_allclose(fit.theta, whole[fit.theta.index].iloc[1], rtol=EXACT)
+    assert fit.reml_criterion == pytest.approx(whole["criterion"].iloc[1], rel=EXACT)
+
+
 def test_history(slope: mg.Fit, animal: mg.Fit) -> None:
     history = slope.history
     assert list(history.columns) == ["criterion", "step", "decrement", *slope.theta.index]
@@ -232,6 +250,12 @@ def test_blup_frame(slope: mg.Fit) -> None:
     variance = np.tile(slope.theta.to_numpy()[[0, 2]], 18)
     np.testing.assert_allclose(frame["reliability"], 1 - frame["pev"] / variance, rtol=1e-9)
     assert (frame["n_records"] == 10).all()
+
+
+def test_blup_counts_the_records_of_each_level() -> None:
+    frame = mg.data.sleepstudy().iloc[4:]  # the first subject has six records, the others ten
+    counts = mg.lmm(SLOPE, frame).blup("Subject")["n_records"]
+    assert counts.tolist() == [6, 6] + [10] * 34
 
 
 def test_blup_of_split_terms() -> None:

@@ -367,7 +367,7 @@ class HendersonEngine(Engine):
                 (np.ones(len(ca.level)), ca.level, np.arange(len(ca.level) + 1)), shape=(len(ca.level), ca.levels)
             )
             right = cb.values if weight is None else cb.values * weight[:, None]
-            return np.stack([Z.T @ (right * ca.values[:, [a]]) for a in range(ca.width)], axis=1)
+            return np.stack([np.asarray(Z.T @ (right * ca.values[:, [a]])) for a in range(ca.width)], axis=1)
         left, right = take(ca.values, p.first), take(cb.values, p.second)
         if weight is not None:
             record = p.first if ca.record is None else take(ca.record, p.first)

@@ -134,7 +134,7 @@ class Engine(ABC):
         return float(self.y0 @ self.y0) / (self.design.n - self.design.fixed.p)
 
     def typical_covariance(self, term: Term) -> Array:
-        """Covariance matrix at which the effects of a term would make up all of `spread`, whatever their units and means.
+        """Covariance matrix at which the effects of a term would make up all of `spread`.
 
         Notes
         -----
