@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mixedgen.errors import ArgumentError, DataError, DesignError, FormulaError, RelationshipError, examples
 from mixedgen.formula import (
+    CONTRASTS,
     Column,
     ParsedFormula,
     RandomTerm,
@@ -608,8 +609,13 @@ def group_columns(terms: Sequence[Term]) -> tuple[sp.csr_array, tuple[str, ...]]
         ZQ = t.relationship.Q[t.level]
         for a, effect in enumerate(t.effects):
             blocks.append(sp.csr_array(sp.diags_array(t.values[:, a]) @ ZQ))
-            names += [f"{t.key}:{g}" if t.c == 1 else f"{t.key}:{effect}:{g}" for g in t.relationship.group_names]
+            names += [group_name(t.key, t.effects, effect, g) for g in t.relationship.group_names]
     return (sp.csr_array(sp.hstack(blocks)), tuple(names)) if blocks else None
+
+
+def group_name(key: str, effects: tuple[str, ...], effect: str, group: str) -> str:
+    """Name of the column of X of one unknown-parent group and one effect."""
+    return f"{key}:{group}" if len(effects) == 1 else f"{key}:{effect}:{group}"
 
 
 def build_fixed(
@@ -992,6 +998,11 @@ def prepare(
             frame = frame.assign(**{weight_name: column})
     for name in contrasts or {}:
         require_columns(frame, [name], "contrasts=")
+        if name not in variables_of(parsed.fixed, frame):
+            raise ArgumentError(f"contrasts names {name!r}, which is not in the fixed part {parsed.fixed!r}.")
+        known = (contrasts or {})[name] in CONTRASTS
+        if known and pd.api.types.is_numeric_dtype(frame[name]) and not pd.api.types.is_bool_dtype(frame[name]):
+            raise ArgumentError(f"contrasts names {name!r}, which is numeric: make it categorical first.")
     groups = grouping_columns(parsed)
     require_columns(frame, groups, "right of a bar")
     names = [*groups]

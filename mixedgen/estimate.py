@@ -27,6 +27,8 @@ CERTIFIED_GRADIENT = 1e-3
 OTHER_SHARES = (0.5, 0.05, 0.95)  # of the random terms, in the starts that follow a hard first one
 SMALLEST_MOMENT = 0.1  # of the default start: a moment estimate near zero would start at the boundary
 LONG = 1.0  # seconds after which a progress line is worth its place
+IDLE = 1e-9  # a multiplier this small for each record is none
+VANISHING = 1e-8  # a residual variance this small beside that of y is on its way to zero
 EXACT_FIT = 1e-14  # residual variance beside the mean square of y: rounding only
 
 
@@ -176,7 +178,7 @@ def default_start(design: Design, engine: Engine, share: float = 0.5) -> Array:
     theta = np.empty(design.slices[-1].stop)
     for t, s in zip(design.terms, design.slices, strict=False):
         theta[s] = t.structure.start(engine.typical_covariance(t) * share / (len(design.terms) * t.c))
-    theta[design.slices[-1]] = engine.spread * (1.0 - share if design.terms else 1.0)
+    theta[design.slices[-1]] = engine.residual_spread * (1.0 - share if design.terms else 1.0)
     return theta
 
 
@@ -191,7 +193,7 @@ def moment_start(design: Design, engine: Engine) -> Array:
         default = np.diag(t.structure.matrix(theta[s]))
         theta[s] = t.structure.start(np.diag(np.clip(moments[at : at + t.c], SMALLEST_MOMENT * default, None)))
         at += t.c
-    theta[design.slices[-1]] = max(moments[-1], SMALLEST_MOMENT * engine.spread)
+    theta[design.slices[-1]] = max(moments[-1], SMALLEST_MOMENT * engine.residual_spread)
     return theta
 
 
@@ -286,12 +288,21 @@ def combination(row: Array, effects: tuple[str, ...]) -> str:
     return " ".join(parts).lstrip("+")
 
 
-def certify(design: Design, optimum: Optimum) -> Certificate:
+def certify(design: Design, engine: Engine, optimum: Optimum) -> Certificate:
     """Verdict on an optimum."""
     singular = describe_boundary(design, optimum)
     wrong = [x for x in optimum.boundaries if x.multiplier < -CERTIFIED_GRADIENT]
+    idle = [x for x in optimum.boundaries if abs(x.multiplier) < IDLE * design.n]
+    at = design.slices[-1].start
+    vanishing = [k for k, v in enumerate(optimum.theta[at:]) if v < VANISHING * engine.residual_spread]
     problem = ""
-    if optimum.flat is not None:
+    if vanishing:
+        name = design.theta_names[at + vanishing[0]]
+        problem = f"{name} goes to zero: the other effects fit its records exactly"
+    elif idle:
+        name = design.theta_names[idle[0].parameters[0]]
+        problem = f"the likelihood does not depend on {name}: it is confounded with the fixed effects or another term"
+    elif optimum.flat is not None:
         name = design.theta_names[optimum.flat]
         problem = f"the likelihood is flat along {name}: the data do not tell it from the other variances"
     elif not optimum.finished:
@@ -362,7 +373,7 @@ def fit(design: Design, engine: Engine, method: str = "reml", control: Control |
             others=others,
             watch=watch if control.progress else None,
         )
-    certificate = certify(design, optimum)
+    certificate = certify(design, engine, optimum)
     if not certificate.converged:
         warnings.warn(str(certificate), ConvergenceWarning, stacklevel=4)
     return Fitted(design, engine, optimum.system, optimum.theta, method, control, optimum.history, certificate, optimum)

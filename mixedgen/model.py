@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -169,9 +169,16 @@ class Fit:
         """BLUP of each term, levels by effects; ``frame.attrs["cond_var"]`` is Var(u | y, b), levels x c x c."""
         return prediction.random_effects(self.fitted, cond_var=cond_var)
 
-    def blup(self, term: str) -> pd.DataFrame:
-        """BLUP of one term: ``level effect value se pev reliability n_records``."""
-        return prediction.blup(self.fitted, term)
+    def blup(self, term: str, *, animals: bool = False) -> pd.DataFrame:
+        """BLUP of one term: ``level effect value se pev reliability accuracy n_records``.
+
+        With `animals`, a term of markers gives the animals' values, the sums of the marker effects.
+        """
+        return prediction.blup(self.fitted, term, animals=animals)
+
+    def candidates(self, term: str, relationship: Relationship, *, ids: Sequence[Any] | None = None) -> pd.DataFrame:
+        """BLUP of levels that were not in the fit, through a relationship of old and new levels; nothing is refitted."""
+        return prediction.candidates(self.fitted, term, relationship, ids)
 
     @cached_property
     def fittedvalues(self) -> pd.Series:

@@ -28,6 +28,7 @@ IntArray = NDArray[np.intp]
 HARD = 14
 # All of these are beside the typical variance of each coefficient, so that units do not matter.
 SMALLEST_FACTOR = 1e-6  # an iterate stays this far inside the cone, on the scale of standard deviations
+SMALLEST_START = 1e-8  # a start is pushed this far inside the cone
 NULL = 1e-13  # an eigenvalue below is zero but for rounding
 SMALLEST_CURVATURE = 1e-10  # below, an eigenvalue of such a matrix is rounding
 FLAT_CURVATURE = 1e-8  # an information matrix, scaled to unit diagonal, with a smaller eigenvalue says nothing there
@@ -79,6 +80,8 @@ class Control:
 
     def __post_init__(self) -> None:
         """Check the values."""
+        if isinstance(self.constraints, str):
+            raise ArgumentError(f"constraints are a sequence of names: write constraints=({self.constraints!r},).")
         if self.optimiser not in DEFAULT_ITERATIONS:
             raise ArgumentError(f"optimiser must be 'ai' or 'em', not {self.optimiser!r}.")
         if not self.tol > 0:
@@ -246,7 +249,13 @@ class Point:
 def newton_step(hessian: Array, gradient: Array, *, floor: bool) -> Array:
     """hessian^-1 gradient, each parameter on its own scale; directions without curvature are floored, or left out."""
     diagonal = np.diag(hessian)
-    d = np.sqrt(np.maximum(diagonal, 1e-30 * max(float(diagonal.max()), 1e-270)))
+    known = diagonal > 1e-30 * float(diagonal.max())
+    if not known.all():
+        step = np.zeros(len(gradient))
+        if known.any():
+            step[known] = newton_step(hessian[np.ix_(known, known)], gradient[known], floor=floor)
+        return step
+    d = np.sqrt(diagonal)
     values, vectors = np.linalg.eigh(hessian / np.outer(d, d))
     along = vectors.T @ (gradient / d)
     usable = values > SMALLEST_CURVATURE
@@ -328,6 +337,16 @@ def inside(problem: Problem, x: Array) -> bool:
         if smallest <= SMALLEST_FACTOR**2:
             return False
     return True
+
+
+def pushed_inside(problem: Problem, x: Array) -> Array:
+    """A start with the eigenvalues of every block at a distance from zero, where no optimiser can move."""
+    x = x.copy()
+    for b in problem.blocks:
+        values, vectors = np.linalg.eigh(square(x[b]))
+        if values[0] < SMALLEST_START:
+            x[b] = triangle((vectors * np.maximum(values, SMALLEST_START)) @ vectors.T)
+    return x
 
 
 def evaluate(problem: Problem, x: Array) -> Point | None:
@@ -425,7 +444,7 @@ def maximise(
 
 def climb(problem: Problem, theta: Array, control: Control, watch: Callable[[Step], None] | None) -> Optimum:
     """The loop, from one start."""
-    point = last = Point(problem, problem.to_units(theta))
+    point = last = Point(problem, pushed_inside(problem, problem.to_units(theta)))
     history: list[Step] = []
     finished = False
     while len(history) < control.iterations and not finished:
@@ -458,7 +477,7 @@ def stalled(problem: Problem, history: Sequence[Step]) -> bool:
 def typical_units(engine: Engine) -> Array:
     """Linear map from x to theta that takes the identity of each block to a covariance matrix of typical size."""
     design = engine.design
-    units = np.eye(design.slices[-1].stop) * (engine.spread or 1.0)
+    units = np.eye(design.slices[-1].stop) * (engine.residual_spread or 1.0)
     for t, s in zip(design.terms, design.slices, strict=False):
         typical = engine.typical_covariance(t)
         for b in t.structure.blocks:

@@ -9,18 +9,29 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any, NoReturn, final
+from typing import Any, final
 
 import numpy as np
 import pandas as pd
 import scipy.linalg as la
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from scipy.linalg.lapack import dpocon, dpotri
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import splu
 
-from mixedgen.errors import ArgumentError, EngineError, RelationshipError, examples
+from mixedgen.covariance import (
+    cholesky,
+    dense,
+    family_blocks,
+    family_cholesky,
+    inverse_from_cholesky,
+    is_sparse,
+    named,
+    row_sums,
+    symmetric,
+    unique_labels,
+)
+from mixedgen.errors import EngineError, RelationshipError, examples
 from mixedgen.pedigree import (
     GeneFlow,
     Pedigree,
@@ -28,6 +39,7 @@ from mixedgen.pedigree import (
     diagonal,
     inverse_relationship,
     log_determinant,
+    mendelian_covariance,
     mendelian_variances,
 )
 from mixedgen.sparse import Factor, analyse
@@ -36,7 +48,6 @@ Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
 SparseArray = sp.csc_array
 
-_SYMMETRY = 1e-8  # asymmetry allowed, relative to the largest entry: what text files with nine digits leave
 _COLUMNS_AT_ONCE = 256  # of unit vectors in a product, which bounds its memory
 _SPARSE_FILL = 0.25  # an inverse with more entries than this share of q^2 is kept dense
 
@@ -94,10 +105,10 @@ class Relationship(ABC):
         >>> Relationship.from_matrix(np.diag([1.0, 4.0]), [1, 2]).logdet
         1.3862943611198906
         """
-        labels, matrix = _symmetric(K, ids)
-        if _is_sparse(matrix):
+        labels, matrix = symmetric(K, ids)
+        if is_sparse(matrix):
             return _sparse_matrix(labels, kind, sp.csc_array(matrix))
-        return _Matrix(labels, kind, matrix, _cholesky(matrix, labels))
+        return _Matrix(labels, kind, matrix, cholesky(matrix, labels))
 
     @staticmethod
     def from_inverse(Kinv: Any, ids: Iterable[Any] | None = None, *, kind: str = "inverse") -> Relationship:
@@ -127,10 +138,10 @@ class Relationship(ABC):
         >>> Relationship.from_inverse(np.diag([1.0, 0.25]), [1, 2]).diagonal.tolist()
         [1.0, 4.0]
         """
-        labels, matrix = _symmetric(Kinv, ids)
-        if _is_sparse(matrix):
+        labels, matrix = symmetric(Kinv, ids)
+        if is_sparse(matrix):
             return _SparseInverse(labels, kind, sp.csc_array(matrix)).checked()
-        return _Inverse(labels, kind, matrix, _cholesky(matrix, labels))
+        return _Inverse(labels, kind, matrix, cholesky(matrix, labels))
 
     @staticmethod
     def from_factor(F: Any, ids: Iterable[Any] | None = None, *, kind: str = "factor") -> Relationship:
@@ -161,7 +172,7 @@ class Relationship(ABC):
         >>> K.diagonal.tolist()
         [1.0, 4.0]
         """
-        labels, matrix = _named(F, ids, square=False)
+        labels, matrix = named(F, ids, square=False)
         return _Factor(labels, kind, matrix)
 
     @property
@@ -242,9 +253,19 @@ class Relationship(ABC):
         return None
 
     @property
+    def markers(self) -> pd.Index[Any] | None:
+        """Names of the columns of `loadings`; None without."""
+        return None
+
+    @property
     def group_names(self) -> tuple[str, ...]:
         """Unknown-parent groups, whose effects enter the model as columns Z Q of X."""
         return ()
+
+    @property
+    def Q(self) -> sp.csr_array:
+        """Shares of the groups in the levels, shape (q, groups)."""
+        return sp.csr_array((self.size, 0))
 
     def cross(self, new: Iterable[Any], old: Iterable[Any]) -> Array:
         """Block of K between two sets of levels.
@@ -371,7 +392,7 @@ def identity(ids: Iterable[Any]) -> Relationship:
     >>> identity(["a", "b"]).logdet
     0.0
     """
-    labels = _unique(pd.Index(list(ids)))
+    labels = unique_labels(pd.Index(list(ids)))
     eye = sp.csc_array(sp.eye_array(len(labels)))
     return _Blocks(labels, "identity", eye, eye, eye)
 
@@ -408,16 +429,31 @@ class _Additive(Relationship):
 
     def multiply(self, V: Any) -> Array:
         up = self._gene_flow.up(np.asarray(V, dtype=np.float64))
-        return self._gene_flow.down((up.T * self._mendelian).T)
+        return self._gene_flow.down(mendelian_covariance(self.pedigree, self._mendelian, up))
 
     def sample(self, rng: np.random.Generator, n: int = 1) -> Array:
-        return self._gene_flow.down(np.sqrt(self._mendelian)[:, None] * rng.standard_normal((self.size, n)))
+        z, g = rng.standard_normal((self.size, n)), self.pedigree.metafounders
+        terms = np.sqrt(self._mendelian)[:, None] * z
+        if g:
+            terms[:g] = la.cholesky(self.pedigree.Gamma, lower=True) @ z[:g]
+        return self._gene_flow.down(terms)
 
     def _block(self, rows: Rows, columns: Rows) -> Array:
-        kept = ancestors(self.pedigree, np.concatenate([rows, columns]))
+        founders = np.arange(self.pedigree.metafounders)
+        kept = ancestors(self.pedigree, np.concatenate([founders, rows, columns]))
         flow, D = GeneFlow(self.pedigree, kept), self._mendelian[kept]
         rows, columns = np.searchsorted(kept, rows), np.searchsorted(kept, columns)
-        return _by_columns(len(kept), lambda E: flow.down(D[:, None] * flow.up(E)), rows, columns)
+        return _by_columns(
+            len(kept), lambda E: flow.down(mendelian_covariance(self.pedigree, D, flow.up(E))), rows, columns
+        )
+
+    @property
+    def group_names(self) -> tuple[str, ...]:
+        return self.pedigree.groups
+
+    @property
+    def Q(self) -> sp.csr_array:
+        return self.pedigree.Q
 
 
 @final
@@ -430,7 +466,7 @@ class _Matrix(Relationship):
 
     @cached_property
     def inverse(self) -> Array:
-        return _inverse_from_cholesky(self.L)
+        return inverse_from_cholesky(self.L)
 
     @cached_property
     def logdet(self) -> float:
@@ -500,7 +536,7 @@ class _Inverse(Relationship):
     @cached_property
     def _matrix(self) -> Array:
         """K itself, shape (q, q)."""
-        return _inverse_from_cholesky(self.L)
+        return inverse_from_cholesky(self.L)
 
     @cached_property
     def diagonal(self) -> Array:
@@ -589,6 +625,15 @@ class _Factor(Relationship):
     """K = F F', singular or not."""
 
     F: SparseArray | Array
+    marker_names: pd.Index[Any] | None = None
+
+    @property
+    def markers(self) -> pd.Index[Any] | None:
+        return self.marker_names
+
+    @property
+    def loadings(self) -> Array | None:
+        return None if self.marker_names is None else dense(self.F)
 
     @property
     def inverse(self) -> SparseArray | Array:
@@ -621,14 +666,15 @@ class _Factor(Relationship):
         if r < q:
             raise RelationshipError(
                 f"K = F F' of order {q} has rank {r} at most, so it has neither inverse nor determinant. "
-                "The factor itself serves in a model; for an inverse add w I to K and use Relationship.from_matrix.",
+                "In a model it serves as it is. For an inverse blend it, blend(K, w), or pass ridge= to genomic(); "
+                "markers() and Relationship.from_factor need none.",
                 rank=r,
             )
         return Relationship.from_matrix(self.F @ self.F.T, self.labels, kind=self.kind)
 
     @cached_property
     def diagonal(self) -> Array:
-        return _row_sums(self.F * self.F)
+        return row_sums(self.F * self.F)
 
     def multiply(self, V: Any) -> Array:
         return np.asarray(self.F @ (self.F.T @ np.asarray(V, dtype=np.float64)))
@@ -638,14 +684,15 @@ class _Factor(Relationship):
 
     def submatrix(self, labels: Iterable[Any]) -> Relationship:
         kept = pd.Index(list(labels))
-        return Relationship.from_factor(self._rows(self._positions(kept)), kept, kind=self.kind)
+        rows = self._rows(self._positions(unique_labels(kept)))
+        return _Factor(kept, self.kind, rows, self.marker_names)
 
     def _rows(self, rows: Rows) -> SparseArray | Array:
         """Rows of F."""
         return sp.csc_array(self.F.tocsr()[rows]) if sp.issparse(self.F) else self.F[rows]
 
     def _block(self, rows: Rows, columns: Rows) -> Array:
-        return _dense(self._rows(rows) @ self._rows(columns).T)
+        return dense(self._rows(rows) @ self._rows(columns).T)
 
 
 def _by_columns(q: int, product: Callable[[Array], Array], rows: Rows, columns: Rows) -> Array:
@@ -659,176 +706,25 @@ def _by_columns(q: int, product: Callable[[Array], Array], rows: Rows, columns: 
     return out
 
 
-def _is_sparse(matrix: Any) -> bool:
-    """Whether a matrix is a sparse one of scipy; the published type of `issparse` hides all methods."""
-    return bool(sp.issparse(matrix))
-
-
-def _dense(matrix: Any) -> Array:
-    """Ordinary array of a sparse or dense one."""
-    return np.asarray(matrix.toarray() if _is_sparse(matrix) else matrix)
-
-
-def _row_sums(matrix: Any) -> Array:
-    """Row sums of a sparse or dense matrix, shape (q,)."""
-    return np.asarray(matrix.sum(axis=1), dtype=np.float64).ravel()
-
-
-def _unique(labels: pd.Index[Any]) -> pd.Index[Any]:
-    """Labels that are all there and all different."""
-    if labels.hasnans:
-        raise RelationshipError(f"{int(np.sum(labels.isna()))} of {len(labels)} ids are missing. Name every level.")
-    again = labels[labels.duplicated()].unique()
-    if len(again):
-        raise RelationshipError(
-            f"{len(again)} ids occur more than once: {examples(again)}. Each level has one row; drop or rename them.",
-            ids=again.tolist(),
-        )
-    return labels
-
-
-def _named(matrix: Any, ids: Iterable[Any] | None, square: bool) -> tuple[pd.Index[Any], Any]:
-    """Labels and finite float64 values; a frame with names of its own is put into the order of ids."""
-    labels = None if ids is None else _unique(pd.Index(list(ids)))
-    if isinstance(matrix, pd.DataFrame):
-        labels, matrix = _framed(matrix, labels, square)
-    if labels is None:
-        raise ArgumentError("The matrix has no names: pass ids, one per row, or a data frame with an index.")
-    kind: Callable[..., Any] = sp.csc_array if sp.issparse(matrix) else np.array
-    values = kind(matrix, dtype=np.float64)
-    if values.ndim != 2 or values.shape[0] != len(labels) or (square and values.shape[1] != len(labels)):
-        raise RelationshipError(f"The matrix has shape {values.shape}, but there are {len(labels)} ids.")
-    infinite = ~np.isfinite(_row_sums(abs(values)))
-    if infinite.any():
-        wrong = labels[infinite]
-        raise RelationshipError(
-            f"{len(wrong)} rows have entries that are missing or infinite: {examples(wrong)}. Fill or drop them.",
-            ids=wrong.tolist(),
-        )
-    return labels, values
-
-
-def _framed(frame: pd.DataFrame, labels: pd.Index[Any] | None, square: bool) -> tuple[pd.Index[Any], Array]:
-    """Labels and values of a frame: names of rows and columns must agree, with each other and with ids if given."""
-    values = frame.to_numpy(dtype=np.float64)
-    columns = np.arange(values.shape[1])
-    if square:
-        columns = _matched(_unique(frame.index), _unique(frame.columns), "columns", "index")
-    if labels is None:
-        return _unique(frame.index), values[:, columns]
-    unnamed = isinstance(frame.index, pd.RangeIndex) and frame.index.start == 0
-    rows = np.arange(len(frame)) if unnamed else _matched(labels, frame.index, "index", "ids")
-    return labels, values[np.ix_(rows, columns[rows] if square else columns)]
-
-
-def _matched(wanted: pd.Index[Any], names: pd.Index[Any], what: str, other: str) -> Rows:
-    """Positions in names of each wanted one; names that a text file turned into text still match."""
-    found = names.get_indexer(wanted)
-    if len(names) == len(wanted) and (found < 0).any():
-        found = names.astype(str).get_indexer(wanted.astype(str))
-    if len(names) != len(wanted) or (found < 0).any():
-        raise RelationshipError(
-            f"The {what} of the frame ({examples(names)}) do not agree with its {other} ({examples(wanted)})."
-            if other == "index"
-            else f"The {what} of the frame ({examples(names)}) does not agree with the {other} ({examples(wanted)}). "
-            "Give the same names, or a plain array."
-        )
-    return np.asarray(found, dtype=np.int64)
-
-
-def _symmetric(matrix: Any, ids: Iterable[Any] | None) -> tuple[pd.Index[Any], Any]:
-    """Labels and values of a symmetric matrix; rounding in the input is averaged out."""
-    labels, values = _named(matrix, ids, square=True)
-    difference = abs(values - values.T)
-    if difference.max() > _SYMMETRY * abs(values).max():
-        i, j = divmod(int(difference.argmax()), len(labels))
-        raise RelationshipError(
-            f"The matrix is not symmetric: [{labels[i]}, {labels[j]}] is {values[i, j]:.6g} and "
-            f"[{labels[j]}, {labels[i]}] is {values[j, i]:.6g}. Use (K + K') / 2 if both are meant to be the same.",
-            ids=[labels[i], labels[j]],
-        )
-    return labels, 0.5 * (values + values.T)
-
-
-def _cholesky(K: Array, labels: pd.Index[Any]) -> Array:
-    """Lower triangular L of K = L L', for a K that is positive definite beyond rounding."""
-    try:
-        L = np.asarray(la.cholesky(K, lower=True, check_finite=False))
-    except la.LinAlgError:
-        _raise_not_positive(K, labels)
-    reciprocal, _ = dpocon(L, np.abs(K).sum(axis=0).max(), uplo="L")
-    if reciprocal <= len(K) * np.finfo(float).eps:
-        _raise_not_positive(K, labels)
-    return L
-
-
-def _raise_not_positive(K: Array, labels: pd.Index[Any]) -> NoReturn:
-    """Say how far from positive definite K is, which levels cause it, and what may be done."""
-    eigenvalues, vectors = la.eigh(K)
-    smallest, largest = eigenvalues[0], eigenvalues[-1]
-    condition = largest / smallest if smallest > 0 else np.inf
-    weight = np.abs(vectors[:, 0])
-    involved = labels[np.argsort(-weight)[: np.count_nonzero(weight > 0.1 * weight.max())]]
-    raise RelationshipError(
-        f"The matrix of order {len(K)} is not positive definite: smallest eigenvalue {smallest:.3g}, largest "
-        f"{largest:.3g}, condition number {condition:.3g}; it concerns {examples(involved)}. Choose: "
-        "Relationship.from_factor(F, ids) with K = F F', which may be singular; blend, (1 - w) K + w I; bend, with "
-        "small eigenvalues raised; or drop the duplicated levels.",
-        smallest_eigenvalue=float(smallest),
-        condition_number=float(condition),
-        ids=involved.tolist(),
-    )
-
-
-def _inverse_from_cholesky(L: Array) -> Array:
-    """Inverse of L L', both triangles filled."""
-    inverse, _ = dpotri(L, lower=1)
-    upper = np.triu_indices(len(L), 1)
-    inverse[upper] = inverse.T[upper]
-    return np.asarray(inverse)
-
-
 def _sparse_matrix(labels: pd.Index[Any], kind: str, K: SparseArray) -> Relationship:
     """Sparse K: family by family if the families are small, else dense."""
     K.eliminate_zeros()  # a stored zero relates nobody
     _, family = connected_components(K, directed=False)
     sizes = np.bincount(family)
     if np.square(sizes.astype(np.float64)).sum() > _SPARSE_FILL * len(labels) ** 2:
-        dense = K.toarray()
-        return _Matrix(labels, kind, dense, _cholesky(dense, labels))
+        full = K.toarray()
+        return _Matrix(labels, kind, full, cholesky(full, labels))
     entries: list[tuple[Rows, Rows, Array, Array]] = []
     for size in np.unique(sizes):
         members = np.argsort(family, kind="stable")[np.repeat(sizes == size, sizes)].reshape(-1, size)
-        blocks = _family_blocks(K, members)
-        L = _family_cholesky(blocks, members, labels)
+        blocks = family_blocks(K, members)
+        L = family_cholesky(blocks, members, labels)
         half = np.linalg.inv(L)
         rows, columns = np.repeat(members, size, axis=1).ravel(), np.tile(members, size).ravel()
         entries.append((rows, columns, L.ravel(), (half.transpose(0, 2, 1) @ half).ravel()))
     rows, columns, lower, inverse = (np.concatenate(part) for part in zip(*entries, strict=True))
     L_all = sp.csc_array((lower, (rows, columns)), shape=K.shape)
     return _Blocks(labels, kind, K, L_all, sp.csc_array((inverse, (rows, columns)), shape=K.shape))
-
-
-def _family_blocks(K: SparseArray, members: Rows) -> Array:
-    """Diagonal blocks of K, shape (families, size, size), of families of one size."""
-    count, size = members.shape
-    family, place = np.full(K.shape[0], -1), np.zeros(K.shape[0], dtype=np.int64)
-    family[members], place[members] = np.arange(count)[:, None], np.arange(size)
-    entries = K.tocoo()
-    own = family[entries.row] >= 0
-    rows, columns = entries.row[own], entries.col[own]
-    blocks = np.zeros((count, size, size))
-    blocks[family[rows], place[rows], place[columns]] = entries.data[own]
-    return blocks
-
-
-def _family_cholesky(blocks: Array, members: Rows, labels: pd.Index[Any]) -> Array:
-    """Lower factors of a stack of blocks; a block that is not positive definite is named."""
-    smallest, largest = np.linalg.eigvalsh(blocks)[:, [0, -1]].T
-    bad = np.flatnonzero(smallest <= blocks.shape[1] * np.finfo(float).eps * np.abs(largest))
-    if len(bad):
-        _raise_not_positive(blocks[bad[0]], labels[members[bad[0]]])
-    return np.asarray(np.linalg.cholesky(blocks))
 
 
 def _example_pedigree() -> Pedigree:

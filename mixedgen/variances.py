@@ -137,10 +137,11 @@ def variance_function(fitted: Fitted, expression: str) -> VarianceFunction:
     Var f = g' H g with g the gradient of f and H the inverse average information; a variance at zero counts as known.
     """
     name, _, right = expression.partition("=") if "=" in expression else (expression, "", expression)
-    tree, places = read_expression(right.strip(), fitted.design.theta_names)
+    names = fitted.design.theta_names
+    tree, places = read_expression(right.strip(), names)
     values = fitted.theta.astype(complex)
     with np.errstate(all="ignore"):
-        estimate = np.complex128(evaluate(tree, places, values))
+        estimate = np.complex128(evaluate(tree, places, values, names))
     if not np.isfinite(estimate) or estimate.imag != 0:
         raise ArgumentError(
             f"{right.strip()!r} has no value at these variances: a division by zero, or a root or log "
@@ -151,7 +152,7 @@ def variance_function(fitted: Fitted, expression: str) -> VarianceFunction:
         moved = values.copy()
         size = max(abs(values[i]), 1e-8 * float(np.abs(values).max()))
         moved[i] += 1j * COMPLEX_STEP * size
-        gradient[i] = evaluate(tree, places, moved).imag / (COMPLEX_STEP * size)
+        gradient[i] = evaluate(tree, places, moved, names).imag / (COMPLEX_STEP * size)
     H = fitted.theta_covariance.copy()
     known = [i for i, kind in fitted.bounds.items() if kind == "zero variance"]
     H[known, :] = H[:, known] = 0.0
@@ -182,27 +183,28 @@ def read_expression(text: str, names: tuple[str, ...]) -> tuple[ast.expr, dict[s
     return tree, places
 
 
-def evaluate(node: ast.expr, places: dict[str, int], values: Any) -> Any:
+def evaluate(node: ast.expr, places: dict[str, int], values: Any, names: tuple[str, ...]) -> Any:
     """Value of a syntax tree of arithmetic."""
     if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
         return np.complex128(node.value)
     if isinstance(node, ast.Name) and node.id in places:
         return values[places[node.id]]
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
-        inner = evaluate(node.operand, places, values)
+        inner = evaluate(node.operand, places, values, names)
         return -inner if isinstance(node.op, ast.USub) else inner
     if isinstance(node, ast.BinOp) and type(node.op) in OPERATIONS:
-        return OPERATIONS[type(node.op)](evaluate(node.left, places, values), evaluate(node.right, places, values))
+        return OPERATIONS[type(node.op)](evaluate(node.left, places, values, names), evaluate(node.right, places, values, names))
     if (
         isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
         and node.func.id in FUNCTIONS
         and len(node.args) == 1
     ):
-        return FUNCTIONS[node.func.id](evaluate(node.args[0], places, values))
-    raise ArgumentError(
-        f"{ast.unparse(node)!r} is neither a variance parameter nor arithmetic (+ - * / ** sqrt log exp)."
-    )
+        return FUNCTIONS[node.func.id](evaluate(node.args[0], places, values, names))
+    text = ast.unparse(node)
+    for place, i in sorted(places.items(), reverse=True):
+        text = text.replace(place, names[i])
+    raise ArgumentError(f"{text!r} is neither a variance parameter nor arithmetic (+ - * / ** sqrt log exp).")
 
 
 OPERATIONS: dict[type, Any] = {

@@ -7,10 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import mixedgen as mg
 import numpy as np
 import pandas as pd
 import pytest
+
+import mixedgen as mg
 from mixedgen.cli import main
 
 SLEEP = ["fit", "Reaction ~ Days + (Days|Subject)", "sleepstudy"]

@@ -2,6 +2,7 @@
 
 import pandas as pd
 import pytest
+
 from mixedgen import data
 from mixedgen.errors import DataError
 

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import mixedgen
 import pandas as pd
 import pytest
+
+import mixedgen
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(mixedgen.__file__).parent

@@ -8,8 +8,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import mixedgen
 import pytest
+
+import mixedgen
 
 PACKAGE = Path(mixedgen.__file__).parent
 
@@ -29,7 +30,7 @@ FLOORS: dict[float, set[str]] = {
     2.5: {"genomic"},  # relationships made of genotypes
     2: {"relationship", "structure", "basis"},
     1: {"pedigree", "genotypes", "sparse"},
-    0.7: {"parentage"},  # what pedigrees and genotypes are read and computed with
+    0.7: {"parentage", "covariance"},  # what pedigrees and genotypes are read and computed with
     0.6: {"files", "inbreeding"},
     0.5: {"data"},  # raises errors
     0: {"errors"},

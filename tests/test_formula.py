@@ -5,6 +5,7 @@ from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
+
 from mixedgen.errors import FormulaError, MixedgenError, RelationshipError
 from mixedgen.formula import (
     Column,

@@ -3,11 +3,12 @@
 import subprocess
 import sys
 
-import mixedgen.inbreeding as inbreeding
-import mixedgen.pedigree as pedigree
 import numpy as np
 import pandas as pd
 import pytest
+
+import mixedgen.inbreeding as inbreeding
+import mixedgen.pedigree as pedigree
 from mixedgen.data import mrode_pedigree
 from mixedgen.errors import ArgumentError, PedigreeError, RelationshipError
 from mixedgen.pedigree import (

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+
 from mixedgen.errors import ArgumentError, RelationshipError
 from mixedgen.pedigree import Pedigree
 from mixedgen.relationship import RELATIONSHIPS, Relationship, additive, identity

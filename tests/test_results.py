@@ -242,7 +242,7 @@ def test_variance_at_zero_counts_as_known() -> None:
 
 def test_blup_frame(slope: mg.Fit) -> None:
     frame = slope.blup("Subject")
-    assert list(frame.columns) == ["level", "effect", "value", "se", "pev", "reliability", "n_records"]
+    assert list(frame.columns) == ["level", "effect", "value", "se", "pev", "reliability", "accuracy", "n_records"]
     assert len(frame) == 18 * 2
     assert frame["effect"].tolist() == ["(Intercept)", "Days"] * 18
     assert frame["level"].tolist()[::2] == sorted(mg.data.sleepstudy()["Subject"].unique())

@@ -126,8 +126,9 @@ def test_agrees_with_numpy(name, kind):
         np.testing.assert_array_equal(again, selected)
 
 
-def test_large_fronts_agree_with_numpy():
-    """Big enough for all BLAS threads, and for leaves shared among threads."""
+def test_large_fronts_agree_with_numpy(monkeypatch):
+    """Big enough for leaves shared among threads, and made to take all BLAS threads."""
+    monkeypatch.setattr("mixedgen.sparse.multifrontal.LARGE_FRONT", 1e8)
     A = sp.csc_matrix(crossed(60_000, 1500, 700))
     L, n = lower(A), A.shape[0]
     blocks = (np.arange(n - 300, n),)

@@ -133,6 +133,12 @@ class Engine(ABC):
         """Least-squares residual variance of y."""
         return float(self.y0 @ self.y0) / (self.design.n - self.design.fixed.p)
 
+    @cached_property
+    def residual_spread(self) -> float:
+        """Weighted least-squares residual variance of y: of a record of weight one."""
+        w = self.design.residual.inverse_weights
+        return self.spread if w is None else float(self.y0 @ (self.y0 / w)) / (self.design.n - self.design.fixed.p)
+
     def typical_covariance(self, term: Term) -> Array:
         """Covariance matrix at which the effects of a term would make up all of `spread`.
 

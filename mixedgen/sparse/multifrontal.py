@@ -30,7 +30,7 @@ VISITS_PER_ENTRY = 150.0
 ENTRY_COST = 100.0  # memory traffic per entry of L, in flops, when orderings are compared
 RELAXED_COLUMNS = (8.0, 32.0, 96.0)
 RELAXED_ZEROS = (0.9, 0.3, 0.1, 0.03)
-LARGE_FRONT = 1e8  # flops from which all BLAS threads pay
+LARGE_FRONT = 1e9  # flops from which all BLAS threads pay, even on a busy machine
 LARGE_LEAVES = 1e7  # multiplications from which the thin leaves of one front are shared among threads
 
 

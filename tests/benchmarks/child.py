@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
 from tests.benchmarks.peers import PYTHON_PEERS, Peer
 from tests.benchmarks.workloads import WORKLOADS
 
