@@ -188,6 +188,8 @@ def test_henderson_equals_dense(seed: int) -> None:
         close(ours.prediction_error(k), reference.prediction_error(k))
         close(ours.conditional_variance(k), reference.conditional_variance(k))
     close(ours.fixed_covariance() / np.outer(se, se), reference.fixed_covariance() / np.outer(se, se))
+    L = np.random.default_rng(seed).normal(size=(3, design.fixed.p))
+    close(ours.blue_weights(L), reference.blue_weights(L))
     close(ours.fixed_variances() / se**2, reference.fixed_variances() / se**2)
 
 

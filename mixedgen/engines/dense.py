@@ -133,6 +133,11 @@ class DenseSystem(System):
         """Its diagonal, shape (p,)."""
         return np.diag(self.fixed_covariance())
 
+    def blue_weights(self, L: Array) -> Array:
+        """V^-1 X (X'V^-1 X)^-1 L', shape (n, m)."""
+        inner = la.solve_triangular(self.engine.R, np.asarray(L).T, trans="T")
+        return self.Vinv @ self.engine.X @ np.linalg.solve(self.XtVinvX, inner)
+
     def joint_covariance(self) -> Array:
         """Covariance of (b_hat, u_hat - u)."""
         G = la.block_diag(*(np.kron(S, K) for S, K in zip(self.Sigma, self.engine.K, strict=True)))

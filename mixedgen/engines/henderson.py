@@ -744,6 +744,17 @@ class HendersonSystem(System):
             return np.diag(self.fixed_covariance())
         return self.inverse[self.engine.diagonal[: self.design.fixed.p]] * self.engine.scale**2
 
+    def blue_weights(self, L: Array) -> Array:
+        """V^-1 X (X'V^-1 X)^-1 L', shape (n, m): R^-1 W C^-1 of L in the place of the right-hand sides of X."""
+        p = self.design.fixed.p
+        rhs = np.zeros((self.engine.N, len(L)))
+        rhs[:p] = self.engine.to_b(np.eye(p)).T @ np.asarray(L).T
+        s = self.factor.solve(rhs)
+        out = np.asarray(self.engine.X @ s[:p])
+        for t, u in zip(self.design.terms, self._effects(s), strict=True):
+            out += t.Z @ np.moveaxis(u, 1, 0).reshape(t.q * t.c, -1)
+        return out / self.r[:, None]
+
     def joint_covariance(self) -> Array:
         """Covariance of (b_hat, u_hat - u), term by term and coefficient-major."""
         p = self.design.fixed.p

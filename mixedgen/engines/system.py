@@ -103,6 +103,10 @@ class System(ABC):
         """Its diagonal, shape (p,)."""
 
     @abstractmethod
+    def blue_weights(self, L: Array) -> Array:
+        """V^-1 X (X'V^-1 X)^-1 L' for L of shape (m, p): the weights of the records in the BLUE of L b, shape (n, m)."""
+
+    @abstractmethod
     def joint_covariance(self) -> Array:
         """Covariance of (b_hat, u_hat - u), u term by term and coefficient-major, shape (p + sum c q, same)."""
 
