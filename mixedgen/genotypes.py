@@ -261,6 +261,27 @@ class Genotypes:
                 block /= spread
             yield columns, block
 
+    def missing(self, columns: slice = slice(None)) -> NDArray[np.bool_]:
+        """Which genotypes are missing.
+
+        Parameters
+        ----------
+        columns : slice, optional
+            Of these markers only.
+
+        Returns
+        -------
+        ndarray of bool, shape (n, columns)
+            True where there is no call.
+
+        Examples
+        --------
+        >>> Genotypes(np.array([[0, -9]]), ids=["a"]).missing().tolist()
+        [[False, True]]
+        """
+        part = self.values[:, columns]
+        return np.isnan(part) if self.dosages else np.asarray(part == MISSING)
+
     def checked_frequencies(self, p: Any = None) -> Array:
         """Allele frequencies as an array, one per marker.
 
@@ -383,7 +404,7 @@ class Genotypes:
             yield _below("marker", "Hardy-Weinberg", pd.Series(self._hardy_weinberg(), self.markers), hwe)
         if monomorphic:
             alike = self._alike()
-            yield _Finding("marker", "monomorphic", self.markers[alike], p[alike])
+            yield _Finding("marker", "monomorphic", self.markers[alike], np.asarray(p[alike], dtype=np.float64))
         if duplicates in ("animals", "both"):
             again = pd.Series([row.tobytes() for row in np.ascontiguousarray(self.values)]).duplicated().to_numpy()
             yield _Finding("animal", "duplicate", self.ids[again], np.full(int(again.sum()), np.nan))
@@ -431,8 +452,7 @@ class Genotypes:
         for start in range(0, self.m, _MARKERS_AT_ONCE):
             columns = slice(start, min(start + _MARKERS_AT_ONCE, self.m))
             block = self.values[:, columns].astype(np.float64)
-            if not self.dosages:
-                block[self.values[:, columns] == MISSING] = np.nan
+            block[self.missing(columns)] = np.nan
             yield columns, block
 
     def _sums(self, summary: Any, axis: int) -> Array:
@@ -472,7 +492,7 @@ class _Finding:
 def _below(what: str, reason: str, values: pd.Series[float], limit: float) -> _Finding:
     """Units whose value is below the limit; missing values are judged by other reasons."""
     low = (values < limit).to_numpy()
-    return _Finding(what, reason, values.index[low], values.to_numpy()[low])
+    return _Finding(what, reason, values.index[low], np.asarray(values[low], dtype=np.float64))
 
 
 def _parts(values: Any, ids: Any, markers: Any) -> tuple[NDArray[Any], Any, Any]:
@@ -493,7 +513,7 @@ def _parts(values: Any, ids: Any, markers: Any) -> tuple[NDArray[Any], Any, Any]
         if ids not in values.columns:
             raise DataError(f"The genotypes have no column {ids!r}; they have {examples(values.columns)}.")
         values = values.set_index(ids)
-    unnamed = isinstance(values.index, pd.RangeIndex)
+    unnamed = ids is None and isinstance(values.index, pd.RangeIndex)
     names = (None if unnamed else values.index) if ids is None or isinstance(ids, str) else ids
     return values.to_numpy(), names, values.columns if markers is None else markers
 
@@ -507,7 +527,7 @@ def _names(names: Any, shape: tuple[int, ...], axis: int, what: str) -> pd.Index
         turned = " It looks transposed: animals are rows." if len(labels) == shape[1 - axis] else ""
         raise DataError(f"The matrix has shape {shape}, but there are {len(labels)} {what}.{turned}")
     if labels.hasnans:
-        raise DataError(f"{int(labels.isna().sum())} of {len(labels)} {what} are missing. Name every one.")
+        raise DataError(f"{int(np.sum(labels.isna()))} of {len(labels)} {what} are missing. Name every one.")
     again = labels[labels.duplicated()].unique()
     if len(again):
         raise DataError(
@@ -528,7 +548,7 @@ def _checked(
         part = matrix[:, start : start + _MARKERS_AT_ONCE]
         block = _numbers(part)
         missing = np.isnan(block) | (block == MISSING)
-        missing &= pd.isna(part) | (block == MISSING) if part.dtype == object else True
+        missing &= pd.isna(part) | (block == MISSING) if part.dtype.kind not in "biuf" else True
         block = block + shift
         inside = (block >= 0) & (block <= 2) if dosages else np.isin(block, (0.0, 1.0, 2.0))
         rows, columns = np.nonzero(~(inside | missing))

@@ -50,8 +50,19 @@ def working_variates(system: System) -> tuple[Array, Array]:
     return np.stack(columns, axis=1), np.array(quadratics)
 
 
-def score(system: System, reml: bool, quadratics: Array | None = None) -> Array:
+def score(system: System, reml: bool, quadratics: Array | None = None, *, spend: bool = False) -> Array:
     """Gradient of the log-likelihood on the natural scale, shape (n_theta,).
+
+    Parameters
+    ----------
+    system : System
+        Mixed-model equations at theta.
+    reml : bool
+        Restricted likelihood or not.
+    quadratics : ndarray, optional
+        From `working_variates`; computed when not given.
+    spend : bool
+        Whether the system may use up its factor, which halves the memory; it cannot solve afterwards.
 
     Notes
     -----
@@ -59,7 +70,7 @@ def score(system: System, reml: bool, quadratics: Array | None = None) -> Array:
     """
     if quadratics is None:
         quadratics = working_variates(system)[1]
-    return -0.5 * (system.traces(reml) - quadratics)
+    return -0.5 * (system.traces(reml, spend=spend) - quadratics)
 
 
 def average_information(system: System, F: Array | None = None) -> Array:

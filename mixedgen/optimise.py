@@ -202,12 +202,22 @@ def rounding_noise(deviance: float, n: int) -> float:
 
 
 class Point:
-    """The likelihood at one x, each part computed when it is first asked for."""
+    """The likelihood at one x, each part computed when it is first asked for.
+
+    The derivatives spend the factor, which holds most of the memory: a point keeps its system only until then.
+    """
 
     def __init__(self, problem: Problem, x: Array) -> None:
         self.problem, self.x = problem, x
         self.theta = problem.units @ x
-        self.system = problem.engine.at(self.theta)
+        self._system: System | None = problem.engine.at(self.theta)
+
+    @property
+    def system(self) -> System:
+        """Equations at x, made again where they were spent."""
+        if self._system is None:
+            self._system = self.problem.engine.at(self.theta)
+        return self._system
 
     @cached_property
     def deviance(self) -> float:
@@ -215,18 +225,25 @@ class Point:
         return deviance(self.system, self.problem.reml)
 
     @cached_property
-    def _variates(self) -> tuple[Array, Array]:
-        return working_variates(self.system)
+    def _derivatives(self) -> tuple[Array, Array]:
+        units, reml = self.problem.units, self.problem.reml
+        self.deviance  # noqa: B018  taken while the factor is there
+        F, quadratics = working_variates(self.system)
+        information = units.T @ average_information(self.system, F) @ units
+        del F
+        gradient = units.T @ score(self.system, reml, quadratics, spend=True)
+        self._system = None
+        return gradient, information
 
-    @cached_property
+    @property
     def score(self) -> Array:
         """Gradient of the log-likelihood by x."""
-        return self.problem.units.T @ score(self.system, self.problem.reml, self._variates[1])
+        return self._derivatives[0]
 
-    @cached_property
+    @property
     def information(self) -> Array:
         """Average information of x."""
-        return self.problem.units.T @ average_information(self.system, self._variates[0]) @ self.problem.units
+        return self._derivatives[1]
 
     @cached_property
     def factors(self) -> list[Array]:

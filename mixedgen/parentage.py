@@ -391,7 +391,8 @@ def _heterozygosity_left(table: nw.DataFrame[Any], columns: Columns, animals: _R
     times[animals.row < 0] = 0.0
     wrong = np.isnan(times) | (times < 0) | ((times != np.floor(times)) & np.isfinite(times))
     problems.wrong_selfing = animals.labels[wrong].tolist()
-    return np.asarray(0.5 ** np.where(wrong, 0.0, times))
+    left[:] = np.exp2(-np.where(wrong, 0.0, times))
+    return left
 
 
 def _check_dates(table: nw.DataFrame[Any], columns: Columns, animals: _Rows, problems: _Problems) -> None:
@@ -412,19 +413,19 @@ def _days(column: pd.Series[Any], problems: _Problems) -> Array:
     """Dates as numbers, NaN where missing; those that cannot be read are noted."""
     given = column.notna().to_numpy()
     if pd.api.types.is_numeric_dtype(column):
-        return column.to_numpy(dtype=np.float64, na_value=np.nan)
+        return np.asarray(column.to_numpy(dtype=np.float64, na_value=np.nan))
     if pd.api.types.is_datetime64_any_dtype(column):
         dates = column
     else:
         text = column.astype("string").str.strip()
         numbers = pd.to_numeric(text, errors="coerce")
         if bool(numbers.notna()[given].all()):
-            return numbers.to_numpy(dtype=np.float64, na_value=np.nan)
+            return np.asarray(numbers.to_numpy(dtype=np.float64, na_value=np.nan), dtype=np.float64)
         dates = pd.to_datetime(text, errors="coerce", format="ISO8601")
     unread = given & dates.isna().to_numpy()
     problems.unreadable_dates = column[unread].unique().tolist()
     days = (dates - pd.Timestamp(0, tz=dates.dt.tz)) / pd.Timedelta(days=1)
-    return days.to_numpy(dtype=np.float64)
+    return np.asarray(days.to_numpy(), dtype=np.float64)
 
 
 def _reorder(animals: _Rows, order: Positions) -> _Rows:

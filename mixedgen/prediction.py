@@ -72,7 +72,9 @@ def blup(fitted: Fitted, term: str, *, animals: bool = False) -> pd.DataFrame:
     return frame
 
 
-def effects_frame(levels: pd.Index, effects: tuple[str, ...], values: Array, pev: Array, variance: Array) -> pd.DataFrame:
+def effects_frame(
+    levels: pd.Index, effects: tuple[str, ...], values: Array, pev: Array, variance: Array
+) -> pd.DataFrame:
     """Values of levels by effects with their precision, a row for each level and effect."""
     with np.errstate(divide="ignore", invalid="ignore"):
         reliability = np.where(variance > 0, 1.0 - pev / variance, np.nan)
@@ -91,7 +93,7 @@ def effects_frame(levels: pd.Index, effects: tuple[str, ...], values: Array, pev
 
 
 def group_parts(fitted: Fitted, k: int) -> Array:
-    """Q g of a term: what the groups of its unknown parents add to each level, shape (q, c); aliased groups count zero."""
+    """Q g of a term: what its groups add to each level, shape (q, c); aliased groups count zero."""
     t = fitted.design.terms[k]
     b = dict(zip(fitted.design.fixed.names, fitted.system.solution.b, strict=True))
     relationship = t.relationship
@@ -117,7 +119,8 @@ def marker_effects(fitted: Fitted, k: int, Sigma: Array) -> pd.DataFrame:
     assert relationship is not None and relationship.loadings is not None
     W = relationship.loadings
     values = W.T @ (t.Zt @ fitted.system.Py).reshape(t.c, t.q).T @ Sigma
-    explained = np.stack([np.einsum("im,im->m", W, weighted_precision(fitted, k, a, Sigma) @ W) for a in range(t.c)], axis=1)
+    inner = [weighted_precision(fitted, k, a, Sigma) for a in range(t.c)]
+    explained = np.stack([np.einsum("im,im->m", W, M @ W) for M in inner], axis=1)
     variance = np.broadcast_to(np.diag(Sigma), explained.shape)
     frame = effects_frame(pd.Index(relationship.markers), t.effects, values, variance - explained, variance)
     frame["n_records"] = int(t.counts.sum())
@@ -170,17 +173,19 @@ def candidates(fitted: Fitted, term: str, relationship: Relationship, ids: Seque
     k = fitted.design.term(term)
     t = fitted.design.terms[k]
     if t.relationship is None:
-        raise ArgumentError(f"term {t.key!r} has no relationship: its new levels have the mean of zero and the variance of the term.")
+        raise ArgumentError(f"term {t.key!r} has no relationship: nothing is known of its new levels.")
     old = t.levels[t.counts > 0]
     lacking = old.difference(relationship.labels)
     if len(lacking):
-        raise RelationshipError(f"{len(lacking)} levels with records are not in the relationship given: {examples(list(lacking))}.")
+        raise RelationshipError(
+            f"{len(lacking)} levels with records are not in the relationship given: {examples(lacking)}."
+        )
     own = np.asarray(t.relationship.diagonal)[t.counts > 0]
     position = relationship.labels.get_indexer(old)
     if not np.allclose(np.asarray(relationship.diagonal)[position], own, rtol=1e-6, atol=1e-8):
         raise RelationshipError(
-            "the relationship given is on another scale than that of the fit: the diagonals of the levels with records differ. "
-            "Give the same allele frequencies (p=) or the same base."
+            "the relationship given is on another scale than that of the fit: the diagonals of the levels "
+            "with records differ. Give the same allele frequencies (p=) or the same base."
         )
     new = relationship.labels.difference(t.levels, sort=False) if ids is None else pd.Index(ids)
     Sigma = t.structure.matrix(fitted.theta[fitted.design.slices[k]])

@@ -253,9 +253,9 @@ class Relationship(ABC):
         return None
 
     @property
-    def markers(self) -> pd.Index[Any] | None:
-        """Names of the columns of `loadings`; None without."""
-        return None
+    def markers(self) -> pd.Index[Any]:
+        """Names of the columns of `loadings`."""
+        return pd.Index([])
 
     @property
     def group_names(self) -> tuple[str, ...]:
@@ -395,6 +395,34 @@ def identity(ids: Iterable[Any]) -> Relationship:
     labels = unique_labels(pd.Index(list(ids)))
     eye = sp.csc_array(sp.eye_array(len(labels)))
     return _Blocks(labels, "identity", eye, eye, eye)
+
+
+def with_markers(W: Array, ids: Iterable[Any], markers: pd.Index[Any], kind: str) -> Relationship:
+    """Relationship K = W W' that reports the effects of the columns of W.
+
+    Parameters
+    ----------
+    W : ndarray, shape (q, m)
+        Coded markers.
+    ids : iterable
+        Names of the rows.
+    markers : Index, shape (m,)
+        Names of the columns.
+    kind : str
+        Name of the source.
+
+    Returns
+    -------
+    Relationship
+        With `loadings` W.
+
+    Examples
+    --------
+    >>> with_markers(np.eye(2), "ab", pd.Index(["s1", "s2"]), "markers").markers.tolist()
+    ['s1', 's2']
+    """
+    labels, matrix = named(W, ids, square=False)
+    return _Factor(labels, kind, matrix, markers)
 
 
 @final
@@ -628,8 +656,8 @@ class _Factor(Relationship):
     marker_names: pd.Index[Any] | None = None
 
     @property
-    def markers(self) -> pd.Index[Any] | None:
-        return self.marker_names
+    def markers(self) -> pd.Index[Any]:
+        return pd.Index([]) if self.marker_names is None else self.marker_names
 
     @property
     def loadings(self) -> Array | None:

@@ -193,7 +193,8 @@ def evaluate(node: ast.expr, places: dict[str, int], values: Any, names: tuple[s
         inner = evaluate(node.operand, places, values, names)
         return -inner if isinstance(node.op, ast.USub) else inner
     if isinstance(node, ast.BinOp) and type(node.op) in OPERATIONS:
-        return OPERATIONS[type(node.op)](evaluate(node.left, places, values, names), evaluate(node.right, places, values, names))
+        left, right = (evaluate(side, places, values, names) for side in (node.left, node.right))
+        return OPERATIONS[type(node.op)](left, right)
     if (
         isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)

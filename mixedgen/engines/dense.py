@@ -105,7 +105,7 @@ class DenseSystem(System):
         s = d.slices[-1]
         return np.diag(d.residual.derivative(self.theta[s], i - s.start))
 
-    def traces(self, reml: bool) -> Array:
+    def traces(self, reml: bool, *, spend: bool = False) -> Array:
         """tr(P dV/dtheta_i), or tr(V^-1 dV/dtheta_i) under ML."""
         A = self.P if reml else self.Vinv
         return np.array([np.sum(A * self.derivative(i)) for i in range(len(self.theta))])

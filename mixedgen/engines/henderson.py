@@ -482,6 +482,7 @@ class HendersonSystem(System):
         self.products, self.product_factor = engine.products_at(self.r, self.sigma2)
         self.data = engine.assemble(self.products, self.product_factor, self.L)
         self.data[engine.penalty_at] += engine.penalty
+        self._inverses: dict[bool, tuple[Array, tuple[Array, ...]]] = {}
         self.factor: Factor = engine.symbolic.factor(self.data, [K for _, K in engine.cliques])
 
     def _factor(self, c: Component) -> Array:
@@ -568,36 +569,23 @@ class HendersonSystem(System):
             return self.factor
         return engine.random_symbolic.factor(self.data[engine.indptr[p] :], [K for _, K in engine.cliques])
 
-    @cached_property
-    def _selected(self) -> tuple[Array, tuple[Array, ...]]:
-        return self.factor.selected_inverse()
+    def _inverse(self, reml: bool, *, spend: bool = False) -> tuple[Array, tuple[Array, ...]]:
+        """C^-1 on the pattern of C and on the cliques; for ML C_vv^-1, with zeros in the columns of X."""
+        if reml not in self._inverses:
+            self._inverses[reml] = self._invert(reml, spend)
+        return self._inverses[reml]
 
-    @cached_property
-    def _random_selected(self) -> tuple[Array, tuple[Array, ...]]:
-        return self.random_factor.selected_inverse() if self.design.terms else (np.zeros(0), ())
-
-    @property
-    def inverse(self) -> Array:
-        """C^-1 on the pattern of C."""
-        return self._selected[0]
-
-    @property
-    def _inverse_blocks(self) -> tuple[Array, ...]:
-        return self._selected[1]
-
-    @property
-    def _random_inverse_blocks(self) -> tuple[Array, ...]:
-        return self._random_selected[1]
-
-    @cached_property
-    def random_inverse(self) -> Array:
-        """C_vv^-1 on the pattern of C, zero in the columns of X."""
-        values = np.zeros(len(self.engine.indices))
-        values[self.engine.indptr[self.design.fixed.p] :] = self._random_selected[0]
-        return values
+    def _invert(self, reml: bool, spend: bool) -> tuple[Array, tuple[Array, ...]]:
+        if reml:
+            return self.factor.selected_inverse(overwrite=spend)
+        values, blocks = np.zeros(len(self.engine.indices)), ()
+        if self.design.terms:
+            tail, blocks = self.random_factor.selected_inverse(overwrite=spend)
+            values[self.engine.indptr[self.design.fixed.p] :] = tail
+        return values, blocks
 
     # ----------------------------------------------------------------------------------------- traces
-    def traces(self, reml: bool) -> Array:
+    def traces(self, reml: bool, *, spend: bool = False) -> Array:
         """tr(P dV/dtheta_i), or tr(V^-1 dV/dtheta_i) under ML, shape (n_theta,).
 
         Notes
@@ -607,8 +595,8 @@ class HendersonSystem(System):
         """
         inside = self._inside()
         if inside is not None:
-            return inside.traces(reml)
-        Cinv = self.inverse if reml else self.random_inverse
+            return inside.traces(reml, spend=True)
+        Cinv, _ = self._inverse(reml, spend=spend)
         out = np.zeros(len(self.theta))
         M = self._moments(Cinv)
         for k, (c, L) in enumerate(zip(self.engine.components, self.L, strict=True)):
@@ -687,7 +675,7 @@ class HendersonSystem(System):
         """tr(C^-1 (I (x) K0^-1))."""
         engine = self.engine
         value = float(engine.penalty_weight @ Cinv[engine.penalty_at])
-        blocks = self._inverse_blocks if reml else self._random_inverse_blocks
+        _, blocks = self._inverse(reml)
         return value + sum(float(np.vdot(K, B)) for (_, K), B in zip(engine.cliques, blocks, strict=True))
 
     # ------------------------------------------------------------------------------------ covariances
@@ -723,11 +711,11 @@ class HendersonSystem(System):
 
     def prediction_error(self, term: int) -> Array:
         """Var(u_hat - u) of each level of a term, shape (q, c, c)."""
-        return self._level_blocks(term, self.inverse)
+        return self._level_blocks(term, self._inverse(reml=True)[0])
 
     def conditional_variance(self, term: int) -> Array:
         """Var(u | y, b) of each level of a term, shape (q, c, c)."""
-        return self._level_blocks(term, self.random_inverse)
+        return self._level_blocks(term, self._inverse(reml=False)[0])
 
     def fixed_covariance(self) -> Array:
         """Covariance matrix of the BLUE, shape (p, p)."""
@@ -742,7 +730,7 @@ class HendersonSystem(System):
         """Its diagonal, shape (p,)."""
         if self.engine.scale is None:
             return np.diag(self.fixed_covariance())
-        return self.inverse[self.engine.diagonal[: self.design.fixed.p]] * self.engine.scale**2
+        return self._inverse(reml=True)[0][self.engine.diagonal[: self.design.fixed.p]] * self.engine.scale**2
 
     def blue_weights(self, L: Array) -> Array:
         """V^-1 X (X'V^-1 X)^-1 L', shape (n, m): R^-1 W C^-1 of L in the place of the right-hand sides of X."""
