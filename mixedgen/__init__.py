@@ -15,6 +15,19 @@ from mixedgen.errors import (
     PedigreeError,
     RelationshipError,
 )
+from mixedgen.genomic import (
+    bend,
+    blend,
+    correlation,
+    dominance,
+    epistatic,
+    genomic,
+    genomic_dominance,
+    genomic_inbreeding,
+    markers,
+    single_step,
+)
+from mixedgen.genotypes import Genotypes
 from mixedgen.interop import cross_check
 from mixedgen.model import Fit, MixedModel, lmm
 from mixedgen.optimise import Control
@@ -32,6 +45,7 @@ __all__ = [
     "EngineError",
     "Fit",
     "FormulaError",
+    "Genotypes",
     "MixedModel",
     "MixedgenError",
     "NotAvailableError",
@@ -40,7 +54,17 @@ __all__ = [
     "Relationship",
     "RelationshipError",
     "additive",
+    "bend",
+    "blend",
+    "correlation",
     "cross_check",
     "data",
+    "dominance",
+    "epistatic",
+    "genomic",
+    "genomic_dominance",
+    "genomic_inbreeding",
     "lmm",
+    "markers",
+    "single_step",
 ]

@@ -31,6 +31,7 @@ from mixedgen.formula import (
     parse_residual,
 )
 from mixedgen.pedigree import Pedigree
+from mixedgen.reconcile import IdReport, near_misses, reconcile
 from mixedgen.relationship import Relationship
 from mixedgen.structure import Diagonal, Identity, Structure, make_structure
 
@@ -216,6 +217,8 @@ class Design:
         ``"omit"`` or ``"exclude"``.
     lost : dict
         Rows lost to missing values, by variable.
+    linked : dict
+        Ids in the data, all rows, of each term with a relationship.
     """
 
     parsed: ParsedFormula
@@ -228,6 +231,16 @@ class Design:
     index: pd.Index
     na_action: NaAction
     lost: dict[str, int] = field(default_factory=dict)
+    linked: dict[str, pd.Series] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def id_reports(self) -> dict[str, IdReport]:
+        """How the ids of the data, all rows, meet the levels of each term with a relationship."""
+        return {
+            t.key: reconcile(self.linked[t.key], t.relationship.labels, name=t.key)
+            for t in self.terms
+            if t.relationship is not None
+        }
 
     @property
     def n(self) -> int:
@@ -714,17 +727,11 @@ def match_levels(column: pd.Series, relationship: Relationship, key: str, name: 
     """
     at = level_positions(column, relationship)
     if np.any(at < 0):
-        values = np.asarray(column.astype(object))
-        unknown = pd.unique(values[at < 0])
-        by_text = {str(v).strip().casefold(): v for v in relationship.labels}
-        near = [(u, by_text[str(u).strip().casefold()]) for u in unknown if str(u).strip().casefold() in by_text]
+        unknown = pd.unique(np.asarray(column.astype(object))[at < 0])
+        near = near_misses(unknown, relationship.labels)
         hint = "Add them to the pedigree or matrix, or leave their records out with unmatched='omit'."
         if near:
-            a, b = near[0]
-            hint = (
-                f"{len(near)} of them would match but for type or spelling: {a!r} ({type(a).__name__}) in the data, "
-                f"{b!r} ({type(b).__name__}) in {key}. Convert one side."
-            )
+            hint = f"Some would match under another spelling ({'; '.join(map(str, near))}): convert one side."
         raise RelationshipError(
             f"{len(unknown)} levels of {name!r} ({int((at < 0).sum())} records) are not in the relationship {key!r}: "
             f"{examples(list(unknown))}. {hint}",
@@ -979,7 +986,14 @@ def build(
         index=frame.index,
         na_action=na_action,
         lost=lost,
+        linked=linked_ids(parsed, keys, frame),
     )
+
+
+def linked_ids(parsed: ParsedFormula, keys: Sequence[str], frame: pd.DataFrame) -> dict[str, pd.Series]:
+    """Columns that hold the ids of the terms with a relationship, by the key of the term."""
+    links = [(k, t.factors[-1], t.source) for t, k in zip(parsed.terms, keys, strict=True)]
+    return {k: frame[plain_column(f.source, text)] for k, f, text in links if f.link is not None}
 
 
 def prepare(

@@ -541,8 +541,8 @@ def correlation(K: Relationship) -> pd.DataFrame:
 
     Examples
     --------
-    >>> correlation(Relationship.from_matrix(np.array([[4.0, 1.0], [1.0, 1.0]]), ["a", "b"])).loc["a", "b"]
-    0.5
+    >>> correlation(Relationship.from_matrix(np.array([[4.0, 1.0], [1.0, 1.0]]), ["a", "b"])).loc["a"].tolist()
+    [1.0, 0.5]
     """
     _check_dense(K.size, "The matrix of correlations")
     still = K.labels[K.diagonal <= 0]

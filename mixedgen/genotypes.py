@@ -58,7 +58,8 @@ class Genotypes:
     Raises
     ------
     DataError
-        If values are outside the coding, or ids or markers are missing, repeated, or do not match the shape.
+        If values are outside the coding, ids or markers are missing, repeated or do not match the shape, or there is
+        nothing.
     ArgumentError
         If the values are no matrix, or have no ids.
 
@@ -84,6 +85,10 @@ class Genotypes:
         if matrix.ndim != 2:
             raise ArgumentError(
                 f"Genotypes are a matrix, animals by markers, not an array of {matrix.ndim} dimensions."
+            )
+        if 0 in matrix.shape:
+            raise DataError(
+                f"There are {matrix.shape[0]} animals and {matrix.shape[1]} markers. Are the columns commas apart?"
             )
         self.ids: pd.Index[Any] = _names(ids, matrix.shape, 0, "ids")
         self.markers: pd.Index[Any] = _names(markers, matrix.shape, 1, "markers")

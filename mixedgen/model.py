@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from mixedgen import inference, matrices, prediction, tables, variances
+from mixedgen.degrees import Ddf, Inference
 from mixedgen.design import Design, NaAction, Unmatched, build
 from mixedgen.engines import Engine, Forecast, choose
 from mixedgen.errors import ArgumentError, NotAvailableError
@@ -59,31 +60,28 @@ class Fit:
         """`params` / `bse`."""
         return self.params / self.bse
 
+    @cached_property
+    def inference(self) -> Inference:
+        """What the small-sample tests share: information of the variances, covariance of the estimates."""
+        return Inference(self.fitted)
+
+    @cached_property
+    def _t_table(self) -> pd.DataFrame:
+        return inference.coefficient_table(self.inference)
+
     @property
     def df(self) -> pd.Series:
-        """Degrees of freedom of the t statistics.
-
-        Raises
-        ------
-        NotAvailableError
-            Always: this version has no small-sample degrees of freedom, and gives none rather than wrong ones.
-        """
-        raise NotAvailableError(
-            "degrees of freedom (Satterthwaite, Kenward-Roger) are not in this version; `tvalues` and `bse` are."
-        )
+        """Satterthwaite's degrees of freedom of the t statistics, as in lmerTest; infinite for given variances."""
+        return self._t_table["df"]
 
     @property
     def pvalues(self) -> pd.Series:
-        """P-values of the t statistics.
+        """P-values of the t statistics with `df` degrees of freedom."""
+        return self._t_table["p"].rename("pvalue")
 
-        Raises
-        ------
-        NotAvailableError
-            Always: without degrees of freedom there is no p-value.
-        """
-        raise NotAvailableError(
-            "p-values need degrees of freedom, which are not in this version; `tvalues` and `bse` are."
-        )
+    def conf_int(self, alpha: float = 0.05, *, ddf: Ddf = "satterthwaite") -> pd.DataFrame:
+        """Wald t intervals of the fixed effects, columns ``lower upper``."""
+        return inference.intervals(self.inference, alpha, ddf)
 
     def cov_params(self) -> pd.DataFrame:
         """Covariance matrix of `params`, (X'V^-1 X)^-1."""
@@ -177,7 +175,7 @@ class Fit:
         return prediction.blup(self.fitted, term, animals=animals)
 
     def candidates(self, term: str, relationship: Relationship, *, ids: Sequence[Any] | None = None) -> pd.DataFrame:
-        """BLUP of levels that were not in the fit, through a relationship of old and new levels; nothing is refitted."""
+        """BLUP of levels that were not in the fit, through a relationship of old and new ones; nothing is refitted."""
         return prediction.candidates(self.fitted, term, relationship, ids)
 
     @cached_property
@@ -232,9 +230,9 @@ class Fit:
             ]
         )
 
-    def summary(self) -> tables.Summary:
-        """Summary in text, HTML and LaTeX."""
-        return tables.summarise(self.fitted)
+    def summary(self, *, ddf: Ddf | None = "satterthwaite") -> tables.Summary:
+        """Summary in text, HTML and LaTeX, with degrees of freedom and p-values by `ddf`; None leaves them out."""
+        return tables.summarise(self.inference, ddf)
 
     def __repr__(self) -> str:
         """One line: formula, method and log-likelihood."""

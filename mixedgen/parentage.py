@@ -325,7 +325,7 @@ def _clones(rows: _Rows, problems: _Problems) -> tuple[_Rows, pd.Series[Any] | N
     genotype[given["id"].to_numpy()] = given["clone"].to_numpy()
     whose = pd.Series(rows.labels[genotype[rows.id]], index=rows.labels[rows.id], name="genotype")
     id, sire, dam = genotype[rows.id], genotype[rows.sire], genotype[rows.dam]
-    used = np.unique(np.concatenate([id, sire[sire >= 0], dam[dam >= 0]]))
+    used = np.asarray(pd.unique(np.concatenate([id, sire[sire >= 0], dam[dam >= 0]])))  # in order of appearance
     rank = np.concatenate([np.zeros(len(rows.labels), dtype=np.int64), np.arange(least, 0)])
     rank[used] = np.arange(len(used))
     return _Rows(rows.labels[used], rank[id], rank[sire], rank[dam], rows.row), whose[~whose.index.duplicated()]

@@ -588,7 +588,9 @@ def _with_metafounders(animals: Parentage, names: tuple[Any, ...], Gamma: Array)
     place = np.full(len(names) + 1, UNKNOWN)  # of the k-th name, found at -2 - k
     place[::-1][1:][varying] = np.arange(g)
     own, none = [names[k] for k in varying], np.full(g, UNKNOWN)
-    sire, dam = (np.where(parent >= 0, parent + g, place[parent]) for parent in (animals.sire, animals.dam))
+    sire, dam = (
+        np.where(parent >= 0, parent + g, place[np.minimum(parent, UNKNOWN)]) for parent in (animals.sire, animals.dam)
+    )
     labels = pd.Index([*own, *animals.labels.tolist()])
     Gamma = Gamma[np.ix_(varying, varying)]
     left = np.concatenate([2.0 - np.diag(Gamma), animals.left])

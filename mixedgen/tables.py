@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mixedgen import inference, prediction, variances
+from mixedgen.degrees import Inference
 from mixedgen.estimate import Fitted
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -24,7 +25,7 @@ class Summary:
     Attributes
     ----------
     coefficients : DataFrame
-        Fixed effects: ``estimate se t``.
+        Fixed effects: ``estimate se df t p``; ``estimate se t`` without a method of degrees of freedom.
     varcomp : DataFrame
         Variance components, as `Fit.varcomp`.
     correlation : DataFrame
@@ -61,8 +62,7 @@ class Summary:
                 "Random effects:\n" + text_table(self.random_effects, index=False, left=2) + "\n" + self.groups
             )
         if len(self.coefficients):
-            table = self.coefficients.rename(columns={"estimate": "Estimate", "se": "Std. Error", "t": "t value"})
-            parts.append("Fixed effects:\n" + text_table(table))
+            parts.append("Fixed effects:\n" + text_table(printed_coefficients(self.coefficients)))
         if 1 < len(self.correlation) <= MAX_CORRELATION:
             parts.append("Correlation of Fixed Effects:\n" + correlation_text(self.correlation))
         return "\n\n".join([*parts, "\n".join(self.footer)])
@@ -88,6 +88,19 @@ class Summary:
     def as_latex(self) -> str:
         """Two LaTeX tabulars: random effects, fixed effects."""
         return latex_tabular(self.random_effects, index=False) + "\n\n" + latex_tabular(self.coefficients, index=True)
+
+
+def printed_coefficients(table: pd.DataFrame) -> pd.DataFrame:
+    """Table of the coefficients with R's headings; p-values as text."""
+    table = table.rename(columns={"estimate": "Estimate", "se": "Std. Error", "t": "t value"})
+    if "p" in table:
+        table = table.assign(p=[p_text(p) for p in table["p"]]).rename(columns={"p": "Pr(>|t|)"})
+    return table
+
+
+def p_text(p: float) -> str:
+    """P-value with three significant digits."""
+    return "" if np.isnan(p) else "<2e-16" if p < 2e-16 else f"{p:.3g}"
 
 
 def significant(x: float) -> str:
@@ -179,10 +192,14 @@ def latex_escape(text: str) -> str:
     return text.replace("~", r"\textasciitilde{}").replace("^", r"\textasciicircum{}")
 
 
-def summarise(fitted: Fitted) -> Summary:
-    """Summary of a fitted model."""
+def summarise(tests: Inference, ddf: str | None = "satterthwaite") -> Summary:
+    """Summary of a fitted model, its t tests by a method of degrees of freedom, or without any."""
+    fitted = tests.fitted
     estimate, se = inference.estimates(fitted), inference.standard_errors(fitted)
-    coefficients = pd.DataFrame({"estimate": estimate, "se": se, "t": estimate / se})
+    if ddf is None:
+        coefficients = pd.DataFrame({"estimate": estimate, "se": se, "t": estimate / se})
+    else:
+        coefficients = inference.coefficient_table(tests, ddf)
     quantiles = np.quantile(prediction.scaled_residuals(fitted), QUANTILES)
     cov = inference.covariance(fitted) if len(estimate) <= MAX_CORRELATION else pd.DataFrame()
     correlation = cov.div(se, axis=0).div(se, axis=1) if len(cov) else cov

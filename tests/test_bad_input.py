@@ -360,7 +360,7 @@ RELATIONSHIP_CASES: list[tuple[str, str, pd.DataFrame, Any, type[mg.MixedgenErro
         calves(calf=list("45678")),
         {"A": additive()},
         mg.RelationshipError,
-        ["'4' (str)", "4 (int)", "Convert"],
+        ["5 by int and text", "'4' ~ 4", "convert"],
     ),
     ("no link", CALVES, calves(), None, mg.FormulaError, ["'A'", "relationships={'A': ...}"]),
     (

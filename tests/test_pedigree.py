@@ -141,7 +141,8 @@ def test_ignoring_inbreeding_is_consistent(monkeypatch, limit, selfing):
     assert set(mendelian_variances(ped, inbreeding=False)) == {0.5, 0.75, 1.0}
 
 
-KERNELS = {"by mating": 0.0, "by parent": 1e9}  # forecast cost of one visit, which decides between them
+# forecast costs of a visit and of an entry, which decide between the kernels
+KERNELS = {"by mating": (0.0, 1e9), "by parent": (1e9, 1e9), "by generation": (1e9, 0.0)}
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -152,7 +153,8 @@ KERNELS = {"by mating": 0.0, "by parent": 1e9}  # forecast cost of one visit, wh
 def test_fast_inbreeding_is_textbook_inbreeding(monkeypatch, frame, kernel):
     expected = Pedigree(frame, monoecious=True).inbreeding
     monkeypatch.setattr(inbreeding, "_DENSE_PARENTS", 0)
-    monkeypatch.setattr(inbreeding, "_VISIT_COST", KERNELS[kernel])
+    monkeypatch.setattr(inbreeding, "_VISIT_COST", KERNELS[kernel][0])
+    monkeypatch.setattr(inbreeding, "_ENTRY_COST", KERNELS[kernel][1])
     np.testing.assert_allclose(Pedigree(frame, monoecious=True).inbreeding, expected, atol=1e-14)
     assert expected.max() > 0.05
 
@@ -341,3 +343,198 @@ def test_thirty_generations_and_many_animals():
     ped = Pedigree(herd(60_000, 30).sample(frac=1.0, random_state=2))
     assert np.all(np.maximum(ped.sire, ped.dam) < np.arange(ped.n))
     assert 0.0 <= ped.inbreeding.min() <= ped.inbreeding.max() < 1.0
+
+
+@pytest.fixture(params=sorted(KERNELS))
+def compiled(monkeypatch, request):
+    """Run one compiled kernel whatever the size."""
+    visit, entry = KERNELS[request.param]
+    for name, value in (("_DENSE_PARENTS", 0), ("_VISIT_COST", visit), ("_ENTRY_COST", entry)):
+        monkeypatch.setattr(inbreeding, name, value)
+
+
+def selfed(n=200, seed=3):
+    frame = close_breeding(n, seed, selfing=True)
+    frame["selfed"] = np.random.default_rng(seed).choice(
+        [0.0, np.nan, 1.0, 3.0, np.inf], n, p=[0.6, 0.2, 0.1, 0.09, 0.01]
+    )
+    return frame
+
+
+def test_kernels_know_selfing(compiled):
+    ped = Pedigree(selfed(), selfing="selfed")
+    A = numerator_relationship(ped)
+    np.testing.assert_allclose(ped.inbreeding, np.diag(A) - 1, atol=1e-13)
+    assert ped.inbreeding.max() == 1.0
+
+
+def metafounders(n=150, seed=6):
+    """Pedigree of which all unknown parents are one of three related metafounders."""
+    frame = close_breeding(n, seed).astype(object)
+    rng = np.random.default_rng(seed)
+    for parent in ("sire", "dam"):
+        unknown = frame[parent] == 0
+        frame.loc[unknown, parent] = rng.choice(["M1", "M2", "M3"], unknown.sum())
+    names = ["M1", "M2", "M3"]
+    Gamma = pd.DataFrame([[0.6, 0.2, 0.1], [0.2, 0.7, -0.1], [0.1, -0.1, 1.1]], names, names)
+    return frame, Gamma
+
+
+def test_kernels_know_metafounders(compiled):
+    frame, Gamma = metafounders()
+    ped = Pedigree(frame, metafounders=Gamma, monoecious=True)
+    A = numerator_relationship(ped)
+    np.testing.assert_allclose(ped.inbreeding, np.diag(A) - 1, atol=1e-13)
+
+
+def test_metafounders_are_the_first_animals_of_relationship_gamma():
+    frame, Gamma = metafounders()
+    ped = Pedigree(frame, metafounders=Gamma, monoecious=True)
+    A = numerator_relationship(ped)
+    assert list(ped.ids[:3]) == ["M1", "M2", "M3"] and ped.metafounders == 3
+    np.testing.assert_array_equal(A[:3, :3], Gamma)
+    np.testing.assert_allclose(inverse_relationship(ped) @ A, np.eye(ped.n), atol=1e-8)
+    assert log_determinant(ped) == pytest.approx(np.linalg.slogdet(A)[1], rel=1e-10)
+    np.testing.assert_allclose(diagonal(ped), np.diag(A), atol=1e-13)
+    np.testing.assert_allclose(mendelian_variances(ped)[:3], np.diag(Gamma))
+
+
+def test_one_metafounder_moves_the_base():
+    # Legarra et al. (2015): A^gamma = A (1 - gamma / 2) + gamma
+    frame = close_breeding(60, 2)
+    A = numerator_relationship(Pedigree(frame))
+    named = frame.replace({"sire": {0: "M"}, "dam": {0: "M"}})
+    ped = Pedigree(named, metafounders=pd.DataFrame([[0.4]], ["M"], ["M"]), monoecious=True)
+    np.testing.assert_allclose(numerator_relationship(ped)[1:, 1:], 0.8 * A + 0.4, atol=1e-13)
+
+
+def test_metafounders_of_no_variance_are_unknown_parents():
+    frame = close_breeding(60, 2)
+    named = frame.replace({"sire": {0: "M"}, "dam": {0: "N"}})
+    ped = Pedigree(named, metafounders=pd.DataFrame(0.0, ["M", "N"], ["M", "N"]))
+    assert ped.metafounders == 0 and list(ped.ids) == list(Pedigree(frame).ids)
+    np.testing.assert_array_equal(inverse_relationship(ped).toarray(), inverse_relationship(Pedigree(frame)).toarray())
+
+
+def test_groups_of_the_textbook_calves():
+    # Mrode & Pocrnic (2023), example 4.4: G1 unknown sires, G2 unknown dams
+    frame = mrode_pedigree().astype(object)
+    frame["sire"] = frame["sire"].replace({0: "G1"}).fillna("G1")
+    frame["dam"] = frame["dam"].replace({0: "G2"}).fillna("G2")
+    ped = Pedigree(frame, groups=["G1", "G2"])
+    first = [0.5, 0.5, 0.5, 0.25, 0.5, 0.5, 0.375, 0.5]
+    np.testing.assert_array_equal(ped.Q.toarray(), np.column_stack([first, np.subtract(1.0, first)]))
+    assert ped.groups == ("G1", "G2") and ped.n == 8
+    np.testing.assert_array_equal(numerator_relationship(ped), MRODE_A)
+
+
+def test_groups_may_be_numbers_and_rows_sum_to_one():
+    frame = close_breeding(100, 3)
+    for k, parent in enumerate(("sire", "dam")):
+        unknown = np.flatnonzero(frame[parent] == 0)
+        frame.loc[unknown, parent] = -1 - (unknown + k) % 3
+    ped = Pedigree(frame, groups=[-1, -2, -3])
+    np.testing.assert_allclose(ped.Q.sum(axis=1), 1.0)
+    assert ped.Q.shape == (100, 3) and ped.n == 100
+
+
+def grandsires():
+    return pd.DataFrame({
+        "id": [1, 2, 3, 4, 5, 6],
+        "sire": [0, 0, 1, 1, 3, 0],
+        "mgs": [0, 1, 2, 1, 4, 3],
+    })  # fmt: skip
+
+
+def test_maternal_grandsires_are_dams_left_out():
+    ped = Pedigree(grandsires(), mgs="mgs")
+    rows = []
+    for animal, sire, grandsire in grandsires().itertuples(index=False):
+        dam = f"dam of {animal}" if grandsire else 0
+        rows += [(dam, str(grandsire), 0)] * bool(grandsire) + [(str(animal), str(sire), dam)]
+    whole = Pedigree(table(*rows))
+    at = whole.ids.get_indexer(["1", "2", "3", "4", "5", "6"])
+    A = numerator_relationship(whole)[np.ix_(at, at)]
+    np.testing.assert_allclose(numerator_relationship(ped), A, atol=1e-15)
+    np.testing.assert_allclose(inverse_relationship(ped) @ A, np.eye(6), atol=1e-13)
+    np.testing.assert_allclose(ped.inbreeding, np.diag(A) - 1, atol=1e-15)
+    assert log_determinant(ped) == pytest.approx(np.linalg.slogdet(A)[1])
+    plain = np.linalg.inv(inverse_relationship(ped, inbreeding=False).toarray())
+    np.testing.assert_allclose(diagonal(ped, inbreeding=False), np.diag(plain))
+
+
+def test_henderson_1975_with_sire_and_maternal_grandsire():
+    # rules: d = 1, 3/4, 15/16 and 11/16 with none, the sire, the grandsire and both known
+    frame = pd.DataFrame({"id": [1, 2, 3, 4, 5], "sire": [0, 0, 1, 0, 1], "mgs": [0, 0, 0, 2, 2]})
+    np.testing.assert_array_equal(mendelian_variances(Pedigree(frame, mgs="mgs")), [1, 1, 0.75, 15 / 16, 11 / 16])
+
+
+def test_selfing_generations_are_a_chain_of_selfed_plants():
+    frame = pd.DataFrame({"id": [1, 2, 3], "sire": [0, 0, 1], "dam": [0, 0, 2], "selfed": [0, 2, 3]})
+    chain = table(
+        (1, 0, 0),
+        ("2a", 0, 0),
+        ("2b", "2a", "2a"),
+        (2, "2b", "2b"),
+        ("x", 1, 2),
+        ("y", "x", "x"),
+        ("z", "y", "y"),
+        (3, "z", "z"),
+    )
+    ped, whole = Pedigree(frame, selfing="selfed"), Pedigree(chain, monoecious=True)
+    at = whole.ids.get_indexer(["1", "2", "3"])
+    A = numerator_relationship(whole)[np.ix_(at, at)]
+    np.testing.assert_allclose(numerator_relationship(ped), A)
+    np.testing.assert_allclose(inverse_relationship(ped) @ A, np.eye(3), atol=1e-13)
+
+
+def test_doubled_haploids_are_completely_inbred():
+    frame = pd.DataFrame({"id": [1, 2, 3], "sire": [0, 0, 1], "dam": [0, 0, 2], "selfed": [np.inf, np.inf, np.inf]})
+    ped = Pedigree(frame, selfing="selfed")
+    assert ped.inbreeding.tolist() == [1.0, 1.0, 1.0] and mendelian_variances(ped).tolist() == [2.0, 2.0, 1.0]
+
+
+def test_ignoring_inbreeding_that_is_stated_is_refused():
+    with pytest.raises(ArgumentError, match="inbreeding=False contradicts selfing="):
+        inverse_relationship(Pedigree(selfed(), selfing="selfed"), inbreeding=False)
+
+
+def test_clones_are_one_animal():
+    frame = pd.DataFrame({
+        "id": ["r1", "r2", "r3", "x", "y"],
+        "sire": [None, None, None, "r2", "r1"],
+        "dam": [None, None, None, "r3", None],
+        "clone": ["c1", "c1", None, None, None],
+    })  # fmt: skip
+    ped = Pedigree(frame, clones="clone")
+    assert list(ped.ids) == ["c1", "r3", "x", "y"] and ped.added == 0 and ped.duplicates == 1
+    assert ped.clones.to_dict() == {"r1": "c1", "r2": "c1", "r3": "r3", "x": "x", "y": "y"}
+    assert numerator_relationship(ped)[2, 3] == 0.25  # half-sibs through the clone
+
+
+@pytest.mark.parametrize(
+    "dates",
+    [
+        [2001, 2003, 2002],
+        ["2001-05-01", "2003-01-01", "2002-12-31"],
+        pd.to_datetime(["2001-05-01", "2003-01-01", "2002-12-31"]),
+        [20010501, 20030101, 20021231],
+    ],
+)
+def test_animals_older_than_a_parent_are_named(dates):
+    frame = table((1, 0, 0), (2, 0, 0), (3, 1, 2)).assign(born=dates)
+    with pytest.raises(PedigreeError, match="1 animals are not younger than a parent: 3") as error:
+        Pedigree(frame, dates="born")
+    assert error.value.not_younger == [3]
+    assert Pedigree(frame.assign(sire=0, dam=[0, 0, 1]), dates="born").n == 3
+
+
+def test_missing_dates_are_not_compared():
+    frame = table((1, 0, 0), (2, 1, 0)).assign(born=[2001, np.nan])
+    assert Pedigree(frame, dates="born").n == 2
+
+
+def test_repr_counts_what_there_is():
+    assert repr(Pedigree(table((3, 1, 2)))) == "Pedigree: 3 animals, 2 founders, 2 parents added"
+    frame, Gamma = metafounders()
+    assert "3 metafounders" in repr(Pedigree(frame, metafounders=Gamma, monoecious=True))

@@ -1,6 +1,7 @@
 """Relationships: laws over the registry, checks at the boundary, and invariances."""
 
 import pickle
+from importlib import import_module
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,7 @@ from mixedgen.pedigree import Pedigree
 from mixedgen.relationship import RELATIONSHIPS, Relationship, additive, identity
 
 SINGULAR = {"factor", "sparse factor", "genomic", "markers"}
+GENOMIC = import_module("mixedgen.genomic")  # the package's own name `genomic` is the function
 DRAWS = 20_000
 # of q(q+1)/2 covariances, each within five standard errors: a false alarm once in 10^4 runs at most
 STANDARD_ERRORS = 5.0
@@ -417,7 +419,7 @@ def test_single_step_where_G_is_A22_is_A():
 def test_single_step_keeps_a_large_block_apart(monkeypatch):
     ped = family()
     together = single_step(ped, BULLS)
-    monkeypatch.setattr("mixedgen.genomic._DENSE_PRECISION", 3)
+    monkeypatch.setattr(GENOMIC, "_DENSE_PRECISION", 3)
     apart = single_step(ped, BULLS)
     ((at, block),) = apart.dense_blocks
     whole = full(apart.precision).copy()
@@ -476,7 +478,7 @@ def test_groups_ride_on_the_additive_relationship():
 
 
 def test_too_many_levels_are_refused_with_the_memory(monkeypatch):
-    monkeypatch.setattr("mixedgen.genomic._DENSE_LEVELS", 3)
+    monkeypatch.setattr(GENOMIC, "_DENSE_LEVELS", 3)
     for make in (lambda: genomic(bulls()), lambda: dominance(family()), lambda: correlation(identity("abcd"))):
         with pytest.raises(RelationshipError, match="GB for .* levels"):
             make()

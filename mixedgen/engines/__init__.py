@@ -49,9 +49,9 @@ def require_memory(forecast: Forecast) -> None:
     if free is not None and forecast.bytes > free:
         raise EngineError(
             f"{forecast.order:,} equations need {gigabytes:.1f} GB and about {forecast.seconds:.0f} s for each step "
-            f"(elements of the factor: {forecast.nonzeros:,}; flops: {forecast.flops:.2g}), but {free / 2**30:.1f} GB are "
-            "free. Leave out animals without records or descendants with records, take fewer generations or a sire "
-            "model, or use a machine with more memory.",
+            f"(elements of the factor: {forecast.nonzeros:,}; flops: {forecast.flops:.2g}), but {free / 2**30:.1f} GB "
+            "are free. Leave out animals without records or descendants with records, take fewer generations or a "
+            "sire model, or use a machine with more memory.",
             forecast=forecast,
         )
     if forecast.nonzeros > WORTH_SAYING:

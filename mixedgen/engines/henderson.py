@@ -578,7 +578,8 @@ class HendersonSystem(System):
     def _invert(self, reml: bool, spend: bool) -> tuple[Array, tuple[Array, ...]]:
         if reml:
             return self.factor.selected_inverse(overwrite=spend)
-        values, blocks = np.zeros(len(self.engine.indices)), ()
+        values = np.zeros(len(self.engine.indices))
+        blocks: tuple[Array, ...] = ()
         if self.design.terms:
             tail, blocks = self.random_factor.selected_inverse(overwrite=spend)
             values[self.engine.indptr[self.design.fixed.p] :] = tail

@@ -15,8 +15,8 @@ from mixedgen.design import Design, Term
 Array = NDArray[np.float64]
 
 PRODUCT_ORDER = 1024
-# Factor and inverse on the pattern beside the factor alone; share of a matrix product's speed that fronts reach; and the
-# time that an element of the factor costs in assembly: measured on pedigrees of 10^5 and 10^6 animals.
+# Factor and inverse on the pattern beside the factor alone; share of a matrix product's speed that fronts reach; and
+# the time that an element of the factor costs in assembly: measured on pedigrees of 10^5 and 10^6 animals.
 EVALUATION_FLOPS, EFFICIENCY, ELEMENT_SECONDS = 3.0, 0.9, 8e-8
 
 
