@@ -11,12 +11,13 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from mixedgen.design import Design, unique_keys
+from mixedgen.design import Design
 from mixedgen.engines import System
 from mixedgen.errors import ArgumentError, NotAvailableError
 from mixedgen.estimate import Fitted
 from mixedgen.formula import factor_variables, model_spec
 from mixedgen.likelihood import score, working_variates
+from mixedgen.terms import unique_keys
 
 Array = NDArray[np.float64]
 Ddf = Literal["satterthwaite", "kenward-roger", "containment", "z"]

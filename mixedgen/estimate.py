@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from mixedgen.design import Design, normal_key
+from mixedgen.design import Design
 from mixedgen.engines import Engine, System
 from mixedgen.errors import ArgumentError, ConvergenceWarning, DesignError, examples
 from mixedgen.likelihood import average_information, deviance, score
 from mixedgen.optimise import FLAT_CURVATURE, Control, Optimum, Step, maximise, rounding_noise
+from mixedgen.terms import normal_key
 
 Array = NDArray[np.float64]
 Method = Literal["reml", "ml"]

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from mixedgen.errors import MixedgenError
+from mixedgen.errors import DataError, MixedgenError
+
+_BED_MISSING = -127  # of bed-reader
 
 
 def read_frame(path: str | Path, error: type[MixedgenError]) -> pd.DataFrame:
@@ -46,3 +50,47 @@ def read_frame(path: str | Path, error: type[MixedgenError]) -> pd.DataFrame:
         wanted = "Parquet" if parquet else "comma-separated text with a header"
         reason = str(failure).strip().splitlines()[0] if str(failure).strip() else type(failure).__name__
         raise error(f"{path} cannot be read as {wanted}: {reason}. Check the file.", path=str(path)) from failure
+
+
+def read_bed(path: str | Path, missing: int) -> tuple[NDArray[np.int8], list[str], list[str]]:
+    """Read the genotypes of a PLINK 1 file with its `.bim` and `.fam`.
+
+    Parameters
+    ----------
+    path : str or Path
+        The `.bed` file.
+    missing : int
+        What to write for a missing genotype.
+
+    Returns
+    -------
+    values : ndarray of int8, shape (n, m)
+        Copies of allele 1.
+    ids, markers : list of str
+        IID of the animals, names of the markers.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    DataError
+        If bed-reader is absent, or the files are not what they should be.
+
+    Examples
+    --------
+    >>> read_bed("chip.bed", -9)  # doctest: +SKIP
+    """
+    if not Path(path).exists():
+        raise FileNotFoundError(f"No such file: {path}")
+    try:
+        from bed_reader import open_bed
+    except ImportError as failure:
+        raise DataError(f'Reading {path} needs bed-reader: pip install "mixedgen[geno]".', path=str(path)) from failure
+    try:
+        with open_bed(path) as bed:
+            values, ids, markers = bed.read(dtype="int8", order="C"), bed.iid.tolist(), bed.sid.tolist()
+    except (ValueError, OSError) as failure:
+        reason = f"{path} cannot be read as a PLINK 1 file with .bim and .fam: {failure}"
+        raise DataError(reason, path=str(path)) from failure
+    values[values == _BED_MISSING] = missing
+    return values, ids, markers

@@ -5,7 +5,7 @@ p is the frequency of the allele counted, q = 1 - p, and Z the genotypes less 2p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, final
@@ -18,22 +18,25 @@ from numpy.typing import NDArray
 
 from mixedgen.covariance import (
     cholesky,
-    dense,
     inverse_from_cholesky,
     is_positive_definite,
-    semidefinite_factor,
-    symmetric,
 )
 from mixedgen.errors import ArgumentError, DataError, RelationshipError, examples
 from mixedgen.genotypes import Genotypes, Scale
 from mixedgen.pedigree import Pedigree
-from mixedgen.relationship import RELATIONSHIPS, Relationship, additive, with_markers
+from mixedgen.relationship import RELATIONSHIPS, Relationship, additive
+from mixedgen.relationship.combine import bend as bend
+from mixedgen.relationship.combine import blend as blend
+from mixedgen.relationship.combine import check_dense
+from mixedgen.relationship.combine import correlation as correlation
+from mixedgen.relationship.combine import epistatic as epistatic
+from mixedgen.relationship.combine import genomic_inbreeding as genomic_inbreeding
+from mixedgen.relationship.forms import semidefinite, with_markers
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
 SparseArray = sp.csc_array
 
-_DENSE_LEVELS = 40_000  # a dense matrix of more levels takes over 12.8 GB
 _ROWS_AT_ONCE = 512
 _SPARSE_SHARE = 0.1  # with fewer entries than this share of q^2, dominance is handed over as a sparse matrix
 _DENSE_PRECISION = 3000  # from so many genotyped animals their block of H^-1 is kept apart from the sparse A^-1
@@ -76,7 +79,7 @@ def dominance(ped: Pedigree) -> Relationship:
     """
     if ped.maternal_grandsire or ped.metafounders:
         raise ArgumentError("Dominance needs a pedigree of sires and dams, without metafounders.")
-    _check_dense(ped.n, "D is made of the dense A, which")
+    check_dense(ped.n, "D is made of the dense A, which")
     known = np.flatnonzero((ped.sire >= 0) & (ped.dam >= 0))
     s, d = ped.sire[known], ped.dam[known]
     parents = np.unique(np.concatenate([s, d]))
@@ -151,7 +154,7 @@ def genomic(
         raise ArgumentError(f"method is 1 or 2, VanRaden's first or second, not {method!r}.")
     if not ridge >= 0.0:
         raise ArgumentError(f"ridge={ridge} is negative.")
-    return _semidefinite(_genomic_matrix(M, method, p, weights, ridge), M.ids, f"genomic (VanRaden {method})")
+    return semidefinite(_genomic_matrix(M, method, p, weights, ridge), M.ids, f"genomic (VanRaden {method})")
 
 
 def genomic_dominance(M: Genotypes, *, p: Any = None, ridge: float = 0.0) -> Relationship:
@@ -194,7 +197,7 @@ def genomic_dominance(M: Genotypes, *, p: Any = None, ridge: float = 0.0) -> Rel
     """
     if M.dosages:
         raise ArgumentError("Dominance needs whole genotypes, not dosages.")
-    _check_dense(M.n, "The genomic dominance matrix")
+    check_dense(M.n, "The genomic dominance matrix")
     frequencies = M.checked_frequencies(p)
     heterozygosity = 2.0 * frequencies * (1.0 - frequencies)
     D = np.zeros((M.n, M.n))
@@ -204,59 +207,7 @@ def genomic_dominance(M: Genotypes, *, p: Any = None, ridge: float = 0.0) -> Rel
         W[missing] = 0.0
         D += W @ W.T
     D /= _varying(float(np.square(heterozygosity).sum()))
-    return _semidefinite(_ridged(D, ridge), M.ids, "genomic dominance")
-
-
-def epistatic(
-    first: Relationship, second: Relationship, *, scale: Literal["diagonal"] | None = "diagonal"
-) -> Relationship:
-    """Epistatic relationship, the product entry by entry of two relationships: A with A, A with D, D with D.
-
-    Parameters
-    ----------
-    first, second : Relationship
-        Of the same levels, in any order.
-    scale : {"diagonal"}, optional
-        "diagonal", the default, divides by the mean of the diagonal, so that it becomes 1; None leaves the product.
-
-    Returns
-    -------
-    Relationship
-        In the order of the levels of `first`.
-
-    Raises
-    ------
-    RelationshipError
-        If the levels differ, or are too many for a dense matrix.
-
-    Notes
-    -----
-    K = (K1 o K2) / mean diag(K1 o K2) [1]_ [2]_.
-
-    References
-    ----------
-    .. [1] Cockerham (1954) Genetics 39:859-882.
-    .. [2] Vitezica, Legarra, Toro & Varona (2017) Genetics 206:1297-1307.
-
-    Examples
-    --------
-    >>> K = Relationship.from_matrix(np.array([[1.0, 0.5], [0.5, 1.0]]), ["a", "b"])
-    >>> epistatic(K, K).cross(["a"], ["b"]).tolist()
-    [[0.25]]
-    """
-    if scale not in ("diagonal", None):
-        raise ArgumentError(f"scale is 'diagonal' or None, not {scale!r}.")
-    _check_dense(first.size, "An epistatic relationship")
-    alone = first.labels.symmetric_difference(second.labels, sort=False)
-    if len(alone):
-        raise RelationshipError(
-            f"{len(alone)} levels are in one of the two relationships only: {examples(alone)}. "
-            "Take submatrix(labels) of both for the same labels.",
-            labels=alone.tolist(),
-        )
-    K = first.cross(first.labels, first.labels) * second.cross(first.labels, first.labels)
-    kind = f"epistatic ({first.kind} x {second.kind})"
-    return _semidefinite(K if scale is None else K / np.diag(K).mean(), first.labels, kind)
+    return semidefinite(_ridged(D, ridge), M.ids, "genomic dominance")
 
 
 def markers(
@@ -415,145 +366,8 @@ def tuning_coefficients(G: Array, A22: Array) -> tuple[float, float]:
     return float(A22.mean() - b * G.mean()), b
 
 
-def blend(K: Any, w: float, other: Relationship | None = None, *, ids: Iterable[Any] | None = None) -> Relationship:
-    """Mixture (1 - w) K + w L, which makes a singular K regular.
-
-    Parameters
-    ----------
-    K : Relationship, array or DataFrame, shape (q, q)
-        A relationship, or a matrix that need not be positive definite.
-    w : float
-        Share of L, between 0 and 1.
-    other : Relationship, optional
-        L, with all levels of K; by default the identity.
-    ids : iterable, optional
-        Names of the rows of a matrix.
-
-    Returns
-    -------
-    Relationship
-        Whose `kind` states the blending.
-
-    Raises
-    ------
-    RelationshipError
-        If the mixture is not positive definite, or L does not have the levels.
-
-    Examples
-    --------
-    >>> blend(np.ones((2, 2)), 0.5, ids=["a", "b"]).cross(["a"], ["a", "b"]).tolist()
-    [[1.0, 0.5]]
-    """
-    if not 0.0 <= w <= 1.0:
-        raise ArgumentError(f"w={w} is a share, between 0 and 1.")
-    labels, matrix, kind = _raw(K, ids)
-    L = np.eye(len(labels)) if other is None else other.cross(labels, labels)
-    what = "I" if other is None else other.kind
-    return Relationship.from_matrix((1.0 - w) * matrix + w * L, labels, kind=f"{kind}, blended with {w:g} {what}")
-
-
-def bend(K: Any, tol: float = 1e-4, *, ids: Iterable[Any] | None = None) -> Relationship:
-    """Nearest matrix whose eigenvalues are at least a share of the largest.
-
-    Parameters
-    ----------
-    K : Relationship, array or DataFrame, shape (q, q)
-        A relationship, or a symmetric matrix that need not be positive definite.
-    tol : float, default 1e-4
-        Least eigenvalue, relative to the largest.
-    ids : iterable, optional
-        Names of the rows of a matrix.
-
-    Returns
-    -------
-    Relationship
-        Whose `kind` states how many eigenvalues were raised.
-
-    Raises
-    ------
-    RelationshipError
-        If no eigenvalue is positive.
-
-    Notes
-    -----
-    K = U diag(lambda) U', lambda raised to tol * max lambda: nearest in the Frobenius norm [1]_.
-
-    References
-    ----------
-    .. [1] Higham (1988) Linear Algebra Appl 103:103-118.
-
-    Examples
-    --------
-    >>> bend(np.ones((2, 2)), 0.01, ids=["a", "b"]).kind
-    'matrix, 1 of 2 eigenvalues bent to 0.02'
-    """
-    if not 0.0 < tol < 1.0:
-        raise ArgumentError(f"tol={tol} is a share of the largest eigenvalue, between 0 and 1.")
-    labels, matrix, kind = _raw(K, ids)
-    values, vectors = la.eigh(matrix)
-    floor = tol * values[-1]
-    if not floor > 0.0:
-        raise RelationshipError(f"The matrix has no positive eigenvalue (largest {values[-1]:.3g}). Check its signs.")
-    raised = int(np.sum(values < floor))
-    bent = (vectors * np.maximum(values, floor)) @ vectors.T
-    kind = f"{kind}, {raised} of {len(values)} eigenvalues bent to {floor:.3g}"
-    return Relationship.from_matrix(0.5 * (bent + bent.T), labels, kind=kind)
-
-
-def genomic_inbreeding(K: Relationship) -> pd.Series[float]:
-    """Inbreeding by a relationship, its diagonal less one.
-
-    Parameters
-    ----------
-    K : Relationship
-        Genomic, or any other on the scale of A.
-
-    Returns
-    -------
-    Series
-        Indexed by level.
-
-    Examples
-    --------
-    >>> genomic_inbreeding(Relationship.from_matrix(np.array([[1.25]]), ["a"])).tolist()
-    [0.25]
-    """
-    return pd.Series(np.asarray(K.diagonal) - 1.0, index=K.labels, name="inbreeding")
-
-
-def correlation(K: Relationship) -> pd.DataFrame:
-    """Relationships as correlations, k_ij / sqrt(k_ii k_jj).
-
-    Parameters
-    ----------
-    K : Relationship
-        With a positive diagonal.
-
-    Returns
-    -------
-    DataFrame, shape (q, q)
-        With ones on the diagonal.
-
-    Raises
-    ------
-    RelationshipError
-        If a level has no variance.
-
-    Examples
-    --------
-    >>> correlation(Relationship.from_matrix(np.array([[4.0, 1.0], [1.0, 1.0]]), ["a", "b"])).loc["a"].tolist()
-    [1.0, 0.5]
-    """
-    _check_dense(K.size, "The matrix of correlations")
-    still = K.labels[K.diagonal <= 0]
-    if len(still):
-        raise RelationshipError(f"{len(still)} levels have no variance: {examples(still)}. Drop them.")
-    sd = np.sqrt(K.diagonal)
-    return pd.DataFrame(K.cross(K.labels, K.labels) / np.outer(sd, sd), index=K.labels, columns=K.labels)
-
-
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class _SingleStep(Relationship):
     """H: A with the relationship H22 of the genotyped in place of A22."""
 
@@ -657,7 +471,7 @@ def _in_pedigree(ped: Pedigree, M: Genotypes) -> Rows:
 
 def _genomic_matrix(M: Genotypes, method: int, p: Any, weights: Any, ridge: float) -> Array:
     """G of VanRaden's first or second method, shape (n, n)."""
-    _check_dense(M.n, "G")
+    check_dense(M.n, "G")
     frequencies = M.checked_frequencies(p)
     d = None if weights is None else _checked_weights(weights, M)
     G = np.zeros((M.n, M.n))
@@ -687,32 +501,6 @@ def _ridged(K: Array, ridge: float) -> Array:
     """K with the ridge on its diagonal."""
     K.flat[:: len(K) + 1] += ridge
     return K
-
-
-def _semidefinite(K: Array, labels: pd.Index[Any], kind: str) -> Relationship:
-    """Relationship of a matrix that is positive semi-definite by construction: by its factor where it is singular."""
-    K = 0.5 * (K + K.T)
-    if is_positive_definite(K):
-        return Relationship.from_matrix(K, labels, kind=kind)
-    return Relationship.from_factor(semidefinite_factor(K), labels, kind=kind)
-
-
-def _raw(K: Any, ids: Iterable[Any] | None) -> tuple[pd.Index[Any], Array, str]:
-    """Labels, matrix and kind of a relationship or a symmetric matrix."""
-    if isinstance(K, Relationship):
-        _check_dense(K.size, "The whole matrix")
-        return K.labels, K.cross(K.labels, K.labels), K.kind
-    labels, matrix = symmetric(K, ids)
-    return labels, dense(matrix), "matrix"
-
-
-def _check_dense(q: int, what: str) -> None:
-    """Refuse a dense matrix that would not fit, with its size."""
-    if q > _DENSE_LEVELS:
-        raise RelationshipError(
-            f"{what} takes {8e-9 * q * q:.0f} GB for {q} levels, above the limit of {_DENSE_LEVELS} levels. "
-            "Reduce the levels to those with records and their relatives."
-        )
 
 
 def _example_pedigree() -> Pedigree:
@@ -752,7 +540,5 @@ _NEW: dict[str, Callable[[], Relationship]] = {
     "epistatic": lambda: epistatic(additive(_example_pedigree()), dominance(_example_pedigree())),
     "markers": lambda: markers(_example_genotypes(), scale="sd"),
     "single-step": lambda: single_step(_example_pedigree(), _example_genotypes(), tau=1.1, omega=0.9),
-    "blended": lambda: blend(np.ones((3, 3)), 0.1, ids="abc"),
-    "bent": lambda: bend(np.ones((3, 3)) - 0.1 * np.eye(3), 0.01, ids="abc"),
 }
 RELATIONSHIPS.update(_NEW)  # the laws in the tests run over all of them

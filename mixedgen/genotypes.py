@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from mixedgen.errors import ArgumentError, DataError, examples
-from mixedgen.files import read_frame
+from mixedgen.files import read_bed, read_frame
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -26,7 +26,6 @@ Coding = Literal["012", "-101"]
 Scale = Literal["2pq", "sd"]
 
 MISSING = -9  # PLINK's code, which files of 0, 1 and 2 also use
-_BED_MISSING = -127
 _MARKERS_AT_ONCE = 2048  # coded as float64 together: 16 kB per animal
 
 
@@ -119,7 +118,7 @@ class Genotypes:
         Raises
         ------
         DataError
-            If the file cannot be read or bed-reader is absent, and as for `Genotypes`.
+            If the file cannot be read, or bed-reader is absent, and as for `Genotypes`.
         FileNotFoundError
             If there is no such file.
 
@@ -128,7 +127,8 @@ class Genotypes:
         >>> Genotypes.read("chip.csv", id="animal")  # doctest: +SKIP
         """
         if Path(path).suffix.lower() == ".bed":
-            return _read_bed(path)
+            values, animals, markers = read_bed(path, MISSING)
+            return cls(values, animals, markers)
         frame = read_frame(path, DataError)
         name = frame.columns[0] if id is None else id
         return cls(frame, ids=name, coding=coding, dosages=dosages)
@@ -378,7 +378,8 @@ class Genotypes:
             if limit is not None and not 0.0 <= limit <= 1.0:
                 raise ArgumentError(f"{name}={limit} is not between 0 and 1.")
         found = list(self._poor(call_rate, animal_call_rate, maf, hwe, duplicates, monomorphic))
-        report = pd.concat([f.table() for f in found], ignore_index=True) if found else _Finding.none().table()
+        nothing = _Finding("marker", "", pd.Index([]), np.zeros(0))
+        report = pd.concat([f.table() for f in found or [nothing]], ignore_index=True)
         report.attrs["counts"] = {f"{f.what}: {f.reason}": len(f.names) for f in found}
         animals, markers = (report.loc[report["what"] == what, "name"] for what in ("animal", "marker"))
         keep_animals, keep_markers = ~self.ids.isin(animals), ~self.markers.isin(markers)
@@ -482,11 +483,6 @@ class _Finding:
     reason: str
     names: pd.Index[Any]
     values: Array
-
-    @staticmethod
-    def none() -> _Finding:
-        """Nothing to report."""
-        return _Finding("marker", "", pd.Index([]), np.zeros(0))
 
     def table(self) -> pd.DataFrame:
         """One row per name."""
@@ -603,22 +599,3 @@ def _positions(labels: pd.Index[Any], wanted: Iterable[Any], what: str) -> Rows:
         bad, why = (again, "are named twice") if len(again) else (names[found < 0], "are not among the genotypes")
         raise DataError(f"{len(bad)} {what} {why}: {examples(bad)}.", names=bad.tolist())
     return found
-
-
-def _read_bed(path: str | Path) -> Genotypes:
-    """Genotypes of a PLINK 1 file: copies of allele 1."""
-    if not Path(path).exists():
-        raise FileNotFoundError(f"No such file: {path}")
-    try:
-        from bed_reader import open_bed
-    except ImportError as error:
-        raise DataError(f'Reading {path} needs bed-reader: pip install "mixedgen[geno]".', path=str(path)) from error
-    try:
-        with open_bed(path) as bed:
-            values, ids, markers = bed.read(dtype="int8", order="C"), bed.iid.tolist(), bed.sid.tolist()
-    except (ValueError, OSError) as error:
-        raise DataError(
-            f"{path} cannot be read as a PLINK 1 file with .bim and .fam: {error}", path=str(path)
-        ) from error
-    values[values == _BED_MISSING] = MISSING
-    return Genotypes(values, ids=ids, markers=markers)

@@ -384,9 +384,9 @@ def _by_mating(
     """Relationship of the mates (s, d), shape (matings,), and the number of ancestors visited.
 
     Meuwissen & Luo (1992) with a queue of ancestors kept as a bitset of two levels: a_sd = sum_j t_sj t_dj D_j,
-    youngest ancestor first. Own is the mating from which each animal came, or -1; left and
-    start as in `_compiled_mates`; order has the matings by their
-    younger mate, so that the inbreeding of all ancestors is known in time.
+    youngest ancestor first. Own is the mating from which each animal came, or -1; left the share of heterozygosity it
+    keeps; start what a_sd is added to; order has the matings by their younger mate, so that the inbreeding of all
+    ancestors is known in time.
     """
     m = len(sire)
     words = m // 64 + 1
@@ -457,7 +457,7 @@ def _by_parent(
 
     Colleau (2002), Sargolzaei et al. (2005): for each parent of one sex the row A e = T D T' e, back to its ancestors
     and forward to its youngest mate, some parents of one generation side by side: the inbreeding of their ancestors is
-    then known. Own is the mating from which each animal came, or -1; generation is that of each animal.
+    then known. Own, left and start are as in `_by_mating`; generation is that of each animal.
     """
     m = len(sire)
     animals = np.argsort(generation, kind="mergesort")

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from mixedgen.design import Term
 from mixedgen.errors import NotAvailableError
+from mixedgen.terms import Term
 
 if TYPE_CHECKING:
     from mixedgen.model import Fit

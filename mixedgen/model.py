@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from mixedgen import inference, matrices, prediction, tables, variances
+from mixedgen import comparison, inference, matrices, prediction, tables, variances
 from mixedgen.degrees import Ddf, Inference
 from mixedgen.design import Design, NaAction, Unmatched, build
 from mixedgen.engines import Engine, Forecast, choose
@@ -82,6 +82,39 @@ class Fit:
     def conf_int(self, alpha: float = 0.05, *, ddf: Ddf = "satterthwaite") -> pd.DataFrame:
         """Wald t intervals of the fixed effects, columns ``lower upper``."""
         return inference.intervals(self.inference, alpha, ddf)
+
+    # tests
+    def anova(
+        self, *others: Fit, type: int | str = 3, ddf: Ddf = "satterthwaite", refit: bool | None = None
+    ) -> pd.DataFrame:
+        """F tests of the fixed terms, ``sumsq meansq numdf dendf f p``; with other fits, likelihood-ratio tests.
+
+        The table of several fits has ``npar aic bic loglik deviance chisq df p``. REML fits are refitted with ML and a
+        warning; ``refit=True`` does it silently, ``refit=False`` compares them as they are.
+        """
+        if others:
+            return comparison.compare([f.fitted for f in (self, *others)], refit)
+        return comparison.anova_table(self.inference, type, ddf)
+
+    def drop1(self, *, ddf: Ddf = "satterthwaite") -> pd.DataFrame:
+        """F test of each fixed term that no other term contains."""
+        return comparison.drop_one(self.inference, ddf)
+
+    def contest(
+        self,
+        L: ArrayLike | pd.DataFrame | pd.Series,
+        *,
+        joint: bool = True,
+        rhs: ArrayLike = 0.0,
+        ddf: Ddf = "satterthwaite",
+        level: float = 0.95,
+    ) -> pd.DataFrame:
+        """F test of L b = rhs, or with ``joint=False`` a t test of each row."""
+        return comparison.contest(self.inference, L, joint=joint, rhs=rhs, ddf=ddf, level=level)
+
+    def ranova(self) -> pd.DataFrame:
+        """Likelihood-ratio tests of the random terms, ``npar loglik aic lrt df p p_boundary``."""
+        return comparison.random_anova(self.fitted)
 
     def cov_params(self) -> pd.DataFrame:
         """Covariance matrix of `params`, (X'V^-1 X)^-1."""

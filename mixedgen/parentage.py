@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import narwhals as nw
 import numpy as np
 import pandas as pd
+import scipy.linalg as la
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
-from mixedgen.errors import ArgumentError, PedigreeError, examples
+from mixedgen.errors import ArgumentError, PedigreeError, RelationshipError, examples
 from mixedgen.inbreeding import UNKNOWN, generations
 
 Array = NDArray[np.float64]
 Positions = NDArray[np.int64]
+
+_SYMMETRY = 1e-8  # asymmetry of Gamma allowed, relative to its largest entry
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,58 @@ def read_parentage(frame: Any, columns: Columns) -> Parentage:
     return Parentage(
         ordered.labels, ordered.sire, ordered.dam, left[order], clones, added, len(given.id) - len(distinct.id)
     )
+
+
+def group_names(groups: Iterable[str]) -> tuple[str, ...]:
+    """Names of groups, all different."""
+    names = (groups,) if isinstance(groups, str) else tuple(groups)
+    again = sorted({name for name in names if names.count(name) > 1}, key=str)
+    if again:
+        raise ArgumentError(f"{len(again)} groups are named more than once: {examples(again)}. Name each once.")
+    return names
+
+
+def checked_metafounders(Gamma: Any) -> tuple[tuple[Any, ...], Array]:
+    """Names and relationship of the metafounders; none where it is None."""
+    if Gamma is None:
+        return (), np.zeros((0, 0))
+    if not isinstance(Gamma, pd.DataFrame) or list(Gamma.index) != list(Gamma.columns) or not Gamma.index.is_unique:
+        raise ArgumentError(
+            "metafounders= is a data frame Gamma with the names of the metafounders as index and as columns, "
+            "in one order and each once."
+        )
+    values, names = Gamma.to_numpy(dtype=np.float64), tuple(Gamma.index)
+    if not np.all(np.isfinite(values)) or np.abs(values - values.T).max() > _SYMMETRY * np.abs(values).max():
+        raise RelationshipError("Gamma has entries that are missing, infinite or not symmetric. Correct them.")
+    values = 0.5 * (values + values.T)
+    used = np.any(values != 0, axis=1)
+    smallest = float(la.eigvalsh(values[np.ix_(used, used)]).min()) if used.any() else 1.0
+    if smallest <= len(values) * np.finfo(float).eps * np.abs(values).max() or np.diag(values).max() > 2.0:
+        raise RelationshipError(
+            f"Gamma must be positive definite with a diagonal of at most 2; its smallest eigenvalue is {smallest:.3g}, "
+            f"its largest diagonal {np.diag(values).max():.3g}. A metafounder of no variance has a row of zeros.",
+            smallest_eigenvalue=smallest,
+        )
+    return names, values
+
+
+def with_metafounders(animals: Parentage, names: tuple[Any, ...], Gamma: Array) -> tuple[Parentage, Array]:
+    """Animals after the metafounders that vary, and Gamma between these."""
+    varying = np.flatnonzero(np.any(Gamma != 0, axis=1))
+    g = len(varying)
+    if g == 0:
+        return animals, np.zeros((0, 0))
+    place = np.full(len(names) + 1, UNKNOWN)  # of the k-th name, found at -2 - k
+    place[::-1][1:][varying] = np.arange(g)
+    own, none = [names[k] for k in varying], np.full(g, UNKNOWN)
+    sire, dam = (
+        np.where(parent >= 0, parent + g, place[np.minimum(parent, UNKNOWN)]) for parent in (animals.sire, animals.dam)
+    )
+    labels = pd.Index([*own, *animals.labels.tolist()])
+    Gamma = Gamma[np.ix_(varying, varying)]
+    left = np.concatenate([2.0 - np.diag(Gamma), animals.left])
+    sire, dam = np.concatenate([none, sire]), np.concatenate([none, dam])
+    return replace(animals, labels=labels, sire=sire, dam=dam, left=left), Gamma
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,12 @@ and D the Mendelian variances. Metafounders are the first animals, and their blo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.linalg as la
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
@@ -22,12 +20,10 @@ from mixedgen.errors import ArgumentError, PedigreeError, RelationshipError, exa
 from mixedgen.files import read_frame
 from mixedgen.inbreeding import UNKNOWN, between_parents, minus_parents, tabular, triangular
 from mixedgen.inbreeding import compile_kernels as compile_kernels
-from mixedgen.parentage import Columns, Parentage, read_parentage
+from mixedgen.parentage import Columns, checked_metafounders, group_names, read_parentage, with_metafounders
 
 Array = NDArray[np.float64]
 Positions = NDArray[np.int64]
-
-_SYMMETRY = 1e-8  # asymmetry of Gamma allowed, relative to its largest entry
 
 
 class Pedigree:
@@ -120,15 +116,15 @@ class Pedigree:
     ) -> None:
         if sum([bool(groups), metafounders is not None, mgs is not None]) > 1:
             raise ArgumentError("groups=, metafounders= and mgs= exclude each other. Give one of them.")
-        self.groups: tuple[str, ...] = _group_names(groups or ())
-        names, Gamma = _checked_metafounders(metafounders)
+        self.groups: tuple[str, ...] = group_names(groups or ())
+        names, Gamma = checked_metafounders(metafounders)
         columns = Columns(
             *(id, sire, dam if mgs is None else mgs, dates, selfing, clones),
             mgs=mgs is not None,
             unknown=self.groups or names,
             monoecious=monoecious or selfing is not None,
         )
-        animals, self.Gamma = _with_metafounders(read_parentage(frame, columns), names, Gamma)
+        animals, self.Gamma = with_metafounders(read_parentage(frame, columns), names, Gamma)
         self.ids: pd.Index[Any] = animals.labels.rename(id)
         self.sire: Positions = np.maximum(animals.sire, UNKNOWN)
         self.dam: Positions = np.maximum(animals.dam, UNKNOWN)
@@ -544,58 +540,6 @@ def _with_dams(
         return new_sire, new_dam, None, own
     new_left[own] = left
     return new_sire, new_dam, new_left, own
-
-
-def _group_names(groups: Iterable[str]) -> tuple[str, ...]:
-    """Names of groups, all different."""
-    names = (groups,) if isinstance(groups, str) else tuple(groups)
-    again = sorted({name for name in names if names.count(name) > 1}, key=str)
-    if again:
-        raise ArgumentError(f"{len(again)} groups are named more than once: {examples(again)}. Name each once.")
-    return names
-
-
-def _checked_metafounders(Gamma: Any) -> tuple[tuple[Any, ...], Array]:
-    """Names and relationship of the metafounders; none where it is None."""
-    if Gamma is None:
-        return (), np.zeros((0, 0))
-    if not isinstance(Gamma, pd.DataFrame) or list(Gamma.index) != list(Gamma.columns) or not Gamma.index.is_unique:
-        raise ArgumentError(
-            "metafounders= is a data frame Gamma with the names of the metafounders as index and as columns, "
-            "in one order and each once."
-        )
-    values, names = Gamma.to_numpy(dtype=np.float64), tuple(Gamma.index)
-    if not np.all(np.isfinite(values)) or np.abs(values - values.T).max() > _SYMMETRY * np.abs(values).max():
-        raise RelationshipError("Gamma has entries that are missing, infinite or not symmetric. Correct them.")
-    values = 0.5 * (values + values.T)
-    used = np.any(values != 0, axis=1)
-    smallest = float(la.eigvalsh(values[np.ix_(used, used)]).min()) if used.any() else 1.0
-    if smallest <= len(values) * np.finfo(float).eps * np.abs(values).max() or np.diag(values).max() > 2.0:
-        raise RelationshipError(
-            f"Gamma must be positive definite with a diagonal of at most 2; its smallest eigenvalue is {smallest:.3g}, "
-            f"its largest diagonal {np.diag(values).max():.3g}. A metafounder of no variance has a row of zeros.",
-            smallest_eigenvalue=smallest,
-        )
-    return names, values
-
-
-def _with_metafounders(animals: Parentage, names: tuple[Any, ...], Gamma: Array) -> tuple[Parentage, Array]:
-    """Animals after the metafounders that vary, and Gamma between these."""
-    varying = np.flatnonzero(np.any(Gamma != 0, axis=1))
-    g = len(varying)
-    if g == 0:
-        return animals, np.zeros((0, 0))
-    place = np.full(len(names) + 1, UNKNOWN)  # of the k-th name, found at -2 - k
-    place[::-1][1:][varying] = np.arange(g)
-    own, none = [names[k] for k in varying], np.full(g, UNKNOWN)
-    sire, dam = (
-        np.where(parent >= 0, parent + g, place[np.minimum(parent, UNKNOWN)]) for parent in (animals.sire, animals.dam)
-    )
-    labels = pd.Index([*own, *animals.labels.tolist()])
-    Gamma = Gamma[np.ix_(varying, varying)]
-    left = np.concatenate([2.0 - np.diag(Gamma), animals.left])
-    sire, dam = np.concatenate([none, sire]), np.concatenate([none, dam])
-    return replace(animals, labels=labels, sire=sire, dam=dam, left=left), Gamma
 
 
 def _check_plain(ped: Pedigree) -> None:

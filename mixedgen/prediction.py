@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mixedgen.design import group_name
 from mixedgen.errors import ArgumentError, RelationshipError, examples
 from mixedgen.estimate import Fitted
+from mixedgen.fixed import group_name
 from mixedgen.relationship import Relationship
 
 Array = NDArray[np.float64]

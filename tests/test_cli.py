@@ -177,6 +177,215 @@ def test_unused_pedigree_is_a_mistake(pedigree_file: Path, capsys: pytest.Captur
     assert "'A'" in capsys.readouterr().err
 
 
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Mrode's calves, their pedigree, and genotypes of six of its animals."""
+    monkeypatch.chdir(tmp_path)
+    mg.data.mrode_pedigree().to_csv("ped.csv", index=False)
+    mg.data.mrode_calves().to_csv("calves.csv", index=False)
+    genotypes().to_csv("chip.csv", index_label="id")
+    return tmp_path
+
+
+def genotypes() -> pd.DataFrame:
+    copies = np.random.default_rng(4).integers(0, 3, (6, 40))
+    return pd.DataFrame(copies, index=range(3, 9), columns=[f"s{k}" for k in range(40)])
+
+
+BOTH = ["--pedigree", "ped.csv", "--genotypes", "chip.csv"]
+
+
+def calf_blup(name: str) -> list[str]:
+    variances = f"calf:{name}=20,residual=40"
+    return ["blup", f"wwg ~ 0 + sex + (1|calf:{name})", "calves.csv", "--variances", variances, "-o", "ebv.csv"]
+
+
+RELATIONSHIPS = {
+    "A": lambda ped, M: mg.additive(ped),
+    "D": lambda ped, M: mg.dominance(ped),
+    "G": lambda ped, M: mg.genomic(M),
+    "H": lambda ped, M: mg.single_step(ped, M),
+    "M": lambda ped, M: mg.markers(M),
+}
+
+
+@pytest.mark.parametrize("name", list(RELATIONSHIPS))
+def test_each_fixed_name_binds_its_relationship(folder: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*calf_blup(name), *BOTH]) == 0
+    K = RELATIONSHIPS[name](mg.Pedigree(mg.data.mrode_pedigree()), mg.Genotypes(genotypes()))
+    calves = pd.read_csv("calves.csv")
+    model = mg.MixedModel(f"wwg ~ 0 + sex + (1|calf:{name})", calves, relationships={name: K})
+    expected = model.solve({f"calf:{name}": 20.0, "residual": 40.0}).blup(f"calf:{name}")
+    found = pd.read_csv("ebv.csv")
+    assert found["value"].is_monotonic_decreasing
+    values = found.astype({"level": str}).set_index("level")["value"]
+    expected_values = expected.astype({"level": str}).set_index("level")["value"]
+    pd.testing.assert_series_equal(values.sort_index(), expected_values.sort_index(), rtol=1e-10)
+    out, err = capsys.readouterr()
+    assert "at given variances" in out
+    assert err.count("warning") == (0 if name == "H" else 1)  # the file that nothing links to
+
+
+def test_blup_table_of_the_textbook(folder: Path) -> None:
+    assert main([*calf_blup("A"), "--pedigree", "ped.csv"]) == 0
+    found = pd.read_csv("ebv.csv")
+    columns = ["term", "level", "effect", "value", "se", "pev", "reliability", "accuracy", "n_records", "inbreeding"]
+    assert list(found) == columns
+    assert found["level"].tolist() == [8, 6, 1, 4, 2, 3, 5, 7]
+    assert found["value"].round(3).tolist() == [0.183, 0.177, 0.098, -0.009, -0.019, -0.041, -0.186, -0.249]
+
+
+def test_blup_selects_ids_of_a_list_or_a_file(folder: Path) -> None:
+    (folder / "ids.txt").write_text("7\n 4 \n\n1,8\n")
+    assert main([*calf_blup("A"), "--pedigree", "ped.csv", "--select", "1,4,7,8"]) == 0
+    listed = pd.read_csv("ebv.csv")
+    assert main([*calf_blup("A"), "--pedigree", "ped.csv", "--select", "ids.txt"]) == 0
+    pd.testing.assert_frame_equal(pd.read_csv("ebv.csv"), listed)
+    assert listed["level"].tolist() == [8, 1, 4, 7]
+    assert main([*calf_blup("A"), "--pedigree", "ped.csv", "--select", "ids.txt", "--top", "2"]) == 0
+    assert pd.read_csv("ebv.csv")["level"].tolist() == [8, 1]
+
+
+def test_blup_estimates_where_no_variance_is_given(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    records = animal_records()
+    records.to_csv("records.csv", index=False)
+    formula = "y ~ 1 + (1|animal:A) + (1|animal)"
+    command = ["blup", formula, "records.csv", "--pedigree", "ped.csv", "--select", "2,3", "-o", "ebv.json"]
+    assert main(command) == 0
+    assert "fit by REML" in capsys.readouterr().out
+    found = pd.DataFrame(json.loads(Path("ebv.json").read_text()))
+    assert found.groupby("term")["level"].apply(sorted).to_dict() == {"animal": ["2", "3"], "animal:A": ["2", "3"]}
+    fit = mg.lmm(formula, records, relationships={"A": mg.additive(mg.Pedigree(mg.data.mrode_pedigree()))})
+    expected = fit.blup("animal:A").set_index("level").loc[[2, 3], "value"].tolist()
+    assert found[found["term"] == "animal:A"].sort_values("level")["value"].tolist() == pytest.approx(expected)
+
+
+def test_blup_gives_animals_in_place_of_markers(folder: Path) -> None:
+    command = [*calf_blup("M"), "--genotypes", "chip.csv"]
+    assert main([*command, "--select", "3,8"]) == 2
+    assert main([*command, "--select", "3,8", "--animals"]) == 0
+    assert sorted(pd.read_csv("ebv.csv")["level"]) == [3, 8]
+
+
+def test_blup_takes_covariance_matrices(tmp_path: Path) -> None:
+    given = "Subject=[[612.09,9.6043],[9.6043,35.0717]],residual=654.941"
+    output = tmp_path / "ebv.csv"
+    assert main(["blup", SLEEP[1], "sleepstudy", "--variances", given, "-o", str(output)]) == 0
+    model = mg.MixedModel(SLEEP[1], mg.data.sleepstudy())
+    expected = model.solve({"Subject": [[612.09, 9.6043], [9.6043, 35.0717]], "residual": 654.941}).blup("Subject")
+    assert pd.read_csv(output)["value"].sum() == pytest.approx(expected["value"].sum(), abs=1e-8)
+
+
+def test_groups_are_ranked_by_total(folder: Path) -> None:
+    frame = mg.data.mrode_pedigree().astype({"sire": object, "dam": object})
+    frame["sire"] = frame["sire"].where(~frame["sire"].isin([0, "0"]) & frame["sire"].notna(), "G1")
+    frame["dam"] = frame["dam"].where(~frame["dam"].isin([0, "0"]) & frame["dam"].notna(), "G2")
+    frame.to_csv("groups.csv", index=False)
+    assert main([*calf_blup("A"), "--pedigree", "groups.csv", "--groups", "G1,G2", "--unmatched", "omit"]) == 0
+    found = pd.read_csv("ebv.csv")
+    assert found["total"].is_monotonic_decreasing
+    assert not found["total"].equals(found["value"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--genotypes", "chip.csv"], "made of --pedigree"),
+        (["--pedigree", "ped.csv", "--select", "1,99"], "'99'"),
+        (["--pedigree", "ped.csv", "--select", " , "], "names no id"),
+        (["--pedigree", "ped.csv", "-o", "ebv.xlsx"], ".csv, .json, .parquet"),
+        (["--pedigree", "ped.csv", "--variances", "cow:A=20,residual=40"], "cow:A"),
+        (["--pedigree", "ped.csv", "--subset", "calf < 0"], "no row"),
+    ],
+)
+def test_mistakes_in_a_blup_are_messages(
+    folder: Path, flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*calf_blup("A"), *flags]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("mixedgen: error: ")
+    assert message in err
+
+
+def test_a_column_called_as_a_relationship_is_ambiguous(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pd.read_csv("calves.csv").assign(A=1).to_csv("calves.csv", index=False)
+    assert main([*calf_blup("A"), "--pedigree", "ped.csv"]) == 2
+    assert "both a relationship and a column" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["animal:A", "animal:A=twenty", "animal:A=1,animal:A=2", "=3", "a=1;b=2"])
+def test_unreadable_variances_exit_with_usage(folder: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([*calf_blup("A"), "--pedigree", "ped.csv", "--variances", text])
+    assert stop.value.code == 2
+    assert "animal:A=20,residual=40" in capsys.readouterr().err
+
+
+def test_unmatched_records_are_left_out_on_request(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pd.concat([pd.read_csv("calves.csv"), pd.DataFrame({"calf": [77], "sex": ["M"], "wwg": [9.0]})]).to_csv(
+        "calves.csv"
+    )
+    assert main([*calf_blup("A"), "--pedigree", "ped.csv"]) == 2
+    assert "77" in capsys.readouterr().err
+    assert main([*calf_blup("A"), "--pedigree", "ped.csv", "--unmatched", "omit"]) == 0
+    assert "Number of obs: 5" in capsys.readouterr().out
+
+
+def test_check_reports_what_matches(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "calves.csv", "--id", "calf", *BOTH]) == 0
+    out = capsys.readouterr().out
+    assert "5 in data and pedigree and genotypes" in out
+    assert "8 animals, 3 founders, 3 generations" in out
+    assert "marker: monomorphic" in out
+    assert main(["check", "calves.csv", *BOTH]) == 0  # the column with the most ids
+    assert capsys.readouterr().out == out
+
+
+def test_check_finds_what_does_not_match(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    calves = pd.read_csv("calves.csv")
+    calves.assign(calf=[f"0{calf}" for calf in calves["calf"]], weight=1).to_csv("padded.csv", index=False)
+    Path("padded.csv").write_text(Path("padded.csv").read_text().replace("08", "x8"))
+    assert main(["check", "padded.csv", "--id", "calf", "--pedigree", "ped.csv"]) == 1
+    out = capsys.readouterr().out
+    assert "'x8'" in out
+    assert "zero padding" in out
+    assert main(["check", "padded.csv", "--id", "calf", "--pedigree", "ped.csv", "--unmatched", "omit"]) == 0
+    genotypes().rename(index={3: 30}).to_csv("chip.csv", index_label="id")
+    assert main(["check", "calves.csv", "--id", "calf", *BOTH]) == 1
+    assert main(["check", "calves.csv", "--id", "calf", "--genotypes", "chip.csv"]) == 0
+
+
+def test_check_counts_what_the_pedigree_and_the_markers_hold(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pd.DataFrame({"id": [3, 4, 4], "sire": [1, 1, 1], "dam": [2, 3, 3]}).to_csv("ped.csv", index=False)
+    genotypes().loc[[3, 4]].assign(s1=2, s2=-9).to_csv("chip.csv", index_label="id")
+    pd.DataFrame({"animal": [3, 4], "y": [1.0, 2.0]}).to_csv("records.csv", index=False)
+    assert main(["check", "records.csv", *BOTH]) == 0
+    out = capsys.readouterr().out
+    assert "4 animals, 2 founders, 3 generations" in out
+    assert "2 parents without a row" in out
+    assert "1 repeated rows" in out
+    assert "1 inbred animals, inbreeding 0.2500" in out
+    assert "1  marker: call rate below 0.9" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["calves.csv"], "nothing to compare"),
+        (["calves.csv", "--pedigree", "ped.csv", "--id", "cow"], "'cow'"),
+        (["calves.csv", "--pedigree", "nowhere.csv"], "nowhere.csv"),
+        (["loop.csv", "--pedigree", "loop.csv"], "own"),
+    ],
+)
+def test_check_of_what_cannot_be_read_is_an_error(
+    folder: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pd.DataFrame({"id": [1], "sire": [1], "dam": [0]}).to_csv("loop.csv", index=False)
+    assert main(["check", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("content", ["", "a,b\n1,2,3\n4,5,6,7\n"])
 def test_a_file_that_is_no_table_is_a_mistake(tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "broken.csv"

@@ -21,12 +21,15 @@ FLOORS: dict[float, set[str]] = {
     10: {"model"},
     9.5: {"tables", "interop", "matrices", "means", "comparison"},  # made of what floor 9 computes
     9: {"inference", "prediction", "variances"},
-    8.5: {"degrees"},  # what the tests of floor 9 share
+    8.5: {"degrees", "hypotheses"},  # what the tests of floor 9 share
     8: {"estimate"},
     7: {"optimise"},
     6: {"likelihood"},
     5: {"engines"},
     4: {"design"},
+    3.6: {"fixed"},  # unknown-parent groups of the terms are columns of X
+    3.4: {"terms"},
+    3.2: {"frame"},
     3: {"formula", "reconcile"},
     2.5: {"genomic"},  # relationships made of genotypes
     2: {"relationship", "structure", "basis"},

@@ -478,7 +478,7 @@ def test_groups_ride_on_the_additive_relationship():
 
 
 def test_too_many_levels_are_refused_with_the_memory(monkeypatch):
-    monkeypatch.setattr(GENOMIC, "_DENSE_LEVELS", 3)
+    monkeypatch.setattr("mixedgen.relationship.combine.DENSE_LEVELS", 3)
     for make in (lambda: genomic(bulls()), lambda: dominance(family()), lambda: correlation(identity("abcd"))):
         with pytest.raises(RelationshipError, match="GB for .* levels"):
             make()

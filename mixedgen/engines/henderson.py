@@ -20,10 +20,11 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from mixedgen.design import Design, Term
+from mixedgen.design import Design
 from mixedgen.engines.system import Engine, Forecast, Solution, System, term_covariances
 from mixedgen.sparse import Factor, Symbolic, analyse
 from mixedgen.structure import lower_factor
+from mixedgen.terms import Term
 
 Array = NDArray[np.float64]
 IntArray = NDArray[np.intp]

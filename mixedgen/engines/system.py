@@ -10,7 +10,8 @@ from functools import cache, cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from mixedgen.design import Design, Term
+from mixedgen.design import Design
+from mixedgen.terms import Term
 
 Array = NDArray[np.float64]
 

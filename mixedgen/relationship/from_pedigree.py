@@ -1,0 +1,154 @@
+"""Relationships that need no matrix: those of a pedigree, and none at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, final
+
+import numpy as np
+import pandas as pd
+import scipy.linalg as la
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from mixedgen.covariance import (
+    unique_labels,
+)
+from mixedgen.pedigree import (
+    GeneFlow,
+    Pedigree,
+    ancestors,
+    diagonal,
+    inverse_relationship,
+    log_determinant,
+    mendelian_covariance,
+    mendelian_variances,
+)
+from mixedgen.relationship.base import Relationship
+from mixedgen.relationship.forms import by_columns, independent
+
+Array = NDArray[np.float64]
+Rows = NDArray[np.int64]
+SparseArray = sp.csc_array
+
+
+def additive(ped: Pedigree, *, inbreeding: bool = True) -> Relationship:
+    """Additive relationship of all members of a pedigree, without forming A.
+
+    Parameters
+    ----------
+    ped : Pedigree
+        Its ids become the levels.
+    inbreeding : bool, default True
+        Whether the Mendelian variances allow for the inbreeding of the parents; without, A^-1 is that of Henderson's
+        rules for non-inbred parents.
+
+    Returns
+    -------
+    Relationship
+        With the sparse inverse of Henderson and Quaas.
+
+    Notes
+    -----
+    A = T D T' [1]_, A^-1 = (I - P)' D^-1 (I - P) [2]_ [3]_.
+
+    References
+    ----------
+    .. [1] Colleau (2002) Genet Sel Evol 34:409-421.
+    .. [2] Henderson (1976) Biometrics 32:69-83.
+    .. [3] Quaas (1976) Biometrics 32:949-953.
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"id": [1, 2, 3], "sire": [0, 0, 1], "dam": [0, 0, 2]})
+    >>> additive(Pedigree(frame)).cross([3], [1, 2]).tolist()
+    [[0.5, 0.5]]
+    """
+    return _Additive(ped.ids, "additive", ped, inbreeding)
+
+
+def identity(ids: Iterable[Any]) -> Relationship:
+    """Unrelated levels, K = I.
+
+    Parameters
+    ----------
+    ids : iterable
+        The levels.
+
+    Returns
+    -------
+    Relationship
+        With the sparse identity as its inverse.
+
+    Raises
+    ------
+    RelationshipError
+        If ids repeat or are missing.
+
+    Examples
+    --------
+    >>> identity(["a", "b"]).logdet
+    0.0
+    """
+    return independent(unique_labels(pd.Index(list(ids))))
+
+
+@final
+@dataclass(frozen=True, eq=False, repr=False)
+class _Additive(Relationship):
+    """A of a pedigree: T D T'."""
+
+    pedigree: Pedigree
+    inbreeding: bool
+
+    @cached_property
+    def inverse(self) -> SparseArray:
+        return inverse_relationship(self.pedigree, self.inbreeding)
+
+    @cached_property
+    def logdet(self) -> float:
+        return log_determinant(self.pedigree, self.inbreeding)
+
+    @cached_property
+    def _mendelian(self) -> Array:
+        """D, shape (q,)."""
+        return mendelian_variances(self.pedigree, self.inbreeding)
+
+    @cached_property
+    def _gene_flow(self) -> GeneFlow:
+        """Products with T."""
+        return GeneFlow(self.pedigree)
+
+    @cached_property
+    def diagonal(self) -> Array:
+        return diagonal(self.pedigree, self.inbreeding)
+
+    def multiply(self, V: Any) -> Array:
+        up = self._gene_flow.up(np.asarray(V, dtype=np.float64))
+        return self._gene_flow.down(mendelian_covariance(self.pedigree, self._mendelian, up))
+
+    def sample(self, rng: np.random.Generator, n: int = 1) -> Array:
+        z, g = rng.standard_normal((self.size, n)), self.pedigree.metafounders
+        terms = np.sqrt(self._mendelian)[:, None] * z
+        if g:
+            terms[:g] = la.cholesky(self.pedigree.Gamma, lower=True) @ z[:g]
+        return self._gene_flow.down(terms)
+
+    def _block(self, rows: Rows, columns: Rows) -> Array:
+        founders = np.arange(self.pedigree.metafounders)
+        kept = ancestors(self.pedigree, np.concatenate([founders, rows, columns]))
+        flow, D = GeneFlow(self.pedigree, kept), self._mendelian[kept]
+        rows, columns = np.searchsorted(kept, rows), np.searchsorted(kept, columns)
+        return by_columns(
+            len(kept), lambda E: flow.down(mendelian_covariance(self.pedigree, D, flow.up(E))), rows, columns
+        )
+
+    @property
+    def group_names(self) -> tuple[str, ...]:
+        return self.pedigree.groups
+
+    @property
+    def Q(self) -> sp.csr_array:
+        return self.pedigree.Q
