@@ -148,7 +148,8 @@ def with_interval(table: pd.DataFrame, good: NDArray[np.bool_], level: float) ->
     """Table of t tests with its interval; rows that are not estimable are missing."""
     half = t_quantile(table["df"].to_numpy(), level) * table["se"]
     table = table.assign(lower=table["estimate"] - half, upper=table["estimate"] + half)
-    return table.where(np.asarray(good)[:, None])
+    table.loc[~np.asarray(good)] = np.nan
+    return table
 
 
 # ---------------------------------------------------------------------------------------- tests between fits
@@ -360,10 +361,9 @@ def mixture(term: Term, lost: int) -> tuple[tuple[float, int], ...] | None:
 
 def smaller_terms(parsed: RandomTerm, term: Term) -> list[tuple[str, Term | None, int]]:
     """What may be dropped of a term: its name, what is left of the term, and how many effects go."""
-    text = (
-        "(" + parsed.source.strip("()") + ")" if not parsed.source.startswith(parsed.structure + "(") else parsed.source
-    )
-    spec = [t for t in model_spec(parsed.effects)]
+    tag = "" if parsed.structure == "us" else parsed.structure
+    text = f"{tag}({parsed.effects} | {parsed.label})"
+    spec = list(model_spec(parsed.effects))
     sets = [frozenset(str(f.expr) for f in t.factors if str(t) != "1") for t in spec]
     slopes = [t for t, own in zip(spec, sets, strict=True) if own and not any(own < other for other in sets)]
     if not slopes or term.structure.size == 1:

@@ -17,7 +17,7 @@ from mixedgen.engines import Engine, System
 from mixedgen.errors import ArgumentError, ConvergenceWarning, DesignError, examples
 from mixedgen.likelihood import average_information, deviance, score
 from mixedgen.optimise import FLAT_CURVATURE, Control, Optimum, Step, maximise, rounding_noise
-from mixedgen.terms import normal_key
+from mixedgen.terms import Term, normal_key
 
 Array = NDArray[np.float64]
 Method = Literal["reml", "ml"]
@@ -27,6 +27,7 @@ METHODS = ("reml", "ml")
 CERTIFIED_GRADIENT = 1e-3
 OTHER_SHARES = (0.5, 0.05, 0.95)  # of the random terms, in the starts that follow a hard first one
 SMALLEST_MOMENT = 0.1  # of the default start: a moment estimate near zero would start at the boundary
+FARTHEST = 3000.0  # standard deviations from zero of a covariate: the square of it is lost of 16 digits
 LONG = 1.0  # seconds after which a progress line is worth its place
 IDLE = 1e-9  # a multiplier this small for each record is none
 VANISHING = 1e-8  # a residual variance this small beside that of y is on its way to zero
@@ -167,11 +168,35 @@ def check_estimable(design: Design, engine: Engine) -> None:
                 + t.key
                 + ":A), repeated records, or model.solve(variances)."
             )
+        require_near_origin(t)
     size = float(np.mean((design.y - design.y.mean()) ** 2) + np.finfo(float).eps * np.mean(design.y**2))
     if engine.spread <= EXACT_FIT * size or size == 0.0:
         raise DesignError(
             "the fixed effects fit the response exactly: no variance is left to estimate. Is the response constant?"
         )
+
+
+def require_near_origin(t: Term) -> None:
+    """Raise a DesignError for a covariate of correlated effects that is too far from zero for double precision.
+
+    Notes
+    -----
+    The variance of the intercept is then that of a value extrapolated over many standard deviations of the covariate:
+    the information of the data is lost beside it with the square of that distance.
+    """
+    for component in t.structure.components:
+        z = t.values[:, component]
+        if z.shape[1] == 1 or len(z) < z.shape[1]:
+            continue
+        R = np.asarray(np.linalg.qr(z, mode="r"))
+        norms, left = np.linalg.norm(R, axis=0), np.abs(np.diag(R))
+        far = np.flatnonzero((left < norms / FARTHEST) & (left > 1e-12 * norms))
+        if len(far):
+            name = t.effects[component[far[0]]]
+            raise DesignError(
+                f"effect {name!r} of term {t.key!r} lies {norms[far[0]] / left[far[0]]:.2g} standard deviations from "
+                "zero: its covariance with the other effects cannot be told in double precision. Centre it."
+            )
 
 
 def default_start(design: Design, engine: Engine, share: float = 0.5) -> Array:
@@ -189,13 +214,18 @@ def moment_start(design: Design, engine: Engine) -> Array:
     moments = engine.moments() if len(design.terms) else None
     if moments is None:
         return theta
-    at = 0
-    for t, s in zip(design.terms, design.slices, strict=False):
-        default = np.diag(t.structure.matrix(theta[s]))
-        theta[s] = t.structure.start(np.diag(np.clip(moments[at : at + t.c], SMALLEST_MOMENT * default, None)))
-        at += t.c
-    theta[design.slices[-1]] = max(moments[-1], SMALLEST_MOMENT * engine.residual_spread)
+    for t, s, Sigma in zip(design.terms, design.slices, moments[0], strict=False):
+        theta[s] = t.structure.start(no_smaller(Sigma, SMALLEST_MOMENT * t.structure.matrix(theta[s])))
+    theta[design.slices[-1]] = max(moments[1], SMALLEST_MOMENT * engine.residual_spread)
     return theta
+
+
+def no_smaller(Sigma: Array, least: Array) -> Array:
+    """Sigma, raised to a least positive definite matrix in the directions where it is below."""
+    L = np.linalg.cholesky(least)
+    values, vectors = np.linalg.eigh(np.linalg.solve(L, np.linalg.solve(L, Sigma).T))
+    root = L @ vectors
+    return (root * np.maximum(values, 1.0)) @ root.T
 
 
 def theta_from(design: Design, values: Mapping[str, Any], base: Array | None = None, name: str = "variances") -> Array:

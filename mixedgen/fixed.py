@@ -173,9 +173,8 @@ def group_columns(terms: Sequence[Term]) -> tuple[sp.csr_array, tuple[str, ...]]
     for t in terms:
         if t.relationship is None or not t.relationship.group_names:
             continue
-        ZQ = t.relationship.Q[t.level]
         for a, effect in enumerate(t.effects):
-            blocks.append(sp.csr_array(sp.diags_array(t.values[:, a]) @ ZQ))
+            blocks.append(sp.csr_array(t.Z[:, a * t.q : (a + 1) * t.q] @ t.relationship.Q))
             names += [group_name(t.key, t.effects, effect, g) for g in t.relationship.group_names]
     return (sp.csr_array(sp.hstack(blocks)), tuple(names)) if blocks else None
 

@@ -201,7 +201,7 @@ def t_tail(t: Array, df: Array) -> Array:
     return np.asarray(2.0 * np.where(finite, stdtr(np.where(finite, df, 1.0), -np.abs(t)), ndtr(-np.abs(t))))
 
 
-def t_quantile(df: Array, level: float) -> Array:
+def t_quantile(df: Array, level: Array | float) -> Array:
     """Half-width, in standard errors, of a two-sided interval."""
     finite = np.isfinite(df)
     upper = 0.5 + 0.5 * level

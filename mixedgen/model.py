@@ -16,6 +16,8 @@ from mixedgen.design import Design, NaAction, Unmatched, build
 from mixedgen.engines import Engine, Forecast, choose
 from mixedgen.errors import ArgumentError, NotAvailableError
 from mixedgen.estimate import Certificate, Fitted, evaluate, fit, require_method
+from mixedgen.frame import read_frame
+from mixedgen.means import MarginalMeans, Weights, fixed_variables, marginal_means
 from mixedgen.optimise import Control
 from mixedgen.relationship import Relationship
 
@@ -30,6 +32,8 @@ class Fit:
     ----------
     fitted : Fitted
         Design, variance parameters and solved equations.
+    variables : DataFrame, optional
+        Variables of the fixed part in the records used, which `emmeans` averages over.
 
     Examples
     --------
@@ -41,8 +45,9 @@ class Fit:
     {'Intercept': 251.405, 'Days': 10.467}
     """
 
-    def __init__(self, fitted: Fitted) -> None:
+    def __init__(self, fitted: Fitted, variables: pd.DataFrame | None = None) -> None:
         self.fitted = fitted
+        self.variables = pd.DataFrame() if variables is None else variables
 
     # fixed effects
     @cached_property
@@ -336,9 +341,10 @@ class MixedModel:
             raise ArgumentError(f"control must be a Control, not {type(control).__name__}: write mg.Control(tol=...).")
         self.method = method
         self.control = control or Control()
+        frame = read_frame(data)
         self.design: Design = build(
             formula,
-            data,
+            frame,
             relationships=relationships,
             residual=residual,
             weights=weights,
@@ -348,6 +354,7 @@ class MixedModel:
             unmatched=unmatched,
             constraints=self.control.constraints,
         )
+        self.variables: pd.DataFrame = fixed_variables(self.design, frame)
 
     @cached_property
     def engine(self) -> Engine:
@@ -366,7 +373,7 @@ class MixedModel:
         ConvergenceWarning
             If the certificate says "not converged".
         """
-        return Fit(fit(self.design, self.engine, self.method, self.control))
+        return Fit(fit(self.design, self.engine, self.method, self.control), self.variables)
 
     def solve(self, variances: Mapping[str, Any]) -> Fit:
         """BLUE and BLUP at known variances.
@@ -376,7 +383,7 @@ class MixedModel:
         variances : mapping
             By the text right of each bar, and ``"residual"``: a number, or the covariance matrix of the effects.
         """
-        return Fit(evaluate(self.design, self.engine, variances, self.method, self.control))
+        return Fit(evaluate(self.design, self.engine, variances, self.method, self.control), self.variables)
 
     def matrices(self, variances: Mapping[str, Any]) -> matrices.Matrices:
         """X, Z, G, R, V and Henderson's LHS and RHS of a small model at given variances, as labelled frames."""
@@ -448,3 +455,77 @@ def lmm(
         method=method,
         control=control,
     ).fit()
+
+
+def anova(
+    fit: Fit, *others: Fit, type: int | str = 3, ddf: Ddf = "satterthwaite", refit: bool | None = None
+) -> pd.DataFrame:
+    """F tests of the fixed terms of one fit, or likelihood-ratio tests between several: `Fit.anova`.
+
+    Examples
+    --------
+    >>> import mixedgen as mg
+    >>> fit = mg.lmm("Reaction ~ Days + (Days|Subject)", mg.data.sleepstudy())
+    >>> mg.anova(fit)[["numdf", "dendf", "f"]].round(3)
+          numdf  dendf       f
+    term
+    Days    1.0   17.0  45.853
+    """
+    return fit.anova(*others, type=type, ddf=ddf, refit=refit)
+
+
+def emmeans(
+    fit: Fit,
+    specs: str | Sequence[str],
+    *,
+    by: str | Sequence[str] | None = None,
+    at: Mapping[str, Any] | None = None,
+    weights: Weights = "equal",
+    ddf: Ddf = "satterthwaite",
+    level: float = 0.95,
+) -> MarginalMeans:
+    """Marginal means of the levels of some factors, averaged over the others.
+
+    Parameters
+    ----------
+    fit : Fit
+        The model.
+    specs : str or sequence of str
+        Variables by whose levels the means are wanted.
+    by : str or sequence of str, optional
+        Variables within whose levels they are compared.
+    at : mapping, optional
+        Values of variables in the grid; covariates are at their mean otherwise, unless they have two values only.
+    weights : {"equal", "proportional", "outer", "cells"}
+        Of the levels averaged over: the same, their joint or marginal frequencies, or those of the cells.
+    ddf : {"satterthwaite", "kenward-roger", "containment", "z"}
+        Method of degrees of freedom.
+    level : float
+        Of the intervals.
+
+    Returns
+    -------
+    MarginalMeans
+        Frame, one row for each level, columns (factors) ``emmean se df lower upper``; ``.contrasts()`` compares them.
+
+    Raises
+    ------
+    ArgumentError
+        If a name is no variable of the fixed part, or a level or an option is unknown.
+
+    Warns
+    -----
+    UserWarning
+        If means are not estimable; they are missing.
+
+    Examples
+    --------
+    >>> import mixedgen as mg
+    >>> fit = mg.lmm("angle ~ recipe + temp + (1|recipe:replicate)", mg.data.cake())
+    >>> mg.emmeans(fit, "recipe")[["recipe", "emmean", "df"]].round(3)
+      recipe  emmean    df
+    0      A  33.122  42.0
+    1      B  31.644  42.0
+    2      C  31.600  42.0
+    """
+    return marginal_means(fit.inference, fit.variables, specs, by=by, at=at, weights=weights, ddf=ddf, level=level)

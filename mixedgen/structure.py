@@ -36,13 +36,15 @@ def lower_indices(c: int) -> tuple[IntArray, IntArray]:
     return rows, cols
 
 
-def lower_factor(Sigma: Array) -> Array:
+def lower_factor(Sigma: Array, indefinite: float = INDEFINITE) -> Array:
     """Lower triangular L with L L' = Sigma for a positive semi-definite Sigma.
 
     Parameters
     ----------
     Sigma : ndarray, shape (c, c)
         Symmetric positive semi-definite matrix, possibly singular.
+    indefinite : float
+        An eigenvalue of its correlation matrix below minus this is no rounding.
 
     Returns
     -------
@@ -63,16 +65,16 @@ def lower_factor(Sigma: Array) -> Array:
         if column[0] > PIVOT_TOLERANCE * c * Sigma[j, j]:
             L[j:, j] = column / np.sqrt(column[0])
         elif column[0] != 0.0 or column.any():
-            return _semidefinite_factor(Sigma)
+            return _semidefinite_factor(Sigma, indefinite)
     return L
 
 
-def _semidefinite_factor(Sigma: Array) -> Array:
+def _semidefinite_factor(Sigma: Array, indefinite: float) -> Array:
     """`lower_factor` by eigenvalues, which rounding in a small pivot does not hurt."""
     d = np.abs(np.diag(Sigma))
     scale = np.sqrt(np.where(d > 0, d, np.abs(Sigma).max()))
     values, vectors = np.linalg.eigh(Sigma / np.outer(scale, scale))
-    if values[0] < -INDEFINITE:
+    if values[0] < -indefinite:
         raise ValueError("the matrix is not positive semi-definite")
     root = np.sqrt(np.where(values > PIVOT_TOLERANCE * len(Sigma), values, 0.0))[:, None] * vectors.T * scale
     L = np.zeros_like(root)

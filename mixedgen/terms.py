@@ -12,8 +12,8 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from mixedgen.errors import DesignError, FormulaError, RelationshipError, examples
-from mixedgen.formula import Column, ParsedFormula, RandomTerm
-from mixedgen.frame import check_finite, dense_or_sparse, materialise
+from mixedgen.formula import Column, Factor, Mates, Members, MultiMembership, ParsedFormula, RandomTerm
+from mixedgen.frame import check_finite, dense_or_sparse, materialise, numeric
 from mixedgen.reconcile import near_misses
 from mixedgen.relationship import Relationship
 from mixedgen.structure import Structure, make_structure
@@ -159,8 +159,7 @@ def drop_unmatched(
     """Rows whose ids are all in the relationships they link to, and the rows lost for want of it."""
     keep = np.ones(len(kept), dtype=bool)
     links = [(f.source, f.link) for t in parsed.terms for f in t.factors if f.link is not None]
-    for source, link in links:
-        name = plain_column(source, str(source))
+    for name, link in ((c, link) for source, link in links for c in source_columns(source)):
         there = level_positions(frame[name].iloc[kept], relationships[link]) >= 0
         if not there.all():
             lost = lost | {f"{name} (not in {link})": int((~there).sum())}
@@ -182,46 +181,169 @@ def effect_columns(effects: str, frame: pd.DataFrame) -> tuple[Array, tuple[str,
     return np.ascontiguousarray(dense), tuple("(Intercept)" if e in INTERCEPT_NAMES else e for e in names)
 
 
+@dataclass(frozen=True)
+class Loads:
+    """Which levels the records load, through which entry, with what weight.
+
+    Attributes
+    ----------
+    record : ndarray of int, shape (m,), or None
+        Record of each load, in order; None when each record loads one level, in order.
+    level, entry : ndarray of int, shape (m,)
+        Level, and position among the entries of `members`.
+    weight : ndarray, shape (m,), or None
+        Weights; None for ones.
+    entries : tuple of str
+        Names of the entries; one for a plain column.
+    """
+
+    record: IntArray | None
+    level: IntArray
+    entry: IntArray
+    weight: Array | None
+    entries: tuple[str, ...]
+
+
 def build_term(term: RandomTerm, key: str, frame: pd.DataFrame, relationships: Mapping[str, Relationship]) -> Term:
     """Z, structure and relationship of one random term."""
-    columns = [plain_column(f.source, term.source) for f in term.factors]
-    links = [f.link for f in term.factors if f.link is not None]
-    relationship = None
-    if links:
-        if len(term.factors) > 1:
-            other = ":".join(c for c, f in zip(columns, term.factors, strict=True) if f.link is None)
-            raise FormulaError(
-                f"{term.source}: a relationship over an interaction of levels cannot be estimated; for one "
-                f"variance and independent effects of each level of {other} write "
-                f"diag(0 + {other}|{columns[-1]}:{links[-1]}, hom=True)."
-            )
-        relationship = relationships[links[0]]
-        level = match_levels(frame[columns[0]], relationship, links[0], columns[0])
-        levels = relationship.labels
+    factor = term.factors[-1]
+    relationship = None if factor.link is None else relationships[factor.link]
+    if len(term.factors) > 1 and any(f.link is not None or not isinstance(f.source, Column) for f in term.factors):
+        raise FormulaError(interaction_advice(term))
+    if isinstance(factor.source, Column):
+        loads, levels = plain_loads(term, frame, relationship)
     else:
-        level, levels = interaction([frame[c] for c in columns])
+        loads, levels = several_loads(factor, frame, relationship)
     if len(levels) < 2:
         raise DesignError(
             f"the grouping factor {key!r} has one level only ({examples(list(levels))}): "
             "its variance cannot be estimated."
         )
-    values, effects = effect_columns(term.effects, frame)
+    columns, names = effect_columns(term.effects, frame)
+    values, effects = spread(loads, columns, names)
     structure = make_structure(term.structure, len(effects), dict(term.options))
-    return Term(key, effects, structure, relationship, levels, None, level, values, len(frame))
+    return Term(key, effects, structure, relationship, levels, loads.record, loads.level, values, len(frame))
 
 
-def plain_column(source: object, text: str) -> str:
-    """Name of a plain grouping column; several columns on one term have no implementation."""
-    if not isinstance(source, Column):
-        raise FormulaError(
-            f"{text}: {str(source).partition('(')[0]}(...) is understood, but cannot be estimated by this version."
-        )
-    return source.name
+def interaction_advice(term: RandomTerm) -> str:
+    """Say why a relationship over an interaction is refused, and what to write."""
+    *others, last = term.factors
+    other = ":".join(str(f.source) for f in others)
+    link = f":{last.link}" if last.link else ""
+    return (
+        f"{term.source}: a relationship over an interaction of levels cannot be estimated; for one variance and "
+        f"independent effects of each level of {other} write diag(0 + {other}|{last.source}{link}, hom=True)."
+    )
+
+
+def plain_loads(
+    term: RandomTerm, frame: pd.DataFrame, relationship: Relationship | None
+) -> tuple[Loads, pd.Index]:
+    """One level for each record: that of a column, or of an interaction."""
+    names = [str(f.source) for f in term.factors]
+    if relationship is None:
+        level, levels = interaction([frame[c] for c in names])
+    else:
+        level = match_levels(frame[names[0]], relationship, str(term.factors[0].link), names[0])
+        levels = relationship.labels
+    return Loads(None, level, np.zeros(len(level), dtype=np.intp), None, ("",)), levels
+
+
+def several_loads(factor: Factor, frame: pd.DataFrame, relationship: Relationship | None) -> tuple[Loads, pd.Index]:
+    """Several levels for each record: the entries of `members`, or the columns of `mm`."""
+    source = factor.source
+    names = source_columns(source)
+    if relationship is None:
+        stacked, levels = codes_of(pd.concat([frame[c].astype(object) for c in names], ignore_index=True))
+        codes = dict(zip(names, np.split(stacked, len(names)), strict=True))
+    else:
+        codes = {c: match_levels(frame[c], relationship, str(factor.link), c) for c in names}
+        levels = relationship.labels
+    if isinstance(source, MultiMembership):
+        return membership_loads(source, codes, frame), levels
+    assert isinstance(source, Members)
+    parts = [entry_loads(e, codes, frame) for e in source.entries]
+    record = np.concatenate([r for r, _ in parts])
+    level = np.concatenate([v for _, v in parts])
+    entry = np.repeat(np.arange(len(parts)), [len(r) for r, _ in parts])
+    order = np.argsort(record, kind="stable")
+    return Loads(record[order], level[order], entry[order], None, tuple(str(e) for e in source.entries)), levels
+
+
+def entry_loads(entry: Column | Mates, codes: Mapping[str, IntArray], frame: pd.DataFrame) -> tuple[IntArray, IntArray]:
+    """Records and levels that one entry of `members` loads."""
+    n = len(frame)
+    if isinstance(entry, Column):
+        return np.arange(n), codes[entry.name]
+    own = codes[entry.column]
+    unit, units = codes_of(frame[entry.unit])
+    # each unit's different members once, then every record meets all of its unit but itself
+    present = np.unique(np.stack([unit, own]), axis=1)
+    size = np.bincount(present[0], minlength=len(units))
+    start = np.cumsum(size) - size
+    times = size[unit]
+    record = np.repeat(np.arange(n), times)
+    within = np.arange(len(record)) - np.repeat(np.cumsum(times) - times, times)
+    level = present[1][start[unit[record]] + within]
+    mate = level != own[record]
+    return record[mate], level[mate]
+
+
+def membership_loads(source: MultiMembership, codes: Mapping[str, IntArray], frame: pd.DataFrame) -> Loads:
+    """Loads of `mm`: every column with its weight, or all with equal weights that sum to one."""
+    n, k = len(frame), len(source.columns)
+    if source.weights:
+        columns = [numeric(frame[w], w, frame.index) for w in source.weights]
+        weight = np.stack(columns * (k if len(columns) == 1 else 1), axis=1)
+    else:
+        weight = np.full((n, k), 1.0 / k)
+    level = np.stack([codes[c] for c in source.columns], axis=1)
+    return Loads(np.repeat(np.arange(n), k), level.ravel(), np.zeros(n * k, dtype=np.intp), weight.ravel(), ("",))
+
+
+def spread(loads: Loads, columns: Array, names: tuple[str, ...]) -> tuple[Array, tuple[str, ...]]:
+    """Weights of the loads, a column for each entry and effect, and their names.
+
+    Returns
+    -------
+    values : ndarray, shape (m, entries x effects)
+        Entry by entry.
+    effects : tuple of str
+        The entry, the effect, or both where there are several of each.
+    """
+    values = columns if loads.record is None else columns[loads.record]
+    if loads.weight is not None:
+        values = values * loads.weight[:, None]
+    if len(loads.entries) == 1:
+        return values, names
+    k = len(names)
+    out = np.zeros((len(values), len(loads.entries) * k))
+    out[np.arange(len(values))[:, None], loads.entry[:, None] * k + np.arange(k)] = values
+    if k == 1:
+        return out, loads.entries
+    return out, tuple(f"{e}:{name}" for e in loads.entries for name in names)
+
+
+def source_columns(source: Column | Members | MultiMembership) -> list[str]:
+    """Columns that hold levels, each once."""
+    if isinstance(source, Column):
+        return [source.name]
+    if isinstance(source, MultiMembership):
+        return list(source.columns)
+    return list(dict.fromkeys(e.name if isinstance(e, Column) else e.column for e in source.entries))
+
+
+def other_columns(source: Column | Members | MultiMembership) -> list[str]:
+    """Columns that hold units or weights."""
+    if isinstance(source, Members):
+        return [e.unit for e in source.entries if isinstance(e, Mates)]
+    return list(source.weights) if isinstance(source, MultiMembership) else []
 
 
 def grouping_columns(parsed: ParsedFormula) -> list[str]:
     """Columns right of the bars."""
-    return [plain_column(f.source, t.source) for t in parsed.terms for f in t.factors]
+    sources = [f.source for t in parsed.terms for f in t.factors]
+    return [c for s in sources for c in (*source_columns(s), *other_columns(s))]
 
 
 def unique_keys(terms: Sequence[RandomTerm]) -> list[str]:
@@ -238,9 +360,13 @@ def unique_keys(terms: Sequence[RandomTerm]) -> list[str]:
 
 
 def linked_ids(parsed: ParsedFormula, keys: Sequence[str], frame: pd.DataFrame) -> dict[str, pd.Series]:
-    """Columns that hold the ids of the terms with a relationship, by the key of the term."""
-    links = [(k, t.factors[-1], t.source) for t, k in zip(parsed.terms, keys, strict=True)]
-    return {k: frame[plain_column(f.source, text)] for k, f, text in links if f.link is not None}
+    """Ids of the terms with a relationship, by the key of the term; those of several columns after each other."""
+    out = {}
+    for key, term in zip(keys, parsed.terms, strict=True):
+        if term.factors[-1].link is not None:
+            columns = [frame[c] for c in source_columns(term.factors[-1].source)]
+            out[key] = columns[0] if len(columns) == 1 else pd.concat(columns, ignore_index=True)
+    return out
 
 
 def normal_key(name: str) -> tuple[str, ...]:

@@ -189,7 +189,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def genotypes() -> pd.DataFrame:
     copies = np.random.default_rng(4).integers(0, 3, (6, 40))
-    return pd.DataFrame(copies, index=range(3, 9), columns=[f"s{k}" for k in range(40)])
+    return pd.DataFrame(copies, index=list(range(3, 9)), columns=[f"s{k}" for k in range(40)])
 
 
 BOTH = ["--pedigree", "ped.csv", "--genotypes", "chip.csv"]

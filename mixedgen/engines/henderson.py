@@ -32,6 +32,7 @@ IntArray = NDArray[np.intp]
 # Distance from a singular L at which the derivative across the boundary is taken, beside the term's own scale: the
 # score is smooth there, so the error is of this order squared, and its rounding error that of 1e-16 / this.
 BOUNDARY_STEP = 1e-5
+DEPENDENT = 1e-9  # effects of a term whose columns leave less than this of each other keep their own units
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,9 @@ class Component:
         Number of levels of u.
     basis : ndarray or sparse array, shape (levels, size), or None
         F.
+    unit : ndarray, shape (width, width), or None
+        T of z = z~ T, where z~ has orthonormal columns; None for the identity. The equations hold z~ and T Sigma T', so
+        that a covariate far from zero costs no digits.
     """
 
     term: int
@@ -65,6 +69,7 @@ class Component:
     values: Array
     levels: int
     basis: Any
+    unit: Array | None = None
 
     @property
     def width(self) -> int:
@@ -150,14 +155,23 @@ def meet(
             np.flatnonzero(keep) if first is None else first[keep],
             np.flatnonzero(keep) if second is None else second[keep],
         )
-    present, code = np.unique(la * b.levels + lb, return_inverse=True)
+    met = la * b.levels + lb
+    own = np.arange(a.levels) * (b.levels + 1) if a.term == b.term >= 0 else np.zeros(0, dtype=np.intp)
+    present, code = np.unique(np.concatenate([met, own]), return_inverse=True)
     i, j = np.divmod(present, b.levels)
-    return i, j, code, first, second
+    return i, j, code[: len(met)], first, second
 
 
 def mix(L: Array, v: Array) -> Array:
     """L times the coefficients of every level, v of shape (width, levels[, m])."""
     return v * L[0, 0] if L.size == 1 else np.tensordot(L, v, axes=1)
+
+
+def orthonormal_unit(values: Array, n: int) -> Array | None:
+    """Upper triangular T with values = z~ T and z~'z~ = n I; None where the columns are dependent."""
+    T = np.asarray(np.linalg.qr(values, mode="r")) / np.sqrt(n)
+    d = np.abs(np.diag(T))
+    return T if len(T) == values.shape[1] and np.all(d > DEPENDENT * np.linalg.norm(T, axis=0)) else None
 
 
 class HendersonEngine(Engine):
@@ -244,7 +258,10 @@ class HendersonEngine(Engine):
         size = t.q if basis is None else basis.shape[1]
         values = t.values if len(coefs) == t.c else t.values[:, coefs]
         dense = basis.toarray() if sp.issparse(basis) else basis
-        self.components.append(Component(k, coefs, size, self.N, t.record, t.level, values, t.q, dense))
+        unit = None if len(coefs) == 1 else orthonormal_unit(values, self.design.n)
+        if unit is not None:
+            values = np.linalg.solve(unit.T, values.T).T
+        self.components.append(Component(k, coefs, size, self.N, t.record, t.level, values, t.q, dense, unit))
         self.N += size * len(coefs)
 
     def _pattern(self) -> None:
@@ -392,8 +409,8 @@ class HendersonEngine(Engine):
             full = np.moveaxis(np.tensordot(full, cb.basis, axes=(1, 0)), -1, 1)
         return full[p.i, p.j]
 
-    def moments(self) -> Array | None:
-        """Henderson's method 1 for every coefficient, as if coefficients and levels were independent.
+    def moments(self) -> tuple[list[Array], float] | None:
+        """Henderson's method 1 for every (orthonormal) coefficient, as if coefficients and levels were independent.
 
         Notes
         -----
@@ -420,6 +437,8 @@ class HendersonEngine(Engine):
             if c.term >= 0:
                 at = start[c.term] + c.coefs
                 sums = (self.design.terms[c.term].Zt @ weighted).reshape(-1, c.size)[c.coefs].T
+                if c.unit is not None:
+                    sums = np.linalg.solve(c.unit.T, sums.T).T
                 inverse = np.divide(1.0, sizes[k], out=np.zeros_like(sizes[k]), where=sizes[k] > 0)
                 right[at] = np.sum(sums**2 * inverse, axis=0)
                 left[at, -1] = np.sum(inverse > 0, axis=0)
@@ -427,7 +446,15 @@ class HendersonEngine(Engine):
                 sizes[k] = inverse
         for p, G in zip(self.pairs, products, strict=True):
             self._add_squares(left, p, G, sizes, start)
-        return np.linalg.lstsq(left, right, rcond=1e-8)[0]
+        found = np.linalg.lstsq(left, right, rcond=1e-8)[0]
+        matrices = [np.zeros((t.c, t.c)) for t in self.design.terms]
+        for c in self.components:
+            if c.term >= 0:
+                inner = np.diag(found[start[c.term] + c.coefs])
+                if c.unit is not None:
+                    inner = np.linalg.solve(c.unit, np.linalg.solve(c.unit, inner).T)
+                matrices[c.term][np.ix_(c.coefs, c.coefs)] = inner
+        return matrices, float(found[-1])
 
     def _add_squares(self, left: Array, p: Pairs, G: Array, inverse: dict[int, Array], start: IntArray) -> None:
         """Sums of squared cross-products of two components, each over the sizes of the other's levels."""
@@ -479,9 +506,12 @@ class HendersonSystem(System):
         self.r = residual.diagonal(theta_r)
         self.sigma2 = float(theta_r[0]) if residual.homogeneous else None
         self.Sigma = term_covariances(self.design, theta)
-        self.L = [self._factor(c) for c in engine.components]
+        self.inner = [self._factor(c) for c in engine.components]  # of T Sigma T', in the equations
+        self.L = [  # of Sigma itself, between v and u
+            L if c.unit is None else np.linalg.solve(c.unit, L) for c, L in zip(engine.components, self.inner, strict=True)
+        ]
         self.products, self.product_factor = engine.products_at(self.r, self.sigma2)
-        self.data = engine.assemble(self.products, self.product_factor, self.L)
+        self.data = engine.assemble(self.products, self.product_factor, self.inner)
         self.data[engine.penalty_at] += engine.penalty
         self._inverses: dict[bool, tuple[Array, tuple[Array, ...]]] = {}
         self.factor: Factor = engine.symbolic.factor(self.data, [K for _, K in engine.cliques])
@@ -489,7 +519,11 @@ class HendersonSystem(System):
     def _factor(self, c: Component) -> Array:
         if c.term < 0:
             return np.eye(c.width)
-        return lower_factor(self.Sigma[c.term][np.ix_(c.coefs, c.coefs)])
+        Sigma = self.Sigma[c.term][np.ix_(c.coefs, c.coefs)]
+        if c.unit is None:
+            return lower_factor(Sigma)
+        # what Sigma lost to rounding comes back larger by the square of the columns' dependence: no proof of anything
+        return lower_factor(c.unit @ Sigma @ c.unit.T, indefinite=np.inf)
 
     # ---------------------------------------------------------------------------------------- solve
     def solve(self, Y: Array) -> Solution:
@@ -601,9 +635,11 @@ class HendersonSystem(System):
         Cinv, _ = self._inverse(reml, spend=spend)
         out = np.zeros(len(self.theta))
         M = self._moments(Cinv)
-        for k, (c, L) in enumerate(zip(self.engine.components, self.L, strict=True)):
+        for k, (c, L) in enumerate(zip(self.engine.components, self.inner, strict=True)):
             if c.term >= 0:
                 S = np.linalg.solve(L.T, M[k].T).T
+                if c.unit is not None:
+                    S = c.unit.T @ S @ c.unit
                 s = self.design.slices[c.term]
                 D = self.design.terms[c.term].structure.derivatives(self.theta[s])
                 out[s] += np.einsum("tab,ab->t", D[:, c.coefs[:, None], c.coefs], S)
@@ -615,7 +651,7 @@ class HendersonSystem(System):
         """The system a small step inside the cone, where some L is singular; None where none is."""
         singular = {
             c.term
-            for c, L in zip(self.engine.components, self.L, strict=True)
+            for c, L in zip(self.engine.components, self.inner, strict=True)
             if c.term >= 0 and np.any(np.diag(L) == 0)
         }
         if not singular:
@@ -632,7 +668,7 @@ class HendersonSystem(System):
         engine = self.engine
         M = [np.zeros((c.width, c.width)) for c in engine.components]
         for p, G in zip(engine.pairs, self.products, strict=True):
-            La, Lb = self.L[p.a], self.L[p.b]
+            La, Lb = self.inner[p.a], self.inner[p.b]
             inverse = Cinv[p.at]
             if p.a == p.b:
                 self._add_own(M[p.a], p, G, La, inverse)
@@ -668,7 +704,7 @@ class HendersonSystem(System):
         out = np.empty(residual.structure.size)
         for k in range(len(out)):
             dr = residual.derivative(self.theta[s], k)
-            data = engine.assemble(engine.cross_products(dr / self.r**2), 1.0, self.L)
+            data = engine.assemble(engine.cross_products(dr / self.r**2), 1.0, self.inner)
             d = engine.diagonal
             out[k] = float(np.sum(dr / self.r)) - 2.0 * float(data @ Cinv) + float(data[d] @ Cinv[d])
         return out

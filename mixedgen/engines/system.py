@@ -191,8 +191,8 @@ class Engine(ABC):
         usable = np.maximum(values, 1e-12)
         return (self.spread or 1.0) * ((vectors / usable) @ vectors.T) / np.outer(d, d)
 
-    def moments(self) -> Array | None:
-        """Cheap estimates of the variance of every coefficient of every term, then of the residual; None for none."""
+    def moments(self) -> tuple[list[Array], float] | None:
+        """Cheap estimates of Sigma of every term, not always positive definite, and of the residual variance, if any."""
         return None
 
     @abstractmethod
