@@ -50,6 +50,7 @@ from mixedgen.formula import parse
 from mixedgen.frame import read_frame, require_columns
 from mixedgen.inbreeding import generations
 from mixedgen.reconcile import ThreeWayReport, reconcile_three
+from mixedgen.terms import source_columns
 
 UNMATCHED_STATUS = 1
 ERROR_STATUS = 2  # argparse's own status for a wrong command line
@@ -406,9 +407,10 @@ def selected_ids(text: str) -> list[str]:
 
 def terms_of_animals(fit: Fit) -> list[str]:
     """Terms with a relationship and those of the same columns, such as (1|animal) beside (1|animal:A); else all."""
-    ids = fit.fitted.design.linked
-    columns = {str(column.name) for column in ids.values()}
-    return [t for t in terms(fit) if not ids or t in ids or re.sub(r"\.\d+$", "", t) in columns]
+    design = fit.fitted.design
+    factors = [f for t in design.parsed.terms for f in t.factors if f.link is not None]
+    columns = {column for f in factors for column in source_columns(f.source)}
+    return [t for t in terms(fit) if not factors or t in design.linked or re.sub(r"\.\d+$", "", t) in columns]
 
 
 def predictions(fit: Fit, *, animals: bool, ids: Sequence[str] | None, top: int | None) -> pd.DataFrame:

@@ -27,6 +27,7 @@ from mixedgen.terms import Term, unique_keys
 Array = NDArray[np.float64]
 
 TYPES = {"1": 1, "2": 2, "3": 3, "I": 1, "II": 2, "III": 3}
+NOISE = 1e-9  # difference of two criteria, beside their size, that is rounding
 F_COLUMNS = ["sumsq", "meansq", "numdf", "dendf", "f", "p"]
 
 
@@ -67,7 +68,7 @@ def drop_one(inference: Inference, ddf: str = "satterthwaite") -> pd.DataFrame:
     terms = fixed_terms(design)
     tests = {}
     for t in terms:
-        if (t.factors or t.covariates) and not any(o.contains(t) for o in terms):
+        if (t.factors or t.covariates) and not any(t.variables < o.variables for o in terms):
             tests[t.name] = f_test(inference, without(design.fixed, t), ddf)
     return pd.DataFrame.from_dict(tests, orient="index", columns=F_COLUMNS).rename_axis("term")
 
@@ -321,7 +322,8 @@ def lr_row(smaller: Fitted, full: Fitted, npar: int, weights: tuple[tuple[float,
     out = {"npar": own, "loglik": -0.5 * smaller.deviance, "aic": aic(smaller)}
     if smaller is full:
         return out
-    lrt = max(0.0, smaller.deviance - full.deviance)
+    lrt = smaller.deviance - full.deviance
+    lrt = lrt if lrt > NOISE * abs(full.deviance) else 0.0
     df = float(npar - own)
     p = float(chdtrc(df, lrt)) if df > 0 else np.nan
     return out | {"lrt": lrt, "df": df, "p": p, "p_boundary": mixture_tail(lrt, weights)}

@@ -24,9 +24,14 @@ Ddf = Literal["satterthwaite", "kenward-roger", "containment", "z"]
 
 MEMORY_LIMIT = 4 * 2**30  # bytes of the largest matrix of levels by levels
 WORKSPACE = 2**28  # bytes of one block of records by right-hand sides
-# Z'PZ takes as many solves as there are effects, differences of the exact traces some dozen factorisations.
-EXACT_LEVELS = 1000
-STEP = 1e-3  # of a standard deviation; the error of Richardson's extrapolation is its fourth power
+# Records times effects up to which Z'PZ, as many solves as there are effects, costs less than the dozen factorisations
+# of the differences.
+EXACT_WORK = 2_000_000
+# Of a standard deviation, in central differences: their error is some eight times its square, and they magnify the
+# rounding of the score, which has thirteen digits, by the inverse.
+STEP = 5e-5
+AUTOMATIC_WORK = 2e11  # floating-point operations of the differences that a summary spends unasked
+AUTOMATIC_WEIGHTS = 2e9  # and elements of the weights of the records in the estimates
 FLAT = 1e-8  # eigenvalue of the scaled information below which the data tell nothing: lmerTest's tolerance
 NULL = 1e-10  # eigenvalue of a scaled covariance matrix at the boundary
 MAX_RANKED = 6000  # columns of [X Z] whose ranks containment counts
@@ -80,13 +85,9 @@ class Inference:
         return not self.fitted.design.terms and self.fitted.design.residual.homogeneous
 
 
-def is_linear(design: Design, theta: Array) -> bool:
-    """Whether V is linear in theta: the derivatives do not depend on it."""
-    structures = [*(t.structure for t in design.terms), design.residual.structure]
-    return all(
-        np.array_equal(x.derivatives(theta[s]), x.derivatives(0.5 * theta[s]))
-        for x, s in zip(structures, design.slices, strict=True)
-    )
+def is_linear(design: Design) -> bool:
+    """Whether V is linear in theta: its parameters are elements of covariance matrices, none of them a correlation."""
+    return sum(len(b) for b in design.blocks) == design.slices[-1].stop
 
 
 def moved_weights(fitted: Fitted, W: Array) -> Iterator[Array]:
@@ -99,7 +100,7 @@ def moved_weights(fitted: Fitted, W: Array) -> Iterator[Array]:
             yield np.asarray(t.Z @ np.einsum("ab,bqm->aqm", D, KS).reshape(t.c * t.q, -1))
     s = d.slices[-1]
     for k in range(d.residual.structure.size):
-        yield d.residual.derivative(theta[s], k)[:, None] * W
+        yield d.residual.multiply_derivative(theta[s], k, W)
 
 
 # ------------------------------------------------------------------------------------- information of theta
@@ -113,13 +114,16 @@ class Directions:
         For each block of theta its parameters and a lower trapezoidal L with Sigma = L L', one column for each
         dimension that is not at the boundary; its entries on and below the diagonal are the coordinates.
     others : ndarray of int
-        Parameters in no block, coordinates themselves.
+        Parameters in no block and not at a bound, coordinates themselves.
+    scale : ndarray, shape (n_theta,)
+        Typical size of a displacement of each of them.
     jacobian : ndarray, shape (n_theta, k)
         Derivative of theta by the coordinates.
     """
 
     factors: tuple[tuple[NDArray[np.intp], Array], ...]
     others: NDArray[np.intp]
+    scale: Array
     jacobian: Array
 
     def curvature(self, g: Array) -> Array:
@@ -144,7 +148,7 @@ class Directions:
                 for i in range(j, len(L)):
                     out.append((float(size[i] or size.max()), _moved_factor(theta, b, L, i, j)))
         for i in self.others:
-            out.append((max(abs(float(theta[i])), 1e-3), _moved_parameter(theta, int(i))))
+            out.append((float(self.scale[i]), _moved_parameter(theta, int(i))))
         return out
 
 
@@ -185,9 +189,11 @@ def free_directions(fitted: Fitted) -> Directions:
                 column[b] = (rows == i) * L[cols, j] + (cols == i) * L[rows, j]
                 columns.append(column)
     blocked = np.concatenate([b for b, _ in factors]) if factors else np.zeros(0, dtype=np.intp)
-    others = np.setdiff1d(np.arange(len(theta)), blocked)
+    others = np.setdiff1d(np.arange(len(theta)), np.concatenate([blocked, list(fitted.bounds)]).astype(np.intp))
+    se = np.sqrt(np.diag(fitted.theta_covariance)) if len(others) else np.zeros(len(theta))
+    scale = 10.0 * np.where(np.isfinite(se) & (se > 0), se, np.maximum(np.abs(theta), STEP))
     jacobian = np.column_stack([np.zeros((len(theta), 0)), *columns, np.eye(len(theta))[:, others]])
-    return Directions(tuple(factors), others, jacobian)
+    return Directions(tuple(factors), others, scale, jacobian)
 
 
 def trapezoid(triangle: Array, *, boundary: bool) -> Array:
@@ -215,7 +221,7 @@ def observed_information(fitted: Fitted, directions: Directions) -> Array:
     Where V is linear in theta, -d2l = y'P V_i P V_j P y - tr(P V_i P V_j) / 2: twice the average less the expected
     information, V^-1 for P in the trace under ML. The coordinates bend, which the score accounts for.
     """
-    if exact_possible(fitted) and fitted.design.residual.homogeneous:
+    if exact_possible(fitted):
         E, traces = expected_information(fitted, fitted.reml)
         g = 0.5 * (working_variates(fitted.system)[1] - traces)
         J = directions.jacobian
@@ -232,21 +238,35 @@ def observed_by_differences(fitted: Fitted, directions: Directions) -> Array:
 
 
 def differences(fitted: Fitted, directions: Directions, function: Callable[[System], Array]) -> Array:
-    """Derivative of a function of the system along each coordinate, shape (values, k), extrapolated to step zero."""
+    """Derivative of a function of the system along each coordinate, shape (values, k), by central differences."""
     columns = []
     for size, at in directions.steps(fitted.theta):
-        slopes = []
-        for h in (STEP * size, 0.5 * STEP * size):
-            ahead, behind = (function(fitted.engine.at(at(x))) for x in (h, -h))
-            slopes.append((ahead - behind) / (2.0 * h))
-        columns.append((4.0 * slopes[1] - slopes[0]) / 3.0)
+        h = STEP * size
+        ahead, behind = (function(fitted.engine.at(at(x))) for x in (h, -h))
+        columns.append((ahead - behind) / (2.0 * h))
     return np.stack(columns, axis=1)
 
 
+def automatic(fitted: Fitted) -> bool:
+    """Whether Satterthwaite's degrees of freedom cost so little that a summary may give them unasked."""
+    if fitted.design.n * fitted.design.fixed.p > AUTOMATIC_WEIGHTS:
+        return False
+    return exact_possible(fitted) or 2 * len(fitted.theta) * fitted.engine.forecast().flops < AUTOMATIC_WORK
+
+
 def exact_possible(fitted: Fitted) -> bool:
-    """Whether Z'PZ is cheap enough, and the information follows from it."""
-    Q = sum(t.q * t.c for t in fitted.design.terms)
-    return Q <= EXACT_LEVELS and is_linear(fitted.design, fitted.theta)
+    """Whether the information follows from Z'PZ, and that is cheaper than differences."""
+    return fitted.design.n * n_effects(fitted.design) <= EXACT_WORK and has_exact_information(fitted)
+
+
+def has_exact_information(fitted: Fitted) -> bool:
+    """Whether V is linear in theta with one residual variance."""
+    return fitted.design.residual.homogeneous and is_linear(fitted.design)
+
+
+def n_effects(design: Design) -> int:
+    """Number of random effects."""
+    return sum(t.q * t.c for t in design.terms)
 
 
 def level_precision(system: System, reml: bool) -> Array:
@@ -329,17 +349,17 @@ def kenward_roger_weights(fitted: Fitted) -> Array:
     """
     if not fitted.reml:
         raise NotAvailableError("Kenward-Roger is defined for REML fits; fit with method='reml', or ask for 'z'.")
-    if not is_linear(fitted.design, fitted.theta):
+    if not is_linear(fitted.design):
         raise NotAvailableError("Kenward-Roger is not available for structures that are not linear; use Satterthwaite.")
-    if exact_possible(fitted) and fitted.design.residual.homogeneous:
+    if exact_possible(fitted):
         return pseudo_inverse(expected_information(fitted, True)[0])
     directions = free_directions(fitted)
     if directions.jacobian.shape[1] == len(fitted.theta):
         slopes = differences(fitted, directions, lambda system: system.traces(True))
         E = -0.5 * np.linalg.solve(directions.jacobian.T, slopes.T)
         return pseudo_inverse(0.5 * (E + E.T))
-    Q = sum(t.q * t.c for t in fitted.design.terms)
-    if 8 * Q**2 > MEMORY_LIMIT or not fitted.design.residual.homogeneous:
+    Q = n_effects(fitted.design)
+    if 8 * Q**2 > MEMORY_LIMIT or not has_exact_information(fitted):
         raise NotAvailableError(
             f"Kenward-Roger at a boundary needs a matrix of {Q} x {Q} effects ({8 * Q**2 / 1e9:.1f} GB), which is "
             f"beyond {MEMORY_LIMIT / 1e9:.1f} GB, and one residual variance; use ddf='satterthwaite'."

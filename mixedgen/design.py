@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from mixedgen.errors import ArgumentError, DesignError, FormulaError, examples
+from mixedgen.errors import ArgumentError, DesignError, examples
 from mixedgen.fixed import FixedPart, build_fixed
 from mixedgen.formula import CONTRASTS, ParsedFormula, ResidualTerm, parse, parse_residual
 from mixedgen.frame import (
@@ -32,60 +32,23 @@ from mixedgen.frame import (
 from mixedgen.pedigree import Pedigree
 from mixedgen.reconcile import IdReport, reconcile
 from mixedgen.relationship import Relationship
-from mixedgen.structure import Diagonal, Identity, Structure
+from mixedgen.residual import Residual, build_residual, residual_columns
 from mixedgen.terms import (
     INTERCEPT_NAMES,
     Term,
     build_term,
-    codes_of,
     drop_unmatched,
     grouping_columns,
     linked_ids,
     normal_key,
     unique_keys,
 )
+from mixedgen.traits import Traits, stack
 
 Array = NDArray[np.float64]
 IntArray = NDArray[np.intp]
 NaAction = Literal["omit", "exclude"]
 Unmatched = Literal["raise", "omit"]
-
-
-@dataclass(frozen=True)
-class Residual:
-    """R(theta), diagonal: the variance of a record is that of its class divided by its weight.
-
-    Attributes
-    ----------
-    structure : Structure
-        Variances of the classes.
-    classes : tuple of str
-        Names of the classes; empty when all records share one variance.
-    position : ndarray of int, shape (n,)
-        Class of each record.
-    inverse_weights : ndarray, shape (n,), or None
-        1 / w; None when all weights are one.
-    """
-
-    structure: Structure
-    classes: tuple[str, ...]
-    position: IntArray
-    inverse_weights: Array | None
-
-    @property
-    def homogeneous(self) -> bool:
-        """Whether R is known up to one variance."""
-        return self.structure.dim == 1
-
-    def diagonal(self, theta: Array) -> Array:
-        """Variance of each record, shape (n,)."""
-        r = np.diag(self.structure.matrix(theta))[self.position]
-        return r if self.inverse_weights is None else r * self.inverse_weights
-
-    def derivative(self, theta: Array, k: int) -> Array:
-        """Derivative of `diagonal` by parameter k, shape (n,)."""
-        d = np.diag(self.structure.derivatives(theta)[k])[self.position]
-        return d if self.inverse_weights is None else d * self.inverse_weights
 
 
 @dataclass(frozen=True)
@@ -116,6 +79,8 @@ class Design:
         Rows lost to missing values, by variable.
     linked : dict
         Ids in the data, all rows, of each term with a relationship.
+    traits : Traits or None
+        Row and trait of each value, for several responses.
     """
 
     parsed: ParsedFormula
@@ -129,6 +94,7 @@ class Design:
     na_action: NaAction
     lost: dict[str, int] = field(default_factory=dict)
     linked: dict[str, pd.Series] = field(default_factory=dict, repr=False)
+    traits: Traits | None = None
 
     @cached_property
     def id_reports(self) -> dict[str, IdReport]:
@@ -164,15 +130,20 @@ class Design:
     def multiplicity(self) -> tuple[float, ...]:
         """Number of levels (records for R) behind each positive semi-definite block of theta."""
         out = [float(t.q) * m for t in self.terms for m in t.structure.multiplicity]
-        if self.residual.homogeneous:
-            return (*out, float(self.n))
-        return (*out, *np.bincount(self.residual.position, minlength=self.residual.structure.dim).astype(float))
+        return (*out, *self.residual.multiplicity)
 
     @cached_property
     def blocks(self) -> tuple[IntArray, ...]:
         """Parameters of each positive semi-definite block of theta: a lower triangle, row by row."""
         structures = [*(t.structure for t in self.terms), self.residual.structure]
         return tuple(s.start + b for s, x in zip(self.slices, structures, strict=True) for b in x.blocks)
+
+    @cached_property
+    def free(self) -> tuple[tuple[int, float, float], ...]:
+        """Parameters of theta outside the blocks, with their bounds."""
+        structures = [*(t.structure for t in self.terms), self.residual.structure]
+        parts = zip(self.slices, structures, strict=True)
+        return tuple((s.start + i, low, high) for s, x in parts for i, low, high in x.free)
 
     def term(self, name: str) -> int:
         """Position of the term of a name; the parts of an interaction may come in either order.
@@ -187,32 +158,6 @@ class Design:
             if normal_key(t.key) == wanted:
                 return k
         raise ArgumentError(f"there is no random term {name!r}; the terms are {examples([t.key for t in self.terms])}.")
-
-
-def residual_columns(parts: Sequence[ResidualTerm]) -> list[str]:
-    """Columns a residual structure needs."""
-    for part in parts:
-        unit = f"|{part.unit}" if part.unit else ""
-        if part.structure not in ("diag", "idv") or part.unit is not None or len(parts) > 1:
-            raise FormulaError(
-                f"the residual structure {part.structure}({part.positions}{unit}) is understood, "
-                "but cannot be estimated by this version; diag(column) can."
-            )
-    return [part.positions for part in parts]
-
-
-def build_residual(parts: Sequence[ResidualTerm], frame: pd.DataFrame, weights: Array | None) -> Residual:
-    """R: one variance, or one for each class of a column."""
-    inverse_weights = None if weights is None else 1.0 / weights
-    if not parts or parts[0].structure == "idv":
-        return Residual(Identity(1), (), np.zeros(len(frame), dtype=np.intp), inverse_weights)
-    position, levels = codes_of(frame[parts[0].positions])
-    hom = dict(parts[0].options).get("hom")
-    structure = Identity(1) if hom or len(levels) == 1 else Diagonal(len(levels))
-    if structure.dim == 1:
-        position = np.zeros(len(frame), dtype=np.intp)
-    classes = tuple(str(v) for v in levels) if structure.dim > 1 else ()
-    return Residual(structure, classes, position, inverse_weights)
 
 
 def checked_relationships(relationships: Mapping[str, Relationship] | None) -> dict[str, Relationship]:
@@ -286,25 +231,30 @@ def build(
     if na_action not in ("omit", "exclude"):
         raise ArgumentError(f"na_action must be 'omit' or 'exclude', not {na_action!r}.")
     parsed = parse(formula, relationships=tuple(relationships), columns=[str(c) for c in frame.columns])
-    if len(parsed.responses) != 1:
-        raise FormulaError("cbind(...) with several traits is understood, but cannot be estimated by this version.")
     parts = parse_residual(residual) if residual is not None else ()
-    frame, names, weight_name = prepare(parsed, parts, frame, weights, contrasts)
+    frame, names, response_names, weight_name = prepare(parsed, parts, frame, weights, contrasts)
     chosen = select_rows(frame, subset)
     complete, lost = complete_rows(frame.iloc[chosen] if subset is not None else frame, names)
     kept = chosen[complete]
+    if len(parsed.responses) > 1:
+        kept = kept[frame[response_names].iloc[kept].notna().any(axis=1).to_numpy()]
     if unmatched not in ("raise", "omit"):
         raise ArgumentError(f"unmatched must be 'raise' or 'omit', not {unmatched!r}.")
     if unmatched == "omit":
         kept, lost = drop_unmatched(parsed, frame, relationships, kept, lost)
     used = frame if len(kept) == len(frame) else frame.iloc[kept]
-    used = recode(used[list(dict.fromkeys(names))])
+    several = len(parsed.responses) > 1
+    used = recode(used[list(dict.fromkeys([*names, *(response_names if several else ())]))])
     weight = None if weight_name is None else positive(numeric(used[weight_name], "weights", used.index))
-    y = evaluate(parsed.responses[0], used, parsed.responses[0])
+    traits = stack(parsed.responses, used) if several else None
+    y = evaluate(parsed.responses[0], used, parsed.responses[0]) if traits is None else traits.y
     offset = np.sum([evaluate(o, used, f"offset({o})") for o in parsed.offsets], axis=0) if parsed.offsets else None
     keys = unique_keys(parsed.terms)
     terms = [build_term(t, k, used, relationships) for t, k in zip(parsed.terms, keys, strict=True)]
-    fixed = build_fixed(parsed.fixed, used, contrasts, constraints, terms)
+    if traits is not None:
+        terms = [traits.term(t, written) for t, written in zip(terms, parsed.terms, strict=True)]
+        offset = None if offset is None else offset[traits.row]
+    fixed = build_fixed(parsed.fixed, used, contrasts, constraints, terms, traits.fixed if traits else None)
     if not fixed.p and not terms:
         raise DesignError(f"{formula!r} has neither fixed nor random effects.")
     if fixed.p >= len(y):
@@ -318,12 +268,13 @@ def build(
         offset=offset,
         fixed=fixed,
         terms=tuple(sorted(terms, key=lambda t: -t.q)),
-        residual=build_residual(parts, used, weight),
+        residual=traits.residual(parts, weight) if traits else build_residual(parts, used, weight),
         kept=kept,
         index=frame.index,
         na_action=na_action,
         lost=lost,
         linked=linked_ids(parsed, keys, frame),
+        traits=traits,
     )
 
 
@@ -333,8 +284,8 @@ def prepare(
     frame: pd.DataFrame,
     weights: str | ArrayLike | None,
     contrasts: Mapping[str, str] | None,
-) -> tuple[pd.DataFrame, list[str], str | None]:
-    """Frame with the weights as a column, the names of all columns the model needs, and the name of the weights."""
+) -> tuple[pd.DataFrame, list[str], list[str], str | None]:
+    """Frame with the weights as a column, the columns that may not be missing, the responses, the weights' name."""
     weight_name = None
     if weights is not None:
         column = column_or_values(weights, frame, "weights")
@@ -351,14 +302,22 @@ def prepare(
     groups = grouping_columns(parsed)
     require_columns(frame, groups, "right of a bar")
     names = [*groups]
-    for part in parts:
-        names += residual_columns([part]) if len(parts) == 1 else residual_columns(parts)
+    if len(parsed.responses) == 1:
+        names += residual_columns(parts)
     require_columns(frame, names, "residual=")
     if weight_name:
         names.append(weight_name)
-    for rhs in (*parsed.responses, *parsed.offsets):
-        names += [rhs] if rhs in frame.columns else variables_of(f"0 + {rhs}", frame)
+    responses = [c for rhs in parsed.responses for c in operands(rhs, frame)]
+    if len(parsed.responses) == 1:
+        names += responses
+    for rhs in parsed.offsets:
+        names += operands(rhs, frame)
     for rhs in (parsed.fixed, *(t.effects for t in parsed.terms)):
         if rhs != "1":
             names += variables_of(rhs, frame)
-    return frame, list(dict.fromkeys(names)), weight_name
+    return frame, list(dict.fromkeys(names)), responses, weight_name
+
+
+def operands(expression: str, frame: pd.DataFrame) -> list[str]:
+    """Columns of a response or an offset."""
+    return [expression] if expression in frame.columns else variables_of(f"0 + {expression}", frame)

@@ -204,7 +204,8 @@ def default_start(design: Design, engine: Engine, share: float = 0.5) -> Array:
     theta = np.empty(design.slices[-1].stop)
     for t, s in zip(design.terms, design.slices, strict=False):
         theta[s] = t.structure.start(engine.typical_covariance(t) * share / (len(design.terms) * t.c))
-    theta[design.slices[-1]] = engine.residual_spread * (1.0 - share if design.terms else 1.0)
+    left = 1.0 - share if design.terms else 1.0
+    theta[design.slices[-1]] = design.residual.structure.start(engine.typical_residual * left)
     return theta
 
 
@@ -325,10 +326,12 @@ def certify(design: Design, engine: Engine, optimum: Optimum) -> Certificate:
     wrong = [x for x in optimum.boundaries if x.multiplier < -CERTIFIED_GRADIENT]
     idle = [x for x in optimum.boundaries if abs(x.multiplier) < IDLE * design.n]
     at = design.slices[-1].start
-    vanishing = [k for k, v in enumerate(optimum.theta[at:]) if v < VANISHING * engine.residual_spread]
+    R = np.diag(design.residual.structure.matrix(optimum.theta[at:]))
+    vanishing = np.flatnonzero(VANISHING * np.diag(engine.typical_residual) > R)
     problem = ""
-    if vanishing:
-        name = design.theta_names[at + vanishing[0]]
+    if len(vanishing):
+        classes = design.residual.classes
+        name = f"the residual variance of {classes[vanishing[0]]}" if classes else "residual"
         problem = f"{name} goes to zero: the other effects fit its records exactly"
     elif idle:
         name = design.theta_names[idle[0].parameters[0]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -190,8 +190,11 @@ def build_fixed(
     contrasts: Mapping[str, str] | None,
     constraints: Sequence[str],
     terms: Sequence[Term] = (),
+    spread: Callable[[Array | sp.csr_array, Sequence[str]], tuple[Array | sp.csr_array, tuple[str, ...]]] | None = None,
 ) -> FixedPart:
     """Fixed part of full column rank: aliased columns are dropped, the later ones, or those that `constraints` name.
+
+    `spread` makes the columns of several traits from those of one.
 
     Raises
     ------
@@ -202,6 +205,8 @@ def build_fixed(
     names = tuple(str(c) for c in matrix.model_spec.column_names)
     X = dense_or_sparse(matrix)
     check_finite(X, names)
+    if spread is not None:
+        X, names = spread(X, names)
     groups = group_columns(terms)
     if groups is not None:
         X = sp.csr_array(sp.hstack([X, groups[0]])) if sp.issparse(X) else np.hstack([X, groups[0].toarray()])

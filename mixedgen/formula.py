@@ -366,7 +366,7 @@ def factor_variables(factor: TermFactor, columns: Collection[str]) -> list[str]:
     except SyntaxError:  # names in backticks, which formulaic finds by itself
         found = factor.required_variables
     roots = [(str(v.root), "callable" in v.roles) for v in found]
-    return [root for root, called in roots if root not in TRANSFORMS or (root in columns and not called)]
+    return [root for root, called in roots if (root in columns or root not in TRANSFORMS) and not called]
 
 
 def _coded(lexeme: _Lexeme, contrasts: Mapping[str, str]) -> _Lexeme:

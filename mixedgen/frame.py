@@ -13,6 +13,7 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
+from mixedgen.basis import BASES
 from mixedgen.errors import ArgumentError, DataError, examples
 from mixedgen.formula import factor_variables, model_spec
 
@@ -203,7 +204,7 @@ def materialise(rhs: str, frame: pd.DataFrame, contrasts: Mapping[str, str] | No
     if columns > DENSE_COLUMNS and columns * len(frame) > DENSE_ELEMENTS:
         output = "sparse"
     try:
-        matrix = formula.get_model_matrix(frame, output=output, na_action="ignore")
+        matrix = formula.get_model_matrix(frame, output=output, na_action="ignore", context=BASES)
     except Exception as err:
         raise DataError(f"the model matrix of {rhs!r} cannot be made: {err}.") from err
     return matrix

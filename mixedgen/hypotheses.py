@@ -66,6 +66,11 @@ class FixedTerm:
     reduced: frozenset[str]
     complete: bool
 
+    @property
+    def variables(self) -> frozenset[str]:
+        """Expressions of its factors and covariates."""
+        return self.covariates.union(self.factors)
+
     def contains(self, other: FixedTerm) -> bool:
         """Whether another term is marginal to this one: fewer factors, the same covariates."""
         return set(other.factors) < set(self.factors) and other.covariates == self.covariates

@@ -61,7 +61,8 @@ def write_out(fitted: Fitted) -> Matrices:
             for t, s in zip(d.terms, d.slices, strict=False)
         ),
     )
-    r = d.residual.diagonal(fitted.theta[d.slices[-1]])
+    theta = fitted.theta[d.slices[-1]]
+    R = d.residual.multiply(theta, np.eye(d.n))
     try:
         Ginv = la.cho_solve((la.cholesky(G, lower=True), True), np.eye(len(G)))
     except la.LinAlgError as err:
@@ -69,7 +70,7 @@ def write_out(fitted: Fitted) -> Matrices:
             "Var(u) is singular at these variances: Henderson's equations need its inverse."
         ) from err
     W = np.hstack([X, Z])
-    LHS = W.T @ (W / r[:, None])
+    LHS = W.T @ d.residual.solve(theta, W)
     LHS[d.fixed.p :, d.fixed.p :] += Ginv
     rows = d.index[d.kept]
     fixed = list(d.fixed.names)
@@ -80,8 +81,8 @@ def write_out(fitted: Fitted) -> Matrices:
         X=frame(X, rows, fixed),
         Z=frame(Z, rows, u),
         G=frame(G, u, u),
-        R=frame(np.diag(r), rows, rows),
-        V=frame(Z @ G @ Z.T + np.diag(r), rows, rows),
+        R=frame(R, rows, rows),
+        V=frame(Z @ G @ Z.T + R, rows, rows),
         LHS=frame(LHS, both, both),
-        RHS=pd.Series(W.T @ (d.y / r), both, name="RHS"),
+        RHS=pd.Series(W.T @ d.residual.solve(theta, d.y), both, name="RHS"),
     )

@@ -17,6 +17,7 @@ from mixedgen.degrees import Inference
 from mixedgen.design import Design
 from mixedgen.errors import ArgumentError, examples
 from mixedgen.formula import factor_variables, model_spec
+from mixedgen.frame import recode
 from mixedgen.hypotheses import kept_from_all
 from mixedgen.inference import estimable, f_tail, t_quantile, t_tests
 from mixedgen.terms import codes_of
@@ -85,10 +86,19 @@ class MarginalMeans(pd.DataFrame):
 
 # ------------------------------------------------------------------------------------------- the reference grid
 def fixed_variables(design: Design, frame: pd.DataFrame) -> pd.DataFrame:
-    """Variables of the fixed part in the records that are used."""
+    """Variables of the fixed part in the records that are used; numbers that stand for levels become categories."""
     factors = [f for term in model_spec(design.parsed.fixed) for f in term.factors]
-    names = dict.fromkeys(v for f in factors for v in factor_variables(f, frame.columns))
-    return frame[list(names)].iloc[design.kept].reset_index(drop=True)
+    names = list(dict.fromkeys(v for f in factors for v in factor_variables(f, frame.columns)))
+    variables = recode(frame[names].iloc[design.kept].reset_index(drop=True))
+    spec = design.fixed.spec
+    coded = {str(e) for e, (kind, _) in spec.encoder_state.items() if kind.value == "categorical"}
+    levels = {v for t in spec.terms for f in t.factors if str(f.expr) in coded for v in factor_variables(f, names)}
+    return variables.astype({v: "category" for v in levels if is_covariate(variables[v])})
+
+
+def is_covariate(column: pd.Series) -> bool:
+    """Whether a variable is a number, not levels."""
+    return bool(pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column))
 
 
 def grid_values(variables: pd.DataFrame, at: Mapping[str, Any]) -> dict[str, pd.Index]:
@@ -107,12 +117,12 @@ def grid_values(variables: pd.DataFrame, at: Mapping[str, Any]) -> dict[str, pd.
 
 def values_of(column: pd.Series, wanted: Any) -> pd.Index:
     """Values of one variable in the grid."""
-    covariate = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
     levels = codes_of(column)[1]
     if wanted is None:
-        return pd.Index([float(column.mean())]) if covariate and len(levels) > KEPT_VALUES else levels
+        many = is_covariate(column) and len(levels) > KEPT_VALUES
+        return pd.Index([float(column.mean())]) if many else levels
     chosen = pd.Index([wanted] if isinstance(wanted, str) or np.ndim(wanted) == 0 else list(wanted))
-    absent = [] if covariate else [v for v in chosen if v not in levels]
+    absent = [] if is_covariate(column) else [v for v in chosen if v not in levels]
     if absent:
         raise ArgumentError(f"{column.name!r} has no level {examples(absent)}; it has {examples(levels)}.")
     return chosen

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -217,12 +217,12 @@ class Fit:
         return prediction.candidates(self.fitted, term, relationship, ids)
 
     @cached_property
-    def fittedvalues(self) -> pd.Series:
+    def fittedvalues(self) -> pd.Series | pd.DataFrame:
         """Conditional fitted values Xb + Zu (and the offset) on the index of the data."""
         return prediction.fitted_values(self.fitted)
 
     @cached_property
-    def resid(self) -> pd.Series:
+    def resid(self) -> pd.Series | pd.DataFrame:
         """Conditional residuals on the index of the data."""
         return prediction.residuals(self.fitted)
 
@@ -268,8 +268,11 @@ class Fit:
             ]
         )
 
-    def summary(self, *, ddf: Ddf | None = "satterthwaite") -> tables.Summary:
-        """Summary in text, HTML and LaTeX, with degrees of freedom and p-values by `ddf`; None leaves them out."""
+    def summary(self, *, ddf: Ddf | Literal["auto"] | None = "auto") -> tables.Summary:
+        """Summary in text, HTML and LaTeX, with degrees of freedom and p-values by `ddf`; None leaves them out.
+
+        ``"auto"`` is Satterthwaite's method; in a model so large that it takes long, none, and a line says so.
+        """
         return tables.summarise(self.inference, ddf)
 
     def __repr__(self) -> str:

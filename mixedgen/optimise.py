@@ -28,6 +28,7 @@ IntArray = NDArray[np.intp]
 HARD = 14
 # All of these are beside the typical variance of each coefficient, so that units do not matter.
 SMALLEST_FACTOR = 1e-6  # an iterate stays this far inside the cone, on the scale of standard deviations
+CORRELATION_MARGIN = 1e-9  # a correlation of exactly one would make R singular
 SMALLEST_START = 1e-8  # a start is pushed this far inside the cone
 NULL = 1e-13  # an eigenvalue below is zero but for rounding
 SMALLEST_CURVATURE = 1e-10  # below, an eigenvalue of such a matrix is rounding
@@ -187,6 +188,15 @@ class Problem:
         """Parameters of each block."""
         return self.engine.design.blocks
 
+    @cached_property
+    def free(self) -> tuple[tuple[int, float, float], ...]:
+        """Parameters outside the blocks with their bounds, a little inside where they are finite, in units of x."""
+        out = []
+        for i, low, high in self.engine.design.free:
+            margin = 0.0 if np.isinf(high) else CORRELATION_MARGIN * (high - low)
+            out.append((i, (low + margin) / self.units[i, i], (high - margin) / self.units[i, i]))
+        return tuple(out)
+
     def noise(self, deviance: float) -> float:
         """Change of the deviance that rounding alone may make."""
         return rounding_noise(deviance, self.engine.design.n)
@@ -321,6 +331,8 @@ def factor_scale(point: Point) -> tuple[Array, Array]:
     """Gradient and Hessian (sign changed) of the log-likelihood by the elements of L."""
     size = len(point.x)
     J, curvature = np.zeros((size, size)), np.zeros((size, size))
+    for i, _, _ in point.problem.free:
+        J[i, i] = 1.0
     for b, L in zip(point.problem.blocks, point.factors, strict=True):
         if len(b) == 1:
             J[b[0], b[0]] = 2.0 * L[0, 0]
@@ -331,7 +343,13 @@ def factor_scale(point: Point) -> tuple[Array, Array]:
         rows, cols = lower_indices(len(L))
         D = negative_part(gradient_matrix(point.score[b]))
         curvature[at] = -2.0 * D[np.ix_(rows, rows)] * (cols[:, None] == cols)
-    return J.T @ point.score, J.T @ point.information @ J + curvature
+    gradient, hessian = J.T @ point.score, J.T @ point.information @ J + curvature
+    for i, low, high in point.problem.free:
+        outward = (point.x[i] <= low and gradient[i] < 0) or (point.x[i] >= high and gradient[i] > 0)
+        if outward:
+            gradient[i] = 0.0
+            hessian[i, :] = hessian[:, i] = 0.0
+    return gradient, hessian
 
 
 def factor_move(point: Point, length: float) -> Array:
@@ -344,6 +362,8 @@ def factor_move(point: Point, length: float) -> Array:
         d = np.diag(new)
         np.fill_diagonal(new, np.where(np.abs(d) < SMALLEST_FACTOR, SMALLEST_FACTOR, d))
         x[b] = triangle(new @ new.T)
+    for i, low, high in point.problem.free:
+        x[i] = min(max(x[i] + length * step[i], low), high)
     return x
 
 
@@ -353,7 +373,7 @@ def inside(problem: Problem, x: Array) -> bool:
         smallest = x[b[0]] if len(b) == 1 else np.linalg.eigvalsh(square(x[b]))[0]
         if smallest <= SMALLEST_FACTOR**2:
             return False
-    return True
+    return all(low < x[i] < high for i, low, high in problem.free)
 
 
 def pushed_inside(problem: Problem, x: Array) -> Array:
@@ -400,6 +420,8 @@ def factor_step(problem: Problem, point: Point) -> Point | None:
 
 def expectation_step(problem: Problem, point: Point) -> tuple[Point | None, str]:
     """One EM step, Sigma + (2 / q) Sigma D Sigma, with q the number of levels behind the block."""
+    if problem.free:
+        raise ArgumentError("EM has no step for correlations and slopes of variances: use optimiser='ai'.")
     x = point.x.copy()
     for b, q in zip(problem.blocks, problem.engine.design.multiplicity, strict=True):
         Sigma = square(x[b])
@@ -494,12 +516,14 @@ def stalled(problem: Problem, history: Sequence[Step]) -> bool:
 def typical_units(engine: Engine) -> Array:
     """Linear map from x to theta that takes the identity of each block to a covariance matrix of typical size."""
     design = engine.design
-    units = np.eye(design.slices[-1].stop) * (engine.residual_spread or 1.0)
-    for t, s in zip(design.terms, design.slices, strict=False):
-        typical = engine.typical_covariance(t)
-        for b in t.structure.blocks:
+    units = np.eye(design.slices[-1].stop)
+    structures = [*((t.structure, engine.typical_covariance(t)) for t in design.terms)]
+    structures.append((design.residual.structure, engine.typical_residual))
+    for (structure, typical), s in zip(structures, design.slices, strict=True):
+        diagonal = structure.start(np.diag(np.diag(typical)))
+        for b in structure.blocks:
             if len(b) == 1:
-                units[s.start + b[0], s.start + b[0]] = t.structure.start(np.diag(np.diag(typical)))[b[0]]
+                units[s.start + b[0], s.start + b[0]] = diagonal[b[0]]
                 continue
             L = np.linalg.cholesky(typical)
             columns = [triangle(L @ square(e) @ L.T) for e in np.eye(len(b))]

@@ -112,6 +112,11 @@ class Structure(ABC):
         """Parameters of each positive semi-definite block: its lower triangle, row by row."""
 
     @property
+    def free(self) -> tuple[tuple[int, float, float], ...]:
+        """Parameters outside the blocks (correlations, slopes), each with its lower and upper bound."""
+        return ()
+
+    @property
     @abstractmethod
     def components(self) -> tuple[IntArray, ...]:
         """Groups of coefficients that are independent of each other at every theta."""
@@ -168,10 +173,10 @@ class Unstructured(Structure):
         return np.ones(1)
 
     def names(self, effects: Sequence[str]) -> tuple[str, ...]:
-        """`[a,b]` with a after b."""
+        """`[a,b]` with a before b."""
         if self.dim == 1:
             return ("",)
-        return tuple(f"[{effects[a]},{effects[b]}]" for a, b in zip(self._rows, self._cols, strict=True))
+        return tuple(f"[{effects[b]},{effects[a]}]" for a, b in zip(self._rows, self._cols, strict=True))
 
     def matrix(self, theta: Array) -> Array:
         """Sigma(theta), shape (dim, dim)."""
@@ -280,6 +285,222 @@ class Identity(Structure):
         return np.array([np.mean(np.diag(S0))])
 
 
+class Correlated(Structure):
+    """Variances, common or one each, and correlations by a rule: Sigma = D^1/2 C(rho) D^1/2."""
+
+    def __init__(self, dim: int, hom: bool) -> None:
+        super().__init__(dim)
+        self.n_variances = 1 if hom else dim
+
+    @property
+    @abstractmethod
+    def n_correlations(self) -> int:
+        """Number of correlations."""
+
+    @property
+    @abstractmethod
+    def lowest(self) -> float:
+        """Smallest correlation at which C is positive definite whatever the others."""
+
+    @abstractmethod
+    def correlation(self, rho: Array) -> Array:
+        """C(rho), shape (dim, dim)."""
+
+    @abstractmethod
+    def correlation_derivatives(self, rho: Array) -> Array:
+        """dC/drho, shape (n_correlations, dim, dim)."""
+
+    @property
+    def size(self) -> int:
+        """Number of parameters."""
+        return self.n_variances + self.n_correlations
+
+    @property
+    def blocks(self) -> tuple[IntArray, ...]:
+        """One block for each variance."""
+        return tuple(np.array([k]) for k in range(self.n_variances))
+
+    @property
+    def free(self) -> tuple[tuple[int, float, float], ...]:
+        """The correlations."""
+        return tuple((self.n_variances + k, self.lowest, 1.0) for k in range(self.n_correlations))
+
+    @property
+    def components(self) -> tuple[IntArray, ...]:
+        """All coefficients together."""
+        return (np.arange(self.dim),)
+
+    @property
+    def multiplicity(self) -> Array:
+        """How many coefficients share each variance."""
+        return np.full(self.n_variances, self.dim / self.n_variances)
+
+    def names(self, effects: Sequence[str]) -> tuple[str, ...]:
+        """`[variance]` or `[a,a]`, then `[rho]` or `[rho1]`, `[rho2]`."""
+        variances = ["[variance]"] if self.n_variances == 1 else [f"[{e},{e}]" for e in effects]
+        one = self.n_correlations == 1
+        return (*variances, *("[rho]" if one else f"[rho{k + 1}]" for k in range(self.n_correlations)))
+
+    def _sd(self, theta: Array) -> Array:
+        return np.sqrt(np.broadcast_to(theta[: self.n_variances], self.dim))
+
+    def matrix(self, theta: Array) -> Array:
+        """Sigma(theta), shape (dim, dim)."""
+        sd = self._sd(theta)
+        return self.correlation(theta[self.n_variances :]) * np.outer(sd, sd)
+
+    def derivatives(self, theta: Array) -> Array:
+        """dSigma/dtheta, shape (size, dim, dim)."""
+        sd, C = self._sd(theta), self.correlation(theta[self.n_variances :])
+        D = np.empty((self.size, self.dim, self.dim))
+        if self.n_variances == 1:
+            D[0] = C
+        else:
+            for a in range(self.dim):
+                E = np.zeros((self.dim, self.dim))
+                E[a] += 0.5 * C[a] * sd / sd[a]
+                D[a] = E + E.T
+        D[self.n_variances :] = self.correlation_derivatives(theta[self.n_variances :]) * np.outer(sd, sd)
+        return D
+
+    @abstractmethod
+    def mean_correlations(self, C: Array) -> Array:
+        """Correlations nearest to those of a correlation matrix, shape (n_correlations,)."""
+
+    def start(self, S0: Array) -> Array:
+        """Variances of S0 and its mean correlations."""
+        d = np.diag(S0).astype(float)
+        sd = np.sqrt(np.where(d > 0, d, 1.0))
+        variances = np.array([d.mean()]) if self.n_variances == 1 else d
+        return np.concatenate([variances, self.mean_correlations(np.asarray(S0) / np.outer(sd, sd))])
+
+
+class CompoundSymmetry(Correlated):
+    """`cs`, and `corh` with a variance each: one correlation between all coefficients."""
+
+    tag = "cs"
+    n_correlations = 1
+
+    @property
+    def lowest(self) -> float:
+        """-1 / (dim - 1)."""
+        return -1.0 / (self.dim - 1)
+
+    def correlation(self, rho: Array) -> Array:
+        """1 on the diagonal, rho off it."""
+        return np.where(np.eye(self.dim) > 0, 1.0, rho[0])
+
+    def correlation_derivatives(self, rho: Array) -> Array:
+        """1 off the diagonal."""
+        return (1.0 - np.eye(self.dim))[None]
+
+    def mean_correlations(self, C: Array) -> Array:
+        """Mean off the diagonal."""
+        return np.array([C[np.tril_indices(self.dim, -1)].mean()])
+
+
+class Autoregressive(Correlated):
+    """`ar1`: the correlation of two coefficients is rho to the power of their distance in order."""
+
+    tag = "ar1"
+    n_correlations = 1
+    lowest = -1.0
+
+    @property
+    def _lag(self) -> IntArray:
+        k = np.arange(self.dim)
+        return np.abs(k[:, None] - k)
+
+    def correlation(self, rho: Array) -> Array:
+        """rho^|a - b|."""
+        return np.asarray(rho[0] ** self._lag, dtype=float)
+
+    def correlation_derivatives(self, rho: Array) -> Array:
+        """|a - b| rho^(|a - b| - 1)."""
+        return (self._lag * rho[0] ** np.maximum(self._lag - 1, 0))[None]
+
+    def mean_correlations(self, C: Array) -> Array:
+        """Mean at distance one."""
+        return np.array([np.diag(C, -1).mean()])
+
+
+class Toeplitz(Correlated):
+    """`toep`: one correlation for each distance in order."""
+
+    tag = "toep"
+    lowest = -1.0
+
+    @property
+    def n_correlations(self) -> int:
+        """One for each distance."""
+        return self.dim - 1
+
+    def correlation(self, rho: Array) -> Array:
+        """Rho at each distance."""
+        k = np.arange(self.dim)
+        return np.concatenate([[1.0], rho])[np.abs(k[:, None] - k)]
+
+    def correlation_derivatives(self, rho: Array) -> Array:
+        """1 at each distance."""
+        k = np.arange(self.dim)
+        return (np.abs(k[:, None] - k) == np.arange(1, self.dim)[:, None, None]).astype(float)
+
+    def mean_correlations(self, C: Array) -> Array:
+        """Mean at each distance."""
+        return np.array([np.diag(C, -k).mean() for k in range(1, self.dim)])
+
+
+class LogLinear(Structure):
+    """`exp(x)` for residuals: the log of the variance is linear in a covariate; Sigma is the variance at x = 0."""
+
+    tag = "exp"
+
+    def __init__(self, covariate: str) -> None:
+        super().__init__(1)
+        self.covariate = covariate
+
+    @property
+    def size(self) -> int:
+        """Level and slope."""
+        return 2
+
+    @property
+    def blocks(self) -> tuple[IntArray, ...]:
+        """None: the log of a variance has no bound."""
+        return ()
+
+    @property
+    def free(self) -> tuple[tuple[int, float, float], ...]:
+        """Level and slope."""
+        return ((0, -np.inf, np.inf), (1, -np.inf, np.inf))
+
+    @property
+    def components(self) -> tuple[IntArray, ...]:
+        """One."""
+        return (np.array([0]),)
+
+    @property
+    def multiplicity(self) -> Array:
+        """None."""
+        return np.zeros(0)
+
+    def names(self, effects: Sequence[str]) -> tuple[str, ...]:
+        """`[level]` and the covariate."""
+        return ("[level]", f"[{self.covariate}]")
+
+    def matrix(self, theta: Array) -> Array:
+        """exp(level), shape (1, 1)."""
+        return np.exp(theta[:1])[:, None]
+
+    def derivatives(self, theta: Array) -> Array:
+        """Derivatives of exp(level), shape (2, 1, 1)."""
+        return np.array([np.exp(theta[0]), 0.0])[:, None, None]
+
+    def start(self, S0: Array) -> Array:
+        """Level at the log of a variance, no slope."""
+        return np.array([np.log(S0[0, 0]), 0.0])
+
+
 @dataclass(frozen=True)
 class StructureEntry:
     """One line of the registry: how to make a structure from its dimension and the options in the formula."""
@@ -291,7 +512,12 @@ STRUCTURES: dict[str, StructureEntry] = {
     "us": StructureEntry(lambda dim, options: Unstructured(dim)),
     "diag": StructureEntry(lambda dim, options: Identity(dim) if options.get("hom") else Diagonal(dim)),
     "idv": StructureEntry(lambda dim, options: Identity(dim)),
+    "cs": StructureEntry(lambda dim, options: CompoundSymmetry(dim, bool(options.get("hom")))),
+    "corh": StructureEntry(lambda dim, options: CompoundSymmetry(dim, hom=False)),
+    "ar1": StructureEntry(lambda dim, options: Autoregressive(dim, bool(options.get("hom", True)))),
+    "toep": StructureEntry(lambda dim, options: Toeplitz(dim, hom=False)),
 }
+ONE_COEFFICIENT = ("us", "diag", "idv")
 
 
 def make_structure(tag: str, dim: int, options: dict[str, object]) -> Structure:
@@ -315,4 +541,6 @@ def make_structure(tag: str, dim: int, options: dict[str, object]) -> Structure:
         raise FormulaError(
             f"the covariance structure {tag}() cannot be estimated; those that can: {', '.join(STRUCTURES)}."
         )
+    if dim < 2 and tag not in ONE_COEFFICIENT:
+        raise FormulaError(f"{tag}() has correlations, and needs two effects or more; here there is one.")
     return STRUCTURES[tag].make(dim, options)

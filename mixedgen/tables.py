@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mixedgen import inference, prediction, variances
-from mixedgen.degrees import Inference
+from mixedgen.degrees import Inference, automatic
 from mixedgen.estimate import Fitted
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -192,9 +192,16 @@ def latex_escape(text: str) -> str:
     return text.replace("~", r"\textasciitilde{}").replace("^", r"\textasciicircum{}")
 
 
-def summarise(tests: Inference, ddf: str | None = "satterthwaite") -> Summary:
-    """Summary of a fitted model, its t tests by a method of degrees of freedom, or without any."""
+def summarise(tests: Inference, ddf: str | None = "auto") -> Summary:
+    """Summary of a fitted model, its t tests by a method of degrees of freedom, or without any.
+
+    ``"auto"`` is Satterthwaite's method where it costs little, and none, with a line that says so, where it does not.
+    """
     fitted = tests.fitted
+    note: tuple[str, ...] = ()
+    if ddf == "auto":
+        ddf = "satterthwaite" if tests.known or automatic(fitted) else None
+        note = () if ddf else ("Degrees of freedom would take long here: ask for summary(ddf='satterthwaite').",)
     estimate, se = inference.estimates(fitted), inference.standard_errors(fitted)
     if ddf is None:
         coefficients = pd.DataFrame({"estimate": estimate, "se": se, "t": estimate / se})
@@ -209,7 +216,7 @@ def summarise(tests: Inference, ddf: str | None = "satterthwaite") -> Summary:
         correlation=correlation,
         scaled_residuals=pd.Series(quantiles, index=pd.Index(["Min", "1Q", "Median", "3Q", "Max"])),
         header=header_lines(fitted),
-        footer=footer_lines(fitted),
+        footer=(*note, *footer_lines(fitted)),
         groups=groups_line(fitted),
     )
 

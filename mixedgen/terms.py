@@ -204,6 +204,14 @@ class Loads:
     entries: tuple[str, ...]
 
 
+def load_ranges(record: IntArray | None, n: int) -> tuple[IntArray, IntArray]:
+    """How many loads each of n records has, and its first; `record` is None for one load each, in order."""
+    if record is None:
+        return np.ones(n, dtype=np.intp), np.arange(n)
+    count = np.bincount(record, minlength=n)
+    return count, np.cumsum(count) - count
+
+
 def build_term(term: RandomTerm, key: str, frame: pd.DataFrame, relationships: Mapping[str, Relationship]) -> Term:
     """Z, structure and relationship of one random term."""
     factor = term.factors[-1]
@@ -236,9 +244,7 @@ def interaction_advice(term: RandomTerm) -> str:
     )
 
 
-def plain_loads(
-    term: RandomTerm, frame: pd.DataFrame, relationship: Relationship | None
-) -> tuple[Loads, pd.Index]:
+def plain_loads(term: RandomTerm, frame: pd.DataFrame, relationship: Relationship | None) -> tuple[Loads, pd.Index]:
     """One level for each record: that of a column, or of an interaction."""
     names = [str(f.source) for f in term.factors]
     if relationship is None:

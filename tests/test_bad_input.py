@@ -236,9 +236,10 @@ FORMULA_CASES: list[tuple[str, type[mg.MixedgenError], list[str]]] = [
     ("Reaction ~ Days + diag(1|Subject, het=True)", mg.FormulaError, ["het=True", "'hom'"]),
     ("Reaction ~ Days + us(1|Subject, hom=True)", mg.FormulaError, ["hom=True", "no argument"]),
     ("Reaction ~ Days + diag(Days|Subject, hom=1)", mg.FormulaError, ["hom=1", "True or False"]),
-    ("Reaction ~ Days + cs(Days|Subject)", mg.FormulaError, ["cs()", "us, diag"]),
-    ("Reaction ~ Days + ar1(Days|Subject)", mg.FormulaError, ["ar1()", "us, diag"]),
-    ("cbind(Reaction, Days) ~ 1 + (1|Subject)", mg.FormulaError, ["cbind", "this version"]),
+    ("Reaction ~ Days + fa(Days|Subject)", mg.FormulaError, ["fa()", "us, diag"]),
+    ("Reaction ~ Days + rr(Days|Subject, k=2)", mg.FormulaError, ["rr()", "us, diag"]),
+    ("Reaction ~ Days + cs(1|Subject)", mg.FormulaError, ["cs()", "two effects"]),
+    ("Reaction ~ us(leg(Days, -1)|Subject)", mg.DataError, ["leg", "whole number"]),
     ("Reaction + Days ~ (1|Subject)", mg.FormulaError, ["cbind(Reaction, Days)"]),
     ("Reaction ~ Days + (1|Subject:A)", mg.FormulaError, ["'A'", "relationships={'A': ...}"]),
     ("Reaction ~ I(Days^2) + (1|Subject)", mg.FormulaError, ["I(Days^2)", "'**'"]),
@@ -257,10 +258,10 @@ def test_a_formula_is_text() -> None:
 
 
 RESIDUAL_CASES = [
-    ("ar1(Days|Subject)", ["ar1(Days|Subject)", "this version", "diag(column)"]),
-    ("us(Days|Subject)", ["us(Days|Subject)", "this version"]),
-    ("exp(Days)", ["exp(Days)", "this version"]),
-    ("diag(Days|Subject)", ["diag(Days|Subject)", "this version"]),
+    ("ar1(Days)", ["ar1(Days)", "units", "ar1(Days|unit)"]),
+    ("us(Days)", ["us(Days)", "units"]),
+    ("fa(Days|Subject, k=2)", ["fa()", "cannot be estimated"]),
+    ("diag(Days|Subject)", ["diag(Days)", "leave out"]),
     ("ar1(Days):ar1(Subject)", ["this version"]),
     ("foo(Days)", ["foo(Days)", "diag()"]),
     ("Days", ["'Days'", "diag()"]),

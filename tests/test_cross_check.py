@@ -26,7 +26,7 @@ MODELS: dict[str, tuple[str, Callable[[], pd.DataFrame], set[str]]] = {
     "random slope": (
         "Reaction ~ Days + (Days|Subject)",
         mg.data.sleepstudy,
-        {"theta[Subject[1,1]]", "theta[Subject[Days,1]]", "theta[Subject[Days,Days]]"},
+        {"theta[Subject[1,1]]", "theta[Subject[1,Days]]", "theta[Subject[Days,Days]]"},
     ),
     "slope alone": ("Reaction ~ Days + (0 + Days|Subject)", mg.data.sleepstudy, {"theta[Subject]"}),
     "nested": ("strength ~ 1 + (1|batch/cask)", mg.data.pastes, {"theta[cask:batch]", "theta[batch]"}),

@@ -52,12 +52,30 @@ def base_frame(rng: np.random.Generator, n: int) -> pd.DataFrame:
             "f": rng.choice(list("pqr"), n),
             "site": rng.choice(["s1", "s2", "s3"], n),
             "w": rng.uniform(0.3, 3.0, n),
+            "v": rng.normal(size=n),
         }
     )
+    frame["unit"] = np.arange(n) // 4
+    frame["slot"] = np.arange(n) % 4 + 1
+    frame = frame[rng.random(n) < 0.85].reset_index(drop=True)  # units with holes
+    frame = frame.iloc[rng.permutation(len(frame))].reset_index(drop=True)
+    n = len(frame)
     frame.loc[:2, "site"] = ["s1", "s2", "s3"]
     effect = rng.normal(size=9)
     frame["y"] = 2.0 + frame["x"] + effect[frame["a"]] + rng.normal(size=n)
     return frame
+
+
+RESIDUALS = {
+    1: "diag(site)",
+    3: "us(slot|unit)",
+    5: "cs(slot|unit)",
+    7: "ar1(slot|unit)",
+    9: "toep(slot|unit)",
+    11: "exp(v)",
+    13: "cs(slot|unit, hom=True)",
+    15: "ar1(slot|unit, hom=False)",
+}
 
 
 def random_pedigree(rng: np.random.Generator, q: int) -> mg.Pedigree:
@@ -142,7 +160,7 @@ def make_case(seed: int) -> Case:
         {**FORMULAS, **LINKED}[kind],
         frame,
         relationships,
-        residual="diag(site)" if seed % 4 == 1 else None,
+        residual=RESIDUALS.get(seed % 16),
         weights="w" if seed % 3 == 2 else None,
         tolerance=LARGE_MEAN if turn == 2 else RELATIVE,
     )
@@ -158,7 +176,12 @@ def random_theta(design: Design, rng: np.random.Generator, scale: float) -> np.n
         size = np.sqrt(np.mean(t.values**2, axis=0))
         size = np.where(size > 0, size, 1.0)
         theta[s] = t.structure.start((L @ L.T + 1e-6 * np.eye(t.c)) * scale / np.outer(size, size))
-    theta[design.slices[-1]] = scale * rng.uniform(0.2, 2.0, len(theta[design.slices[-1]]))
+    structure = design.residual.structure
+    lag = np.abs(np.subtract.outer(np.arange(structure.dim), np.arange(structure.dim)))
+    sd = np.sqrt(scale * rng.uniform(0.2, 2.0, structure.dim))
+    theta[design.slices[-1]] = structure.start(np.outer(sd, sd) * 0.4**lag)
+    if structure.tag == "exp":
+        theta[-1] = 0.3
     return theta
 
 
@@ -205,6 +228,8 @@ def test_henderson_equals_dense(seed: int) -> None:
 def theta_scale(design: Design, theta: np.ndarray) -> np.ndarray:
     """Size of each parameter: the geometric mean of the two variances of a covariance."""
     out = np.empty_like(theta)
+    for i, _, _ in design.free:
+        out[i] = 1.0
     for b in design.blocks:
         c = int((np.sqrt(8 * len(b) + 1) - 1) / 2)
         rows, cols = np.tril_indices(c)
@@ -242,8 +267,10 @@ def test_score_is_the_derivative_of_the_value(engine: str, seed: int) -> None:
 @pytest.mark.parametrize("seed", range(0, 280, 5))
 def test_the_optimum_is_no_worse_than_the_dense_engines_from_three_starts(seed: int) -> None:
     case = make_case(seed)
-    if case.kind in ("repeatability", "two kernels", "social"):
-        case = replace(case, residual=None)
+    if case.kind in ("repeatability", "two kernels", "social") or (case.residual or "").startswith(
+        ("us", "toep", "cs")
+    ):
+        case = replace(case, residual=None)  # so few records have several optima, or one at a singular R
     design = case.design()
     method = "reml" if seed % 2 else "ml"
     ours = choose(design, "henderson")
@@ -281,11 +308,11 @@ def test_a_constant_response_is_solved_but_not_fitted() -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_joint_covariance_is_the_inverse_of_the_equations(engine: str) -> None:
-    case = make_case(5)
+    case = replace(make_case(5), residual=None)
     design = case.design()
     theta = random_theta(design, np.random.default_rng(9), spread(design))
     X, Z = np.asarray(design.fixed.X), np.hstack([t.Z.toarray() for t in design.terms])
-    r = design.residual.diagonal(theta[design.slices[-1]])
+    r = design.residual.variances(theta[design.slices[-1]])
     blocks = [
         np.kron(np.linalg.inv(t.structure.matrix(theta[s])), np.eye(t.q))
         for t, s in zip(design.terms, design.slices, strict=False)

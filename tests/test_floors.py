@@ -27,7 +27,8 @@ FLOORS: dict[float, set[str]] = {
     6: {"likelihood"},
     5: {"engines"},
     4: {"design"},
-    3.6: {"fixed"},  # unknown-parent groups of the terms are columns of X
+    3.8: {"traits"},
+    3.6: {"fixed", "residual"},  # unknown-parent groups of the terms are columns of X
     3.4: {"terms"},
     3.2: {"frame"},
     3: {"formula", "reconcile"},

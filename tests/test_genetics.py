@@ -14,7 +14,7 @@ import mixedgen as mg
 EXACT = 1e-8
 # Criteria of two fits that stop when the decrement is below 1e-11.
 CRITERION = 1e-7
-# Rank of 1,279 markers of wheat lines: K from so many is near singular, so that two fits stop within 1e-6 of a component.
+# Two fits stop within 1e-6 of a component of each other.
 COMPONENT = 1e-5
 
 
@@ -250,3 +250,94 @@ def test_unmatched_records_are_left_out_and_counted() -> None:
         mg.MixedModel(formula, frame[5:], relationships=relationships, unmatched="omit")
     with pytest.raises(mg.ArgumentError, match="unmatched"):
         mg.MixedModel(formula, frame, relationships=relationships, unmatched="drop")
+
+
+# ------------------------------------------------------------------------------------------------------- several traits
+def two_traits(seed: int = 4, animals: int = 40) -> pd.DataFrame:
+    """Two traits, each missing on some animals."""
+    rng = np.random.default_rng(seed)
+    herd = rng.integers(0, 3, animals)
+    frame = pd.DataFrame(
+        {"id": np.arange(1, animals + 1), "herd": [f"h{k}" for k in herd], "x": rng.normal(size=animals)}
+    )
+    u = rng.normal(size=(animals, 2)) @ np.array([[1.0, 0.6], [0.0, 0.8]])
+    e = rng.normal(size=(animals, 2)) @ np.array([[1.0, 0.3], [0.0, 0.9]])
+    Y = 5 + herd[:, None] + u + e
+    Y[rng.random(Y.shape) < 0.2] = np.nan
+    return frame.assign(y1=Y[:, 0], y2=100 * Y[:, 1])
+
+
+def sib_pedigree(animals: int = 40) -> mg.Relationship:
+    """Full sibs by fours."""
+    ids = np.arange(1, animals + 1)
+    family = (ids - 1) // 4
+    young = pd.DataFrame({"id": ids, "sire": [f"s{k}" for k in family], "dam": [f"d{k}" for k in family]}).astype(str)
+    return mg.additive(mg.Pedigree(young))
+
+
+def test_traits_without_covariances_are_separate_fits() -> None:
+    frame = two_traits().astype({"id": str})
+    A = {"A": sib_pedigree()}
+    both = mg.lmm("cbind(y1, y2) ~ herd + diag(1|id:A)", frame, relationships=A, residual="diag(trait)")
+    one = [mg.lmm(f"{y} ~ herd + (1|id:A)", frame, relationships=A) for y in ("y1", "y2")]
+    assert both.llf == pytest.approx(sum(f.llf for f in one), abs=1e-6)
+    assert both.nobs == sum(f.nobs for f in one)
+    for k, f in enumerate(one):
+        np.testing.assert_allclose(both.theta.iloc[[k, 2 + k]], f.theta, rtol=1e-5)
+        np.testing.assert_allclose(both.params.filter(like=f"y{k + 1}:"), f.params, rtol=1e-6)
+
+
+def test_traits_in_long_form_are_the_same_model() -> None:
+    frame = two_traits().astype({"id": str})
+    A = {"A": sib_pedigree()}
+    known = {"id:A": [[1.0, 40.0], [40.0, 6000.0]], "residual": [[1.0, 20.0], [20.0, 9000.0]]}
+    wide = mg.MixedModel("cbind(y1, y2) ~ x + (1|id:A)", frame, relationships=A).solve(known)
+    long = frame.melt(id_vars=["id", "herd", "x"], value_vars=["y1", "y2"], var_name="trait", value_name="y")
+    formula = "y ~ 0 + trait + trait:x + us(0 + trait|id:A)"
+    same = mg.MixedModel(formula, long, relationships=A, residual="us(trait|id)").solve(known)
+    assert wide.llf == pytest.approx(same.llf, rel=1e-11)
+    np.testing.assert_allclose(wide.blup("id:A")["value"], same.blup("id:A")["value"], rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(np.sort(wide.bse), np.sort(same.bse), rtol=1e-8)
+    fitted = wide.fittedvalues
+    assert list(fitted.columns) == ["y1", "y2"]
+    assert fitted.isna().equals(frame.loc[fitted.index, ["y1", "y2"]].isna())
+
+
+def test_multi_trait_reml_is_certified_and_orders_do_not_matter() -> None:
+    frame = two_traits(animals=40).astype({"id": str})
+    A = {"A": sib_pedigree()}
+    a = mg.lmm("cbind(y1, y2) ~ herd + (1|id:A)", frame, relationships=A)
+    b = mg.lmm("cbind(y2, y1) ~ herd + (1|id:A)", frame.sample(frac=1.0, random_state=1), relationships=A)
+    assert a.converged and b.converged
+    assert a.llf == pytest.approx(b.llf, abs=1e-6)
+    assert a.theta["id:A[y1,y2]"] == pytest.approx(b.theta["id:A[y2,y1]"], rel=1e-3)
+
+
+def test_legendre_regression_at_fixed_ages_is_the_multi_trait_model() -> None:
+    rng = np.random.default_rng(8)
+    frame = pd.DataFrame(
+        {"id": np.repeat(np.arange(12), 3), "age": np.tile([1.0, 2.0, 4.0], 12), "y": rng.normal(size=36)}
+    )
+    Phi = np.column_stack([np.asarray(v) for v in mg.basis.leg(np.array([1.0, 2.0, 4.0]), 2).values()])
+    K = np.array([[2.0, 0.3, 0.1], [0.3, 1.0, -0.2], [0.1, -0.2, 0.5]])
+    regression = mg.MixedModel("y ~ C(age) + us(leg(age, 2)|id)", frame).solve({"id": K, "residual": 1.1})
+    traits = mg.MixedModel("y ~ C(age) + us(0 + C(age)|id)", frame).solve({"id": Phi @ K @ Phi.T, "residual": 1.1})
+    assert regression.llf == pytest.approx(traits.llf, rel=1e-12)
+    curve = regression.blup("id")["value"].to_numpy().reshape(12, 3) @ Phi.T
+    np.testing.assert_allclose(curve, traits.blup("id")["value"].to_numpy().reshape(12, 3), atol=1e-10)
+
+
+def test_direct_and_maternal_effects_without_covariance_are_two_terms() -> None:
+    frame = mg.data.mrode_calves().assign(mother=[1, 3, 2, 5, 6])
+    A = {"A": mg.additive(mg.Pedigree(mg.data.mrode_pedigree()))}
+    known = {"members(calf, mother):A": [[20.0, 0.0], [0.0, 9.0]], "residual": 40.0}
+    one = mg.MixedModel("wwg ~ 1 + us(1|members(calf, mother):A)", frame, relationships=A).solve(known)
+    two = mg.MixedModel("wwg ~ 1 + (1|calf:A) + (1|mother:A)", frame, relationships=A).solve(
+        {"calf:A": 20.0, "mother:A": 9.0, "residual": 40.0}
+    )
+    assert one.llf == pytest.approx(two.llf, rel=1e-12)
+    both = one.blup("members(calf, mother):A")
+    for effect, term in (("calf", "calf:A"), ("mother", "mother:A")):
+        own = both[both["effect"] == effect]
+        np.testing.assert_allclose(own["value"], two.blup(term)["value"], atol=1e-10)
+        np.testing.assert_allclose(own["pev"], two.blup(term)["pev"], rtol=1e-10)

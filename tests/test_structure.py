@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mixedgen.errors import FormulaError
-from mixedgen.structure import STRUCTURES, Structure, lower_factor, lower_indices, make_structure
+from mixedgen.structure import ONE_COEFFICIENT, STRUCTURES, Structure, lower_factor, lower_indices, make_structure
 
 # Central differences of a smooth function: the rounding of 1e-16 / step and the curvature of step^2 are both 1e-11.
 DIFFERENCE, DIFFERENCE_TOLERANCE = 1e-5, 1e-9
@@ -20,9 +20,11 @@ def covariance(dim: int, seed: int = 0) -> np.ndarray:
 
 def cases() -> Iterator[object]:
     for tag in STRUCTURES:
-        for dim in DIMENSIONS:
+        for dim in DIMENSIONS if tag in ONE_COEFFICIENT else DIMENSIONS[1:]:
             yield pytest.param(make_structure(tag, dim, {}), id=f"{tag}-{dim}")
-    yield pytest.param(make_structure("diag", 3, {"hom": True}), id="diag-hom-3")
+    for tag in ("diag", "cs", "ar1"):
+        for hom in (True, False):
+            yield pytest.param(make_structure(tag, 3, {"hom": hom}), id=f"{tag}-hom={hom}-3")
 
 
 @pytest.fixture(params=cases())
@@ -60,7 +62,7 @@ def test_law_start_keeps_the_total_variance(structure: Structure, theta: np.ndar
 
 
 def test_law_blocks_partition_the_parameters(structure: Structure) -> None:
-    parameters = np.concatenate(structure.blocks)
+    parameters = np.concatenate([*structure.blocks, np.array([i for i, _, _ in structure.free], dtype=int)])
     assert sorted(parameters) == list(range(structure.size))
     assert len(structure.multiplicity) == len(structure.blocks)
     assert structure.multiplicity @ [order(b) for b in structure.blocks] == structure.dim
@@ -73,6 +75,8 @@ def order(block: np.ndarray) -> int:
 
 def test_law_blocks_are_lower_triangles(structure: Structure, theta: np.ndarray) -> None:
     """The matrices of the blocks, each repeated as often as it is shared, have the eigenvalues of Sigma."""
+    if structure.free:
+        pytest.skip("the correlations have bounds of their own")
     values: list[float] = []
     for block, times in zip(structure.blocks, structure.multiplicity, strict=True):
         S = np.zeros((order(block), order(block)))
@@ -97,7 +101,7 @@ def test_law_names_are_unique(structure: Structure) -> None:
 
 
 def test_names_of_an_unstructured_matrix_are_its_lower_triangle() -> None:
-    assert make_structure("us", 2, {}).names(["1", "x"]) == ("[1,1]", "[x,1]", "[x,x]")
+    assert make_structure("us", 2, {}).names(["1", "x"]) == ("[1,1]", "[1,x]", "[x,x]")
     assert make_structure("diag", 2, {}).names(["1", "x"]) == ("[1,1]", "[x,x]")
     assert make_structure("idv", 2, {}).names(["1", "x"]) == make_structure("us", 1, {}).names(["1"]) == ("",)
 
@@ -108,7 +112,26 @@ def test_hom_is_one_variance() -> None:
     np.testing.assert_array_equal(structure.matrix(np.array([2.5])), 2.5 * np.eye(4))
 
 
-@pytest.mark.parametrize("tag", ["cs", "ar1", "fa", "nonsense"])
+def test_law_matrix_is_positive_definite_between_the_bounds(structure: Structure, theta: np.ndarray) -> None:
+    for i, low, high in structure.free:
+        if structure.tag == "toep":
+            continue  # one correlation bounds the others
+        for share in (0.01, 0.5, 0.99):
+            inside = theta.copy()
+            inside[i] = low + share * (high - low)
+            assert np.linalg.eigvalsh(structure.matrix(inside))[0] > 0
+        outside = theta.copy()
+        outside[i] = low - 0.01
+        assert np.linalg.eigvalsh(structure.matrix(outside))[0] < 0
+
+
+@pytest.mark.parametrize("tag", ["cs", "corh", "ar1", "toep"])
+def test_correlations_need_two_effects(tag: str) -> None:
+    with pytest.raises(FormulaError, match="two effects"):
+        make_structure(tag, 1, {})
+
+
+@pytest.mark.parametrize("tag", ["rr", "fa", "nonsense"])
 def test_structures_without_an_implementation(tag: str) -> None:
     with pytest.raises(FormulaError, match=rf"{tag}\(\) cannot be estimated; those that can: us, diag, idv"):
         make_structure(tag, 2, {})

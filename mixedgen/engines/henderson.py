@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 
 from mixedgen.design import Design
 from mixedgen.engines.system import Engine, Forecast, Solution, System, term_covariances
+from mixedgen.errors import EngineError
 from mixedgen.sparse import Factor, Symbolic, analyse
-from mixedgen.structure import lower_factor
-from mixedgen.terms import Term
+from mixedgen.structure import INDEFINITE, lower_factor
+from mixedgen.terms import Term, load_ranges
 
 Array = NDArray[np.float64]
 IntArray = NDArray[np.intp]
@@ -96,10 +97,8 @@ class Pairs:
         Components, a after b in the equations, or a = b.
     i, j : ndarray of int, shape (m,)
         Columns of each; i >= j where a = b.
-    first, second : ndarray of int or None
-        Loads of a and of b that meet; None for "the load of each record in turn".
-    code : ndarray of int
-        Which pair each meeting belongs to.
+    meetings : Meetings
+        Levels and loads that meet.
     at : ndarray of int, shape (m, width a, width b)
         Places of the block's elements among the values of C.
     """
@@ -108,27 +107,32 @@ class Pairs:
     b: int
     i: IntArray
     j: IntArray
-    first: IntArray | None
-    second: IntArray | None
-    code: IntArray
+    meetings: Meetings
     at: IntArray
 
 
-def meetings(a: Component, b: Component) -> tuple[IntArray | None, IntArray | None]:
-    """Loads of a and b that stand in the same record."""
+RecordPairs = tuple[IntArray, IntArray]
+
+
+def meetings(
+    a: Component, b: Component, pairs: RecordPairs | None
+) -> tuple[IntArray | None, IntArray | None, IntArray | None]:
+    """Loads of a and b that meet in R^-1, and the element of R^-1 (or record) where they do; None for all in turn."""
     if a.record is None and b.record is None:
-        return None, None
-    if b.record is None:
-        return np.arange(len(a.level)), a.record
-    if a.record is None:
-        return b.record, np.arange(len(b.level))
-    n = 1 + max(int(a.record[-1]), int(b.record[-1]))
-    here = np.bincount(b.record, minlength=n)
-    start = np.cumsum(here) - here
-    times = here[a.record]
-    first = np.repeat(np.arange(len(a.level)), times)
-    within = np.arange(len(first)) - np.repeat(np.cumsum(times) - times, times)
-    return first, start[a.record[first]] + within
+        return (None, None, None) if pairs is None else (*pairs, None)
+    if pairs is None and b.record is None:
+        return np.arange(len(a.level)), a.record, a.record
+    if pairs is None and a.record is None:
+        return b.record, np.arange(len(b.level)), b.record
+    n = 1 + max(int(c.record[-1]) if c.record is not None else len(c.level) - 1 for c in (a, b))
+    first, second = (np.arange(n), np.arange(n)) if pairs is None else pairs
+    count_a, start_a = load_ranges(a.record, n)
+    count_b, start_b = load_ranges(b.record, n)
+    times = count_a[first] * count_b[second]
+    which = np.repeat(np.arange(len(first)), times)
+    within = np.arange(len(which)) - np.repeat(np.cumsum(times) - times, times)
+    there = count_b[second[which]]
+    return start_a[first[which]] + within // there, start_b[second[which]] + within % there, which
 
 
 def take(values: NDArray[Any], which: IntArray | None) -> NDArray[Any]:
@@ -136,30 +140,50 @@ def take(values: NDArray[Any], which: IntArray | None) -> NDArray[Any]:
     return values if which is None else values[which]
 
 
-def meet(
-    a: Component, b: Component, same: bool
-) -> tuple[IntArray, IntArray, IntArray, IntArray | None, IntArray | None]:
-    """Pairs of levels of two components that meet, as (i, j, code, first, second)."""
-    first, second = meetings(a, b)
+@dataclass(frozen=True)
+class Meetings:
+    """Pairs of levels of two components that meet, and the loads in which they do.
+
+    Attributes
+    ----------
+    i, j : ndarray of int, shape (pairs,)
+        Levels.
+    code : ndarray of int
+        Which pair each meeting belongs to.
+    first, second, which : ndarray of int or None
+        Loads of either, and the element of R^-1 between them.
+    """
+
+    i: IntArray
+    j: IntArray
+    code: IntArray
+    first: IntArray | None
+    second: IntArray | None
+    which: IntArray | None
+
+
+def meet(a: Component, b: Component, same: bool, pairs: RecordPairs | None) -> Meetings:
+    """Pairs of levels of two components that meet."""
+    if b.levels == 1 and a.record is None:
+        # with X as it stands: its part of R^-1 is applied first
+        return Meetings(np.arange(a.levels), np.zeros(a.levels, dtype=np.intp), a.level, None, None, None)
+    first, second, which = meetings(a, b, pairs)
     la, lb = take(a.level, first), take(b.level, second)
-    if a.term == b.term and a.record is None and a.term >= 0:
+    if b.levels == 1:
+        return Meetings(np.arange(a.levels), np.zeros(a.levels, dtype=np.intp), la, first, second, which)
+    if a.term == b.term >= 0 and a.record is None and pairs is None:
         # every level keeps its block, records or not: its prediction-error covariance is read there
         every = np.arange(a.levels)
-        return every, every, la, first, second
-    if b.levels == 1:
-        return np.arange(a.levels), np.zeros(a.levels, dtype=np.intp), la, first, second
+        return Meetings(every, every, la, first, second, which)
     if same:
-        keep = la >= lb
+        keep = np.flatnonzero(la >= lb)
         la, lb = la[keep], lb[keep]
-        first, second = (
-            np.flatnonzero(keep) if first is None else first[keep],
-            np.flatnonzero(keep) if second is None else second[keep],
-        )
+        first, second, which = (keep if f is None else f[keep] for f in (first, second, which))
     met = la * b.levels + lb
     own = np.arange(a.levels) * (b.levels + 1) if a.term == b.term >= 0 else np.zeros(0, dtype=np.intp)
     present, code = np.unique(np.concatenate([met, own]), return_inverse=True)
     i, j = np.divmod(present, b.levels)
-    return i, j, code[: len(met)], first, second
+    return Meetings(i, j, code[: len(met)], first, second, which)
 
 
 def mix(L: Array, v: Array) -> Array:
@@ -260,7 +284,7 @@ class HendersonEngine(Engine):
         dense = basis.toarray() if sp.issparse(basis) else basis
         unit = None if len(coefs) == 1 else orthonormal_unit(values, self.design.n)
         if unit is not None:
-            values = np.linalg.solve(unit.T, values.T).T
+            values = np.asarray(np.linalg.solve(unit.T, values.T)).T
         self.components.append(Component(k, coefs, size, self.N, t.record, t.level, values, t.q, dense, unit))
         self.N += size * len(coefs)
 
@@ -270,8 +294,8 @@ class HendersonEngine(Engine):
         for a, ca in enumerate(self.components):
             for b in range(a + 1):
                 cb = self.components[b]
-                found.append((a, b, *meet(ca, cb, a == b)))
-        blocks = [self._equation_pairs(f[0], f[1], *self._columns(f[0], f[1], f[2], f[3])) for f in found]
+                found.append((a, b, meet(ca, cb, a == b, self.design.residual.pairs)))
+        blocks = [self._equation_pairs(a, b, *self._columns(a, b, m.i, m.j)) for a, b, m in found]
         penalties = [p for k in range(len(self.components)) if (p := self._penalty(k)) is not None]
         rows = np.concatenate([r.ravel() for r, _ in blocks] + [p[0] for p in penalties])
         cols = np.concatenate([c.ravel() for _, c in blocks] + [p[1] for p in penalties])
@@ -281,12 +305,10 @@ class HendersonEngine(Engine):
         self.indptr = np.searchsorted(upper, np.arange(self.N + 1))
         self.diagonal = self.indptr[:-1]
         start = 0
-        for f, (r, _) in zip(found, blocks, strict=True):
-            a, b, i, j, code, first, second = f
-            ci, cj = self._columns(a, b, i, j)
-            self.pairs.append(Pairs(a, b, ci, cj, first, second, code, at[start : start + r.size].reshape(r.shape)))
+        for (a, b, m), (r, _) in zip(found, blocks, strict=True):
+            ci, cj = self._columns(a, b, m.i, m.j)
+            self.pairs.append(Pairs(a, b, ci, cj, m, at[start : start + r.size].reshape(r.shape)))
             start += r.size
-        self.levels_met = [(f[2], f[3]) for f in found]
         self.penalty_at = at[start:]
         self.penalty = np.concatenate([p[2] for p in penalties]) if penalties else np.zeros(0)
         self.penalty_weight = self.penalty * np.where(self.indices[self.penalty_at] == upper[self.penalty_at], 1.0, 2.0)
@@ -370,39 +392,47 @@ class HendersonEngine(Engine):
     def cross_products(self, weight: Array | None) -> list[Array]:
         """Blocks of [X, Z F]' diag(weight) [X, Z F], one array (m, width a, width b) for each of `pairs`."""
         out = []
-        for p, met in zip(self.pairs, self.levels_met, strict=True):
+        for p in self.pairs:
             ca, cb = self.components[p.a], self.components[p.b]
-            G = self._level_products(p, len(met[0]), weight)
-            out.append(G if ca.basis is None and cb.basis is None else self._through_basis(p, met, G))
+            G = self._level_products(p, weight)
+            out.append(G if ca.basis is None and cb.basis is None else self._through_basis(p, G))
         return out
 
-    def _level_products(self, p: Pairs, m: int, weight: Array | None) -> Array:
-        ca, cb = self.components[p.a], self.components[p.b]
+    def _weighted(self, values: Array, weight: Array | None) -> Array:
+        """R^-1 (its diagonal or its elements) times values, shape (n, k); None for the identity."""
+        if weight is None:
+            return values
+        pairs = self.design.residual.pairs
+        if pairs is None:
+            return values * weight[:, None]
+        n = self.design.n
+        return np.asarray(sp.csr_array((weight, pairs), shape=(n, n)) @ values)
+
+    def _level_products(self, p: Pairs, weight: Array | None) -> Array:
+        ca, cb, met = self.components[p.a], self.components[p.b], p.meetings
         if ca.levels == cb.levels == 1:
-            return np.asarray(ca.values.T @ (cb.values if weight is None else cb.values * weight[:, None]))[None]
+            return np.asarray(ca.values.T @ self._weighted(cb.values, weight))[None]
         if cb.levels == 1 and ca.record is None:
-            Z = sp.csr_array(
-                (np.ones(len(ca.level)), ca.level, np.arange(len(ca.level) + 1)), shape=(len(ca.level), ca.levels)
-            )
-            right = cb.values if weight is None else cb.values * weight[:, None]
+            n = len(ca.level)
+            Z = sp.csr_array((np.ones(n), ca.level, np.arange(n + 1)), shape=(n, ca.levels))
+            right = self._weighted(cb.values, weight)
             return np.stack([np.asarray(Z.T @ (right * ca.values[:, [a]])) for a in range(ca.width)], axis=1)
-        left, right = take(ca.values, p.first), take(cb.values, p.second)
+        left, right = take(ca.values, met.first), take(cb.values, met.second)
         if weight is not None:
-            record = p.first if ca.record is None else take(ca.record, p.first)
-            left = left * take(weight, record)[:, None]
-        G = np.empty((m, ca.width, cb.width))
+            left = left * take(weight, met.which)[:, None]
+        G = np.empty((len(met.i), ca.width, cb.width))
         for a in range(ca.width):
             for b in range(cb.width):
-                G[:, a, b] = np.bincount(p.code, weights=left[:, a] * right[:, b], minlength=m)
+                G[:, a, b] = np.bincount(met.code, weights=left[:, a] * right[:, b], minlength=len(met.i))
         return G
 
-    def _through_basis(self, p: Pairs, met: tuple[IntArray, IntArray], G: Array) -> Array:
+    def _through_basis(self, p: Pairs, G: Array) -> Array:
         """F_a' G F_b, as blocks of the columns of F."""
         ca, cb = self.components[p.a], self.components[p.b]
         full = np.zeros((ca.levels, cb.levels, ca.width, cb.width))
-        full[met[0], met[1]] = G
+        full[p.meetings.i, p.meetings.j] = G
         if p.a == p.b:
-            full[met[1], met[0]] = G.transpose(0, 2, 1)
+            full[p.meetings.j, p.meetings.i] = G.transpose(0, 2, 1)
         if ca.basis is not None:
             full = np.tensordot(ca.basis.T, full, axes=1)
         if cb.basis is not None:
@@ -468,11 +498,11 @@ class HendersonEngine(Engine):
             off = slice(None) if p.a != p.b else p.i != p.j
             left[np.ix_(cols, rows)] += np.einsum("mab,mb->ba", squares[off], inverse[p.b][p.j[off]])
 
-    def products_at(self, r: Array, sigma2: float | None) -> tuple[list[Array], float]:
+    def products_at(self, theta: Array, sigma2: float | None) -> tuple[list[Array], float]:
         """Cross-products with R^-1, as blocks and a common factor."""
         if self._products is not None and sigma2 is not None:
             return self._products, 1.0 / sigma2
-        return self.cross_products(1.0 / r), 1.0
+        return self.cross_products(self.design.residual.precision(theta)), 1.0
 
     def assemble(self, products: list[Array], factor: float, L: list[Array]) -> Array:
         """Values of W'R^-1 W on the pattern of C."""
@@ -503,14 +533,15 @@ class HendersonSystem(System):
         self.engine, self.design, self.theta = engine, engine.design, theta
         residual = self.design.residual
         theta_r = theta[self.design.slices[-1]]
-        self.r = residual.diagonal(theta_r)
+        self.theta_r = theta_r
         self.sigma2 = float(theta_r[0]) if residual.homogeneous else None
         self.Sigma = term_covariances(self.design, theta)
         self.inner = [self._factor(c) for c in engine.components]  # of T Sigma T', in the equations
-        self.L = [  # of Sigma itself, between v and u
-            L if c.unit is None else np.linalg.solve(c.unit, L) for c, L in zip(engine.components, self.inner, strict=True)
-        ]
-        self.products, self.product_factor = engine.products_at(self.r, self.sigma2)
+        both = zip(engine.components, self.inner, strict=True)
+        self.L = [
+            L if c.unit is None else np.asarray(np.linalg.solve(c.unit, L)) for c, L in both
+        ]  # of Sigma, between v and u
+        self.products, self.product_factor = engine.products_at(theta_r, self.sigma2)
         self.data = engine.assemble(self.products, self.product_factor, self.inner)
         self.data[engine.penalty_at] += engine.penalty
         self._inverses: dict[bool, tuple[Array, tuple[Array, ...]]] = {}
@@ -520,10 +551,14 @@ class HendersonSystem(System):
         if c.term < 0:
             return np.eye(c.width)
         Sigma = self.Sigma[c.term][np.ix_(c.coefs, c.coefs)]
-        if c.unit is None:
-            return lower_factor(Sigma)
-        # what Sigma lost to rounding comes back larger by the square of the columns' dependence: no proof of anything
-        return lower_factor(c.unit @ Sigma @ c.unit.T, indefinite=np.inf)
+        structure = self.design.terms[c.term].structure
+        try:
+            if c.unit is None:
+                return lower_factor(Sigma)
+            # what Sigma lost to rounding comes back larger by the square of the columns' dependence, and proves nothing
+            return lower_factor(c.unit @ Sigma @ c.unit.T, INDEFINITE if structure.free else np.inf)
+        except ValueError as err:
+            raise EngineError(f"Sigma of {self.design.terms[c.term].key} is not positive semi-definite here.") from err
 
     # ---------------------------------------------------------------------------------------- solve
     def solve(self, Y: Array) -> Solution:
@@ -533,7 +568,7 @@ class HendersonSystem(System):
 
     def _solve(self, Y: Array) -> tuple[Array, tuple[Array, ...], Array]:
         engine, p = self.engine, self.design.fixed.p
-        weighted = Y / (self.r if Y.ndim == 1 else self.r[:, None])
+        weighted = self.design.residual.solve(self.theta_r, Y)
         rhs = np.empty((engine.N, *Y.shape[1:]))
         if p:
             rhs[:p] = engine.X.T @ weighted
@@ -578,7 +613,7 @@ class HendersonSystem(System):
     def quadratic(self) -> float:
         """Y'Py = e'R^-1 e + v'(I (x) K0^-1) v."""
         s, _, e = self._own
-        value = float(e @ (e / self.r))
+        value = float(e @ self.design.residual.solve(self.theta_r, e))
         for c in self.engine.components:
             if c.term >= 0:
                 v = s[c.offset : c.stop].reshape(c.width, c.size)
@@ -588,7 +623,7 @@ class HendersonSystem(System):
     # ---------------------------------------------------------------------------------- determinants
     def logdet(self, reml: bool) -> float:
         """log|V|, and under REML log|V| + log|X'V^-1 X|."""
-        value = float(np.log(self.r).sum())
+        value = self.design.residual.logdet(self.theta_r)
         for t in self.design.terms:
             if t.relationship is not None:
                 value += t.c * t.relationship.logdet0
@@ -661,7 +696,10 @@ class HendersonSystem(System):
             t, s = self.design.terms[k], self.design.slices[k]
             size = np.maximum(np.diag(self.engine.typical_covariance(t)), np.diag(self.Sigma[k]))
             theta[s] = t.structure.start(self.Sigma[k] + BOUNDARY_STEP**2 * np.diag(size))
-        return self.engine.at(theta)
+        inside = self.engine.at(theta)
+        if any(np.any(np.diag(L) == 0) for L in inside.inner):
+            raise EngineError("a covariance matrix is singular, and stays so a small step inside its bounds.")
+        return inside
 
     def _moments(self, Cinv: Array) -> list[Array]:
         """M of each component, (width, width)."""
@@ -695,18 +733,18 @@ class HendersonSystem(System):
 
     def _residual_traces(self, Cinv: Array, reml: bool) -> Array:
         """tr(R^-1 dR) + tr(C^-1 W' d(R^-1) W) for each parameter of R."""
-        residual, s = self.design.residual, self.design.slices[-1]
-        engine = self.engine
+        residual, engine = self.design.residual, self.engine
         if self.sigma2 is not None:
             # W'R^-1 W is C less the penalty, so that only the trace of the penalty is left to find
             order = engine.N if reml else engine.N - self.design.fixed.p
             return np.array([(self.design.n - order + self._penalty_trace(Cinv, reml)) / self.sigma2])
         out = np.empty(residual.structure.size)
         for k in range(len(out)):
-            dr = residual.derivative(self.theta[s], k)
-            data = engine.assemble(engine.cross_products(dr / self.r**2), 1.0, self.inner)
+            change = residual.precision_derivative(self.theta_r, k)
+            data = engine.assemble(engine.cross_products(change), 1.0, self.inner)
             d = engine.diagonal
-            out[k] = float(np.sum(dr / self.r)) - 2.0 * float(data @ Cinv) + float(data[d] @ Cinv[d])
+            through = 2.0 * float(data @ Cinv) - float(data[d] @ Cinv[d])
+            out[k] = residual.logdet_derivative(self.theta_r, k) + through
         return out
 
     def _penalty_trace(self, Cinv: Array, reml: bool) -> float:
@@ -779,7 +817,7 @@ class HendersonSystem(System):
         out = np.asarray(self.engine.X @ s[:p])
         for t, u in zip(self.design.terms, self._effects(s), strict=True):
             out += t.Z @ np.moveaxis(u, 1, 0).reshape(t.q * t.c, -1)
-        return out / self.r[:, None]
+        return self.design.residual.solve(self.theta_r, out)
 
     def joint_covariance(self) -> Array:
         """Covariance of (b_hat, u_hat - u), term by term and coefficient-major."""

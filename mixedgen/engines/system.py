@@ -145,14 +145,12 @@ class System(ABC):
 
     def project(self, Y: Array) -> Array:
         """P Y, shape of Y: R^-1 times the residuals if the data were Y."""
-        r = self.design.residual.diagonal(self.theta[self.design.slices[-1]])
-        e = self.solve(Y).e
-        return e / (r if e.ndim == 1 else r[:, None])
+        return self.design.residual.solve(self.theta[self.design.slices[-1]], self.solve(Y).e)
 
     @cached_property
     def Py(self) -> Array:
         """P y, shape (n,)."""
-        return self.solution.e / self.design.residual.diagonal(self.theta[self.design.slices[-1]])
+        return self.design.residual.solve(self.theta[self.design.slices[-1]], self.solution.e)
 
 
 class Engine(ABC):
@@ -181,18 +179,35 @@ class Engine(ABC):
 
         Notes
         -----
-        spread (z'z / n)^-1 with z the weights of the c effects: the identity for orthonormal effects.
+        spread (z'z / n)^-1 with z the weights of the c effects, each over the records that it touches.
         """
-        size = term.values.T @ term.values / self.design.n
+        # beside the records that an effect touches, and on the scale of y there (traits differ in both)
+        active = (term.values != 0).astype(float)
+        counts = np.maximum(active.sum(axis=0), 1.0)
+        records = slice(None) if term.record is None else term.record
+        scale = np.sqrt(np.maximum((self.y0[records] ** 2) @ active / counts, 1e-12 * (self.spread or 1.0)))
+        size = term.values.T @ term.values / np.sqrt(np.outer(counts, counts)) / np.outer(scale, scale)
         if term.relationship is not None:
             size = size * float(np.mean(term.relationship.diagonal))
         d = np.sqrt(np.where(np.diag(size) > 0, np.diag(size), 1.0))
         values, vectors = np.linalg.eigh(size / np.outer(d, d))
         usable = np.maximum(values, 1e-12)
-        return (self.spread or 1.0) * ((vectors / usable) @ vectors.T) / np.outer(d, d)
+        return ((vectors / usable) @ vectors.T) / np.outer(d, d)
+
+    @cached_property
+    def typical_residual(self) -> Array:
+        """Diagonal matrix of the (weighted) mean squares of y at each position of R, shape (dim, dim)."""
+        residual, p = self.design.residual, self.design.fixed.p
+        w = residual.inverse_weights
+        square = self.y0**2 if w is None else self.y0**2 / w
+        at = np.minimum(residual.position, residual.structure.dim - 1)
+        counts = np.bincount(at, minlength=residual.structure.dim)
+        mean = np.bincount(at, weights=square, minlength=residual.structure.dim) / np.maximum(counts, 1)
+        mean = mean * self.design.n / (self.design.n - p)
+        return np.diag(np.maximum(mean, 1e-6 * (self.residual_spread or 1.0)))
 
     def moments(self) -> tuple[list[Array], float] | None:
-        """Cheap estimates of Sigma of every term, not always positive definite, and of the residual variance, if any."""
+        """Cheap estimates of Sigma of every term, not always positive definite, and of the residual variance."""
         return None
 
     @abstractmethod
