@@ -29,7 +29,8 @@ from mixedgen.genomic import (
 )
 from mixedgen.genotypes import Genotypes
 from mixedgen.interop import cross_check
-from mixedgen.model import Fit, MixedModel, lmm
+from mixedgen.means import contrasts
+from mixedgen.model import Fit, MixedModel, anova, emmeans, lmm
 from mixedgen.optimise import Control
 from mixedgen.pedigree import Pedigree
 from mixedgen.relationship import Relationship, additive
@@ -54,12 +55,15 @@ __all__ = [
     "Relationship",
     "RelationshipError",
     "additive",
+    "anova",
     "bend",
     "blend",
+    "contrasts",
     "correlation",
     "cross_check",
     "data",
     "dominance",
+    "emmeans",
     "epistatic",
     "genomic",
     "genomic_dominance",

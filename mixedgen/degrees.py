@@ -27,9 +27,7 @@ WORKSPACE = 2**28  # bytes of one block of records by right-hand sides
 # Records times effects up to which Z'PZ, as many solves as there are effects, costs less than the dozen factorisations
 # of the differences.
 EXACT_WORK = 2_000_000
-# Of a standard deviation, in central differences: their error is some eight times its square, and they magnify the
-# rounding of the score, which has thirteen digits, by the inverse.
-STEP = 5e-5
+STEP = 5e-5  # of a standard deviation, in central differences, whose error is some eight times its square
 AUTOMATIC_WORK = 2e11  # floating-point operations of the differences that a summary spends unasked
 AUTOMATIC_WEIGHTS = 2e9  # and elements of the weights of the records in the estimates
 FLAT = 1e-8  # eigenvalue of the scaled information below which the data tell nothing: lmerTest's tolerance

@@ -318,6 +318,16 @@ def contrasts(means: MarginalMeans, method: Method = "pairwise", *, adjust: Adju
     -----
     mvt: the probability that no |t| of the family exceeds the one observed under the multivariate t distribution with
     the contrasts' correlations; Tukey's studentized range for k means.
+
+    Examples
+    --------
+    >>> import mixedgen as mg
+    >>> fit = mg.lmm("angle ~ recipe + temp + (1|recipe:replicate)", mg.data.cake())
+    >>> mg.contrasts(mg.emmeans(fit, "recipe"))[["contrast", "estimate", "p"]].round(3)
+      contrast  estimate     p
+    0    A - B     1.478  0.82
+    1    A - C     1.522  0.81
+    2    B - C     0.044  1.00
     """
     if method not in METHODS:
         raise ArgumentError(f"there is no method {method!r}; choose one of: {', '.join(METHODS)}.")

@@ -313,7 +313,9 @@ class UnitResidual(Residual):
         return self._elements([-B @ self._block(D, p) @ B for p, B in blocks])
 
 
-# ------------------------------------------------------------------------------------------------------ from the formula
+# From the formula
+
+
 def residual_columns(parts: Sequence[ResidualTerm]) -> list[str]:
     """Columns a residual structure needs, or a FormulaError for one that cannot be estimated."""
     if len(parts) > 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -217,7 +217,7 @@ def build_term(term: RandomTerm, key: str, frame: pd.DataFrame, relationships: M
     factor = term.factors[-1]
     relationship = None if factor.link is None else relationships[factor.link]
     if len(term.factors) > 1 and any(f.link is not None or not isinstance(f.source, Column) for f in term.factors):
-        raise FormulaError(interaction_advice(term))
+        return build_term(nearest_factor(term, frame), key, frame, relationships)
     if isinstance(factor.source, Column):
         loads, levels = plain_loads(term, frame, relationship)
     else:
@@ -233,15 +233,24 @@ def build_term(term: RandomTerm, key: str, frame: pd.DataFrame, relationships: M
     return Term(key, effects, structure, relationship, levels, loads.record, loads.level, values, len(frame))
 
 
-def interaction_advice(term: RandomTerm) -> str:
-    """Say why a relationship over an interaction is refused, and what to write."""
+def nearest_factor(term: RandomTerm, frame: pd.DataFrame) -> RandomTerm:
+    """`(1|site:animal:A)` as `diag(0 + site|animal:A, hom=True)`: the relationship binds the nearest factor.
+
+    Raises
+    ------
+    FormulaError
+        If the term has other effects than the intercept, or a relationship before its last factor.
+    """
     *others, last = term.factors
-    other = ":".join(str(f.source) for f in others)
-    link = f":{last.link}" if last.link else ""
-    return (
-        f"{term.source}: a relationship over an interaction of levels cannot be estimated; for one variance and "
-        f"independent effects of each level of {other} write diag(0 + {other}|{last.source}{link}, hom=True)."
-    )
+    plain = all(isinstance(f.source, Column) and f.link is None for f in others)
+    if not plain or term.effects != "1" or term.structure != "us":
+        raise FormulaError(
+            f"{term.source}: a relationship over an interaction is estimated for an intercept and one relationship, "
+            "that of the last factor; write the effects of each level out, as in us(0 + site|animal:A)."
+        )
+    names = [str(f.source) for f in others]
+    cells = ":".join(f"C(`{c}`)" if pd.api.types.is_numeric_dtype(frame[c]) else f"`{c}`" for c in names)
+    return replace(term, effects=f"0 + {cells}", structure="diag", options=(("hom", True),), factors=(last,))
 
 
 def plain_loads(term: RandomTerm, frame: pd.DataFrame, relationship: Relationship | None) -> tuple[Loads, pd.Index]:

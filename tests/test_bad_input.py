@@ -371,7 +371,7 @@ RELATIONSHIP_CASES: list[tuple[str, str, pd.DataFrame, Any, type[mg.MixedgenErro
         ["'sire'", "rename"],
     ),
     ("no column", "wwg ~ sex + (1|A)", calves(), {"A": additive()}, mg.FormulaError, ["'A'", "(1|column:A)"]),
-    ("interaction", "wwg ~ 1 + (1|sex:calf:A)", calves(), {"A": additive()}, mg.FormulaError, ["interaction"]),
+    ("interaction", "wwg ~ 1 + (wwg|sex:calf:A)", calves(), {"A": additive()}, mg.FormulaError, ["interaction"]),
     ("nested", "wwg ~ 1 + (1|sex/calf:A)", calves(), {"A": additive()}, mg.FormulaError, ["(1|sex) + (1|calf:A)"]),
     ("a bare array", CALVES, calves(), {"A": np.eye(8)}, mg.ArgumentError, ["'A'", "ndarray"]),
     (

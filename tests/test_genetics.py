@@ -341,3 +341,17 @@ def test_direct_and_maternal_effects_without_covariance_are_two_terms() -> None:
         own = both[both["effect"] == effect]
         np.testing.assert_allclose(own["value"], two.blup(term)["value"], atol=1e-10)
         np.testing.assert_allclose(own["pev"], two.blup(term)["pev"], rtol=1e-10)
+
+
+@pytest.mark.parametrize("site", [["s1", "s2", "s1", "s2", "s1"], [1, 2, 1, 2, 1]])
+def test_a_relationship_binds_the_nearest_factor(site: list[object]) -> None:
+    frame = mg.data.mrode_calves().assign(site=site)
+    A = {"A": mg.additive(mg.Pedigree(mg.data.mrode_pedigree()))}
+    a = mg.MixedModel("wwg ~ 1 + (1|site:calf:A)", frame, relationships=A).solve(
+        {"site:calf:A": 20.0, "residual": 40.0}
+    )
+    text = frame.astype({"site": str})
+    model = mg.MixedModel("wwg ~ 1 + diag(0 + site|calf:A, hom=True)", text, relationships=A)
+    b = model.solve({"calf:A": 20.0, "residual": 40.0})
+    assert a.llf == b.llf
+    np.testing.assert_array_equal(a.blup("site:calf:A")["value"], b.blup("calf:A")["value"])
