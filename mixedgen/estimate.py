@@ -26,6 +26,7 @@ METHODS = ("reml", "ml")
 # A gradient of this many standard errors moves the criterion by its square: a millionth of what data can tell.
 CERTIFIED_GRADIENT = 1e-3
 OTHER_SHARES = (0.5, 0.05, 0.95)  # of the random terms, in the starts that follow a hard first one
+RANDOM_STARTS, CHEAP = 8, 100_000  # of models whose factor has fewer elements; the others get two
 SMALLEST_MOMENT = 0.1  # of the default start: a moment estimate near zero would start at the boundary
 FARTHEST = 3000.0  # standard deviations from zero of a covariate: the square of it is lost of 16 digits
 LONG = 1.0  # seconds after which a progress line is worth its place
@@ -203,10 +204,27 @@ def default_start(design: Design, engine: Engine, share: float = 0.5) -> Array:
     """A share of the least-squares residual variance to the terms, evenly, the rest to R."""
     theta = np.empty(design.slices[-1].stop)
     for t, s in zip(design.terms, design.slices, strict=False):
-        theta[s] = t.structure.start(engine.typical_covariance(t) * share / (len(design.terms) * t.c))
+        typical = engine.typical_covariance(t) * share / (len(design.terms) * t.c)
+        sd, rho = np.sqrt(np.diag(typical)), t.structure.start_correlation
+        theta[s] = t.structure.start(typical if rho == 0 else np.outer(sd, sd) * np.where(np.eye(t.c) > 0, 1.0, rho))
     left = 1.0 - share if design.terms else 1.0
     theta[design.slices[-1]] = design.residual.structure.start(engine.typical_residual * left)
     return theta
+
+
+def other_starts(design: Design, engine: Engine) -> list[Array]:
+    """Starts after a hard way: other shares of the terms, then covariances drawn at random."""
+    starts = [default_start(design, engine, share) for share in OTHER_SHARES]
+    rng = np.random.default_rng(0)
+    for _ in range(RANDOM_STARTS if engine.forecast().nonzeros < CHEAP else 2):
+        theta = np.empty(design.slices[-1].stop)
+        for t, s in zip(design.terms, design.slices, strict=False):
+            root = np.linalg.cholesky(engine.typical_covariance(t)) @ rng.normal(size=(t.c, t.c + 2))
+            theta[s] = t.structure.start(root @ root.T / (t.c + 2) / (2 * len(design.terms)))
+        spread = np.exp(rng.normal(size=len(engine.typical_residual)))
+        theta[design.slices[-1]] = design.residual.structure.start(0.5 * engine.typical_residual * spread)
+        starts.append(theta)
+    return starts
 
 
 def moment_start(design: Design, engine: Engine) -> Array:
@@ -216,6 +234,8 @@ def moment_start(design: Design, engine: Engine) -> Array:
     if moments is None:
         return theta
     for t, s, Sigma in zip(design.terms, design.slices, moments[0], strict=False):
+        if t.structure.start_correlation != 0:
+            continue
         theta[s] = t.structure.start(no_smaller(Sigma, SMALLEST_MOMENT * t.structure.matrix(theta[s])))
     theta[design.slices[-1]] = max(moments[1], SMALLEST_MOMENT * engine.residual_spread)
     return theta
@@ -398,7 +418,7 @@ def fit(design: Design, engine: Engine, method: str = "reml", control: Control |
             line.set_postfix_str(f"criterion {step.deviance:.4f}, {step.kind} step")
             line.update()
 
-        others = [] if control.start else [default_start(design, engine, share) for share in OTHER_SHARES]
+        others = [] if control.start or control.max_iter is not None else other_starts(design, engine)
         optimum = maximise(
             engine,
             theta,

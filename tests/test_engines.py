@@ -103,6 +103,9 @@ FORMULAS = {
     "diagonal": "y ~ x + diag(0 + f|a)",
     "homogeneous": "y ~ x + diag(0 + f|a, hom=True)",
     "no fixed effects": "y ~ 0 + (1|a)",
+    "factor analytic": "y ~ x + fa(0 + f|a)",
+    "reduced rank": "y ~ x + rr(0 + f|a, k=2) + (1|b)",
+    "reduced rank slopes": "y ~ rr(1 + x + z|a)",
     "aliased": "y ~ x + f + I(2 * x) + (1|a)",
     "membership": "y ~ x + (1|mm(a, b))",
     "weighted membership": "y ~ x + (x|mm(a, b, weights=w)) + (1|site)",
@@ -228,8 +231,9 @@ def test_henderson_equals_dense(seed: int) -> None:
 def theta_scale(design: Design, theta: np.ndarray) -> np.ndarray:
     """Size of each parameter: the geometric mean of the two variances of a covariance."""
     out = np.empty_like(theta)
-    for i, _, _ in design.free:
-        out[i] = 1.0
+    for i, _, high in design.free:
+        loading = np.isinf(high) and design.residual.structure.tag != "exp"
+        out[i] = np.abs(theta[i]) if loading else 1.0
     for b in design.blocks:
         c = int((np.sqrt(8 * len(b) + 1) - 1) / 2)
         rows, cols = np.tril_indices(c)

@@ -19,11 +19,11 @@ FLOORS: dict[float, set[str]] = {
     11: {"cli"},
     10.5: {"mixedgen"},  # the package itself, which lists the public names
     10: {"model"},
-    9.5: {"tables", "interop", "matrices", "means", "comparison"},  # made of what floor 9 computes
-    9: {"inference", "prediction", "variances"},
+    9.5: {"tables", "interop", "matrices", "means", "comparison", "intervals"},  # made of what floor 9 computes
+    9: {"inference", "prediction", "variances", "newdata", "simulation"},
     8.5: {"degrees", "hypotheses"},  # what the tests of floor 9 share
     8: {"estimate"},
-    7: {"optimise"},
+    7: {"optimise", "moments"},
     6: {"likelihood"},
     5: {"engines"},
     4: {"design"},

@@ -551,7 +551,10 @@ class HendersonSystem(System):
         if c.term < 0:
             return np.eye(c.width)
         Sigma = self.Sigma[c.term][np.ix_(c.coefs, c.coefs)]
-        structure = self.design.terms[c.term].structure
+        structure, s = self.design.terms[c.term].structure, self.design.slices[c.term]
+        if structure.factor_derivatives(self.theta[s]) is not None:
+            L = structure.factor(self.theta[s])
+            return L if c.unit is None else c.unit @ L
         try:
             if c.unit is None:
                 return lower_factor(Sigma)
@@ -671,13 +674,18 @@ class HendersonSystem(System):
         out = np.zeros(len(self.theta))
         M = self._moments(Cinv)
         for k, (c, L) in enumerate(zip(self.engine.components, self.inner, strict=True)):
-            if c.term >= 0:
-                S = np.linalg.solve(L.T, M[k].T).T
-                if c.unit is not None:
-                    S = c.unit.T @ S @ c.unit
-                s = self.design.slices[c.term]
-                D = self.design.terms[c.term].structure.derivatives(self.theta[s])
-                out[s] += np.einsum("tab,ab->t", D[:, c.coefs[:, None], c.coefs], S)
+            if c.term < 0:
+                continue
+            s, structure = self.design.slices[c.term], self.design.terms[c.term].structure
+            dL = structure.factor_derivatives(self.theta[s])
+            if dL is not None:
+                out[s] += 2.0 * np.einsum("tab,ab->t", dL if c.unit is None else c.unit @ dL, M[k])
+                continue
+            S = np.linalg.solve(L.T, M[k].T).T
+            if c.unit is not None:
+                S = c.unit.T @ S @ c.unit
+            D = structure.derivatives(self.theta[s])
+            out[s] += np.einsum("tab,ab->t", D[:, c.coefs[:, None], c.coefs], S)
         s = self.design.slices[-1]
         out[s] = self._residual_traces(Cinv, reml)
         return out
@@ -687,7 +695,7 @@ class HendersonSystem(System):
         singular = {
             c.term
             for c, L in zip(self.engine.components, self.inner, strict=True)
-            if c.term >= 0 and np.any(np.diag(L) == 0)
+            if c.term >= 0 and np.any(np.diag(L) == 0) and not self._singular_by_nature(c)
         }
         if not singular:
             return None
@@ -697,9 +705,15 @@ class HendersonSystem(System):
             size = np.maximum(np.diag(self.engine.typical_covariance(t)), np.diag(self.Sigma[k]))
             theta[s] = t.structure.start(self.Sigma[k] + BOUNDARY_STEP**2 * np.diag(size))
         inside = self.engine.at(theta)
-        if any(np.any(np.diag(L) == 0) for L in inside.inner):
+        both = zip(self.engine.components, inside.inner, strict=True)
+        if any(np.any(np.diag(L) == 0) for c, L in both if c.term >= 0 and not self._singular_by_nature(c)):
             raise EngineError("a covariance matrix is singular, and stays so a small step inside its bounds.")
         return inside
+
+    def _singular_by_nature(self, c: Component) -> bool:
+        """Whether the structure of a component has fewer factors than effects."""
+        structure, s = self.design.terms[c.term].structure, self.design.slices[c.term]
+        return structure.factor_derivatives(self.theta[s]) is not None
 
     def _moments(self, Cinv: Array) -> list[Array]:
         """M of each component, (width, width)."""
