@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from mixedgen.basis import BASES
 from mixedgen.degrees import Inference
 from mixedgen.design import Design
 from mixedgen.errors import ArgumentError, examples
@@ -150,7 +152,9 @@ def cells(values: Mapping[str, pd.Index], variables: pd.DataFrame) -> pd.DataFra
 def grid_rows(design: Design, grid: pd.DataFrame) -> Array:
     """Rows of X, all columns as coded, of the cells of a grid; columns of unknown-parent groups at their mean."""
     fixed = design.fixed
-    matrix = fixed.spec.get_model_matrix(grid, na_action="ignore").__wrapped__ if len(grid.columns) else None
+    # coding new data changes formulaic's specification: a copy is used up
+    spec = copy.deepcopy(fixed.spec)
+    matrix = spec.get_model_matrix(grid, na_action="ignore", context=BASES).__wrapped__ if len(grid.columns) else None
     own = np.ones((1, 1)) if matrix is None else matrix
     own = np.asarray(own.toarray() if hasattr(own, "toarray") else own, dtype=float)
     rest = len(fixed.all_names) - own.shape[1]

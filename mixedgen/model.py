@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from mixedgen import comparison, inference, matrices, prediction, tables, variances
+from mixedgen import comparison, inference, matrices, newdata, prediction, simulation, tables, variances
 from mixedgen.degrees import Ddf, Inference
 from mixedgen.design import Design, NaAction, Unmatched, build
 from mixedgen.engines import Engine, Forecast, choose
@@ -215,6 +215,35 @@ class Fit:
     def candidates(self, term: str, relationship: Relationship, *, ids: Sequence[Any] | None = None) -> pd.DataFrame:
         """BLUP of levels that were not in the fit, through a relationship of old and new ones; nothing is refitted."""
         return prediction.candidates(self.fitted, term, relationship, ids)
+
+    def predict(
+        self,
+        data: Any = None,
+        *,
+        re_form: str | Sequence[str] = "all",
+        new_levels: newdata.NewLevels = "error",
+        relationships: Mapping[str, Relationship] | None = None,
+        interval: newdata.Interval | None = None,
+        level: float = 0.95,
+    ) -> pd.Series | pd.DataFrame:
+        """Predictions for the records of the fit or for new data, with standard errors and intervals on request."""
+        return newdata.predict(
+            self.fitted,
+            data,
+            re_form=re_form,
+            new_levels=new_levels,
+            relationships=relationships,
+            interval=interval,
+            level=level,
+        )
+
+    def simulate(self, n: int = 1, *, seed: Any = None, new_effects: bool = True) -> pd.DataFrame:
+        """Draw responses from the model, records by draws; random effects drawn anew, or as predicted."""
+        return simulation.simulate(self.fitted, n, seed=seed, new_effects=new_effects)
+
+    def refit(self, y: ArrayLike | pd.Series) -> Fit:
+        """Fit the same model to another response."""
+        return Fit(simulation.refit(self.fitted, y), self.variables)
 
     @cached_property
     def fittedvalues(self) -> pd.Series | pd.DataFrame:

@@ -19,8 +19,16 @@ FLOORS: dict[float, set[str]] = {
     11: {"cli"},
     10.5: {"mixedgen"},  # the package itself, which lists the public names
     10: {"model"},
-    9.5: {"tables", "interop", "matrices", "means", "comparison", "intervals"},  # made of what floor 9 computes
-    9: {"inference", "prediction", "variances", "newdata", "simulation"},
+    9.5: {
+        "tables",
+        "interop",
+        "matrices",
+        "means",
+        "comparison",
+        "intervals",
+        "newdata",
+    },  # made of what floor 9 computes
+    9: {"inference", "prediction", "variances", "simulation"},
     8.5: {"degrees", "hypotheses"},  # what the tests of floor 9 share
     8: {"estimate"},
     7: {"optimise", "moments"},
