@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +14,17 @@ from tqdm.auto import tqdm
 
 from mixedgen.design import Design
 from mixedgen.engines import Engine, System
-from mixedgen.errors import ArgumentError, ConvergenceWarning, DesignError, examples
+from mixedgen.errors import ArgumentError, ConvergenceWarning, DesignError, NotAvailableError, examples
 from mixedgen.likelihood import average_information, deviance, score
+from mixedgen.moments import MOMENTS, MomentEstimates
 from mixedgen.optimise import FLAT_CURVATURE, Control, Optimum, Step, maximise, rounding_noise
 from mixedgen.terms import Term, normal_key
 
 Array = NDArray[np.float64]
 Method = Literal["reml", "ml"]
 
-METHODS = ("reml", "ml")
+LIKELIHOODS = ("reml", "ml")
+METHODS = (*LIKELIHOODS, *MOMENTS)
 # A gradient of this many standard errors moves the criterion by its square: a millionth of what data can tell.
 CERTIFIED_GRADIENT = 1e-3
 OTHER_SHARES = (0.5, 0.05, 0.95)  # of the random terms, in the starts that follow a hard first one
@@ -70,6 +72,20 @@ class Certificate:
         return "\n".join([self.verdict, *self.singular])
 
 
+class Unsolved:
+    """In the place of a system where a variance is negative: there are no equations to solve."""
+
+    def __init__(self, names: list[str]) -> None:
+        self._names = names
+
+    def __getattr__(self, name: str) -> Any:
+        """Raise a NotAvailableError that names the variances."""
+        raise NotAvailableError(
+            f"the estimates of {examples(self._names)} are negative: there are no fixed effects, predictions or "
+            "standard errors at these variances. REML keeps them positive."
+        )
+
+
 @dataclass(frozen=True)
 class Fitted:
     """A design with variance parameters: estimated, or given.
@@ -94,6 +110,8 @@ class Fitted:
         The evidence of convergence; None for given variances.
     optimum : Optimum or None
         What the optimiser left.
+    moments : MomentEstimates or None
+        Sums of squares behind estimates by moments.
     """
 
     design: Design
@@ -105,6 +123,12 @@ class Fitted:
     history: tuple[Step, ...] = ()
     certificate: Certificate | None = None
     optimum: Optimum | None = None
+    moments: MomentEstimates | None = None
+
+    @property
+    def solved(self) -> bool:
+        """Whether there are equations at theta: moment estimates may be negative."""
+        return not isinstance(self.system, Unsolved)
 
     @property
     def reml(self) -> bool:
@@ -113,7 +137,15 @@ class Fitted:
 
     @cached_property
     def deviance(self) -> float:
-        """Minus twice the log-likelihood of `method` at theta."""
+        """Minus twice the log-likelihood of `method` at theta.
+
+        Raises
+        ------
+        NotAvailableError
+            For estimates by moments, which have no likelihood.
+        """
+        if self.moments is not None:
+            raise NotAvailableError(f"method={self.method!r} has no likelihood: fit by 'reml' or 'ml' for one.")
         return deviance(self.system, self.reml) if self.optimum is None else self.optimum.deviance
 
     @cached_property
@@ -136,6 +168,8 @@ class Fitted:
         """Inverse average information of the free parameters; NaN for those on the boundary."""
         free = np.array([i for i in range(len(self.theta)) if i not in self.bounds], dtype=int)
         out = np.full((len(self.theta),) * 2, np.nan)
+        if self.moments is not None:
+            return out
         AI = self.information[np.ix_(free, free)]
         d = np.sqrt(np.maximum(np.diag(AI), 1e-300))
         scaled = AI / np.outer(d, d)
@@ -406,6 +440,8 @@ def fit(design: Design, engine: Engine, method: str = "reml", control: Control |
     """
     control = control or Control()
     require_method(method)
+    if method in MOMENTS:
+        return fit_by_moments(design, engine, method, control)
     check_estimable(design, engine)
     theta = moment_start(design, engine)
     if control.start:
@@ -433,6 +469,16 @@ def fit(design: Design, engine: Engine, method: str = "reml", control: Control |
     return Fitted(design, engine, optimum.system, optimum.theta, method, control, optimum.history, certificate, optimum)
 
 
+def fit_by_moments(design: Design, engine: Engine, method: str, control: Control) -> Fitted:
+    """Estimates by quadratic forms equated to their expectations; negative ones stay."""
+    found = MOMENTS[method](design)
+    negative = [name for name, v in zip(design.theta_names, found.theta, strict=True) if v < 0]
+    if found.theta[-1] == 0:
+        negative.append("residual")
+    system = cast(System, Unsolved(negative)) if negative else engine.at(found.theta)
+    return Fitted(design, engine, system, found.theta, method, control, moments=found)
+
+
 def evaluate(
     design: Design, engine: Engine, variances: Mapping[str, Any], method: str = "reml", control: Control | None = None
 ) -> Fitted:
@@ -444,6 +490,8 @@ def evaluate(
         If the variances do not fit the terms.
     """
     require_method(method)
+    if method in MOMENTS:
+        raise ArgumentError(f"method={method!r} estimates variances; give 'reml' or 'ml' with known ones.")
     theta = theta_from(design, variances)
     return Fitted(design, engine, engine.at(theta), theta, method, control or Control())
 

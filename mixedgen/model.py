@@ -68,6 +68,8 @@ class Fit:
     @cached_property
     def inference(self) -> Inference:
         """What the small-sample tests share: information of the variances, covariance of the estimates."""
+        if self.fitted.moments is not None:
+            raise NotAvailableError(f"method={self.method!r} has no standard errors of variances, and so no tests.")
         return Inference(self.fitted)
 
     @cached_property
@@ -302,10 +304,13 @@ class Fit:
 
         ``"auto"`` is Satterthwaite's method; in a model so large that it takes long, none, and a line says so.
         """
-        return tables.summarise(self.inference, ddf)
+        tests = self.inference if self.fitted.moments is None else Inference(self.fitted)
+        return tables.summarise(tests, ddf)
 
     def __repr__(self) -> str:
         """One line: formula, method and log-likelihood."""
+        if self.fitted.moments is not None:
+            return f"Fit({self.formula!r}, method={self.method!r})"
         return f"Fit({self.formula!r}, method={self.method!r}, llf={self.llf:.6g}, converged={self.converged})"
 
 

@@ -53,10 +53,10 @@ class Summary:
 
     def as_text(self) -> str:
         """Plain text."""
-        parts = [
-            "\n".join(self.header),
-            "Scaled residuals:\n" + text_table(self.scaled_residuals.to_frame().T, index=False, digits=4),
-        ]
+        parts = ["\n".join(self.header)]
+        if len(self.scaled_residuals):
+            quantiles = self.scaled_residuals.to_frame().T
+            parts.append("Scaled residuals:\n" + text_table(quantiles, index=False, digits=4))
         if len(self.random_effects):
             parts.append(
                 "Random effects:\n" + text_table(self.random_effects, index=False, left=2) + "\n" + self.groups
@@ -199,6 +199,10 @@ def summarise(tests: Inference, ddf: str | None = "auto") -> Summary:
     """
     fitted = tests.fitted
     note: tuple[str, ...] = ()
+    if not fitted.solved:
+        return unsolved_summary(fitted)
+    if fitted.moments is not None:
+        ddf = None
     if ddf == "auto":
         ddf = "satterthwaite" if tests.known or automatic(fitted) else None
         note = () if ddf else ("Degrees of freedom would take long here: ask for summary(ddf='satterthwaite').",)
@@ -221,8 +225,23 @@ def summarise(tests: Inference, ddf: str | None = "auto") -> Summary:
     )
 
 
+def unsolved_summary(fitted: Fitted) -> Summary:
+    """Variance components alone: some are negative, and there is nothing else."""
+    return Summary(
+        coefficients=pd.DataFrame(),
+        varcomp=variances.components(fitted),
+        correlation=pd.DataFrame(),
+        scaled_residuals=pd.Series(dtype=float),
+        header=header_lines(fitted),
+        footer=("A variance is negative: there are no fixed effects and predictions.", *footer_lines(fitted)),
+        groups=groups_line(fitted),
+    )
+
+
 def header_lines(fitted: Fitted) -> tuple[str, ...]:
     """Title, formula and criterion."""
+    if fitted.moments is not None:
+        return (f"Linear mixed model, variances by {fitted.method}", f"Formula: {fitted.design.parsed.source}")
     name = "REML criterion" if fitted.reml else "deviance"
     place = "at convergence" if fitted.certificate is not None else "at the given variances"
     how = "REML" if fitted.reml else "maximum likelihood"

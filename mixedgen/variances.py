@@ -35,29 +35,31 @@ def components(fitted: Fitted) -> pd.DataFrame:
         two effects; `se` comes from the inverse average information; `bound` says what is at its boundary.
     """
     design = fitted.design
-    se = np.sqrt(np.diag(fitted.theta_covariance))
+    H = fitted.theta_covariance
     rows: list[dict[str, Any]] = []
     for t, s in zip(design.terms, design.slices, strict=False):
         bound = next((fitted.bounds[i] for i in range(s.start, s.stop) if i in fitted.bounds), None)
-        rows += block_rows(t.key, t.effects, t.structure, fitted.theta[s], se[s], bound)
+        rows += block_rows(t.key, t.effects, t.structure, fitted.theta[s], H[s, s], bound)
     s = design.slices[-1]
     classes: tuple[str | None, ...] = design.residual.classes or (None,)
-    rows += block_rows("Residual", classes, design.residual.structure, fitted.theta[s], se[s], None)
+    rows += block_rows("Residual", classes, design.residual.structure, fitted.theta[s], H[s, s], None)
     return pd.DataFrame(rows, columns=["grp", "var1", "var2", "vcov", "sdcor", "se", "bound"])
 
 
 def block_rows(
-    grp: str, effects: Any, structure: Any, theta: Array, se: Array, bound: str | None
+    grp: str, effects: Any, structure: Any, theta: Array, H: Array, bound: str | None
 ) -> list[dict[str, Any]]:
-    """Rows of one term: the variances, then the covariances that the structure does not fix at zero."""
+    """Rows of one term: the variances, then the covariances that the structure does not fix at zero; SE by delta."""
     Sigma, D = structure.matrix(theta), structure.derivatives(theta)
-    sd = np.sqrt(np.diag(Sigma))
+    with np.errstate(invalid="ignore"):  # estimates by moments may be negative
+        sd = np.sqrt(np.diag(Sigma))
     pairs = [(a, a) for a in range(len(sd))] + [
         (a, b) for b in range(len(sd)) for a in range(b + 1, len(sd)) if np.any(D[:, a, b])
     ]
     rows = []
     for a, b in pairs:
         own = np.flatnonzero(D[:, a, b])
+        d = D[own, a, b]
         with np.errstate(invalid="ignore", divide="ignore"):
             sdcor = sd[a] if a == b else Sigma[a, b] / (sd[a] * sd[b])
         rows.append(
@@ -67,7 +69,7 @@ def block_rows(
                 "var2": None if a == b else effects[a],
                 "vcov": Sigma[a, b],
                 "sdcor": sdcor,
-                "se": se[own[0]] if len(own) == 1 else np.nan,
+                "se": float(np.sqrt(d @ H[np.ix_(own, own)] @ d)),
                 "bound": bound,
             }
         )
