@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from mixedgen import comparison, inference, matrices, newdata, prediction, simulation, tables, variances
+from mixedgen import comparison, inference, intervals, matrices, newdata, prediction, simulation, tables, variances
 from mixedgen.degrees import Ddf, Inference
 from mixedgen.design import Design, NaAction, Unmatched, build
 from mixedgen.engines import Engine, Forecast, choose
@@ -89,6 +90,44 @@ class Fit:
     def conf_int(self, alpha: float = 0.05, *, ddf: Ddf = "satterthwaite") -> pd.DataFrame:
         """Wald t intervals of the fixed effects, columns ``lower upper``."""
         return inference.intervals(self.inference, alpha, ddf)
+
+    def confint(
+        self,
+        parameters: str | Sequence[str] | None = None,
+        *,
+        method: Literal["profile", "bootstrap"] = "profile",
+        level: float = 0.95,
+        **options: Any,
+    ) -> pd.DataFrame:
+        """Intervals of variance parameters and fixed effects, ``estimate lower upper``, as lme4's ``confint``.
+
+        Standard deviations and correlations are on their own scale. ``"profile"`` inverts the likelihood-ratio test of
+        the ML fit; ``"bootstrap"`` gives percentiles of `bootstrap`, whose arguments are the options.
+        """
+        if method == "bootstrap":
+            return intervals.chosen(self.bootstrap(level=level, **options), parameters)
+        if method != "profile":
+            raise ArgumentError(f'method must be "profile" or "bootstrap", not {method!r}; Wald intervals: conf_int().')
+        if options:
+            raise ArgumentError(f"{', '.join(options)}: only for method='bootstrap'.")
+        return intervals.profile(self.fitted, parameters, level)
+
+    def bootstrap(
+        self,
+        statistic: Callable[[Fit], Any] | None = None,
+        *,
+        n: int = 500,
+        seed: int | None = None,
+        workers: int = 1,
+        level: float = 0.95,
+        progress: bool = False,
+    ) -> pd.DataFrame:
+        """Parametric bootstrap of a function of the fit, by default of variance parameters and fixed effects.
+
+        Columns ``estimate bias se``, ends of percentile, basic and normal intervals, and the number of replicates.
+        """
+        own = None if statistic is None else OfFit(statistic, self.variables)
+        return intervals.bootstrap(self.fitted, own, n, seed, workers, level, progress)
 
     # tests
     def anova(
@@ -312,6 +351,18 @@ class Fit:
         if self.fitted.moments is not None:
             return f"Fit({self.formula!r}, method={self.method!r})"
         return f"Fit({self.formula!r}, method={self.method!r}, llf={self.llf:.6g}, converged={self.converged})"
+
+
+@dataclass(frozen=True)
+class OfFit:
+    """A statistic of a `Fit` as one of a `Fitted`; it can be sent to other processes where the statistic can."""
+
+    statistic: Callable[[Fit], Any]
+    variables: pd.DataFrame
+
+    def __call__(self, fitted: Fitted) -> Any:
+        """The statistic."""
+        return self.statistic(Fit(fitted, self.variables))
 
 
 class MixedModel:

@@ -31,6 +31,7 @@ FLOORS: dict[float, set[str]] = {
     9: {"inference", "prediction", "variances", "simulation"},
     8.5: {"degrees", "hypotheses"},  # what the tests of floor 9 share
     8: {"estimate"},
+    7.5: {"constrained"},  # what profiles need beside the maximum
     7: {"optimise", "moments"},
     6: {"likelihood"},
     5: {"engines"},

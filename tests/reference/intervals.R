@@ -1,6 +1,6 @@
 # Profile likelihood intervals of lme4, frozen: Rscript intervals.R > intervals.json
 #
-# `fine` is a profile of an ML fit at tight settings, in steps of a tenth of lme4's; `default` is confint() as users call
+# `fine` is a profile of an ML fit at tight settings, in steps a quarter of the usual; `default` is confint() as users call
 # it, on a REML fit, which interpolates between few points. The fine profile of Dyestuff2 breaks down at the boundary.
 
 suppressMessages(library(lme4))

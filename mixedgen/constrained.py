@@ -1,0 +1,250 @@
+"""The ML deviance minimised on a surface where one variance parameter has a given value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixedgen.engines import Engine
+from mixedgen.errors import MixedgenError
+from mixedgen.likelihood import average_information, deviance, score
+from mixedgen.optimise import factor_jacobian, rounding_noise, square, triangle
+from mixedgen.structure import lower_factor, lower_indices
+
+Array = NDArray[np.float64]
+IntArray = NDArray[np.intp]
+
+ENOUGH = 1e-11  # of the deviance, expected from one more step
+MAX_STEPS = 200  # of one minimum
+SMALLEST_CURVATURE = 1e-3  # eigenvalue, beside the largest, of the information that scales the coordinates
+# Of a typical standard deviation: a factor starts this far from zero, where its gradient vanishes whatever the slope.
+OFF_BOUNDARY = 0.03
+
+
+@dataclass(frozen=True)
+class Block:
+    """A covariance matrix of theta, Sigma = L L' in some order of its effects, and how L follows from coordinates.
+
+    Attributes
+    ----------
+    parameters : ndarray of int, shape (m,)
+        Its lower triangle in theta.
+    order : ndarray of int, shape (c,)
+        Effects as L takes them: those of the profiled parameter first.
+    kind : str or None
+        ``"sd"`` of the first effect fixed, ``"cor"`` of the first two, or nothing.
+    typical : ndarray, shape (c,)
+        Typical standard deviations, in that order.
+    """
+
+    parameters: IntArray
+    order: IntArray
+    kind: str | None
+    typical: Array
+
+    @cached_property
+    def place(self) -> IntArray:
+        """Where each element of the lower triangle in order stands in that of the block, shape (m,)."""
+        c = len(self.order)
+        at = np.empty((c, c), dtype=np.intp)
+        rows, cols = lower_indices(c)
+        at[rows, cols] = at[cols, rows] = np.arange(len(rows))
+        return at[self.order[rows], self.order[cols]]
+
+    def linear(self, value: float) -> tuple[Array, Array]:
+        """B and a with B x + a the lower triangle of L, shapes (m, number of coordinates) and (m,)."""
+        m = len(self.parameters)
+        B, a = np.eye(m), np.zeros(m)
+        if self.kind == "sd":
+            a[0] = value
+            return B[:, 1:], a
+        if self.kind == "cor":  # second row of L: the standard deviation of that effect times (r, sqrt(1 - r^2))
+            B[1, 1], B[2, 1] = value, math.sqrt(max(1.0 - value**2, 0.0))
+            return np.delete(B, 2, axis=1), a
+        return B, a
+
+    def start(self, theta: Array) -> Array:
+        """Coordinates of theta, off the boundary."""
+        Sigma = square(theta[self.parameters])[np.ix_(self.order, self.order)]
+        L = lower_factor(Sigma)
+        x = triangle(L).copy()
+        if self.kind == "cor":
+            x[1] = math.hypot(L[1, 0], L[1, 1])
+        rows, cols = lower_indices(len(L))
+        sizes = np.flatnonzero((rows == cols) | ((self.kind == "cor") & (rows == 1)))
+        floor = OFF_BOUNDARY * self.typical[rows[sizes]]
+        x[sizes] = np.where(np.abs(x[sizes]) < floor, floor, x[sizes])
+        dropped = {"sd": [0], "cor": [2]}.get(self.kind or "", [])
+        return np.delete(x, dropped)
+
+    def factor(self, x: Array, value: float) -> Array:
+        """L at coordinates x, shape (c, c)."""
+        B, a = self.linear(value)
+        L = np.zeros((len(self.order),) * 2)
+        L[lower_indices(len(L))] = B @ x + a
+        return L
+
+    def move(self, theta: Array, x: Array, value: float) -> None:
+        """Put L L' into theta."""
+        L = self.factor(x, value)
+        theta[self.parameters[self.place]] = triangle(L @ L.T)
+
+    def jacobian(self, x: Array, value: float) -> Array:
+        """Derivatives of its parameters, in the order of `parameters`, by x."""
+        J = np.empty((len(self.parameters), len(x)))
+        J[self.place] = factor_jacobian(self.factor(x, value)) @ self.linear(value)[0]
+        return J
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """A parameter outside the blocks, such as a correlation of `ar1`: a logistic curve of its coordinate.
+
+    Attributes
+    ----------
+    parameter : int
+        Its place in theta.
+    low, high : float
+        Its bounds; infinite ones leave it as it is.
+    fixed : bool
+        Whether it is the one profiled.
+    """
+
+    parameter: int
+    low: float
+    high: float
+    fixed: bool
+
+    @property
+    def parameters(self) -> IntArray:
+        """Its place in theta, shape (1,)."""
+        return np.array([self.parameter])
+
+    def start(self, theta: Array) -> Array:
+        """Coordinate of theta, none where it is fixed."""
+        if self.fixed:
+            return np.zeros(0)
+        if not np.isfinite(self.high - self.low):
+            return theta[self.parameters]
+        share = np.clip((theta[self.parameters] - self.low) / (self.high - self.low), 1e-6, 1.0 - 1e-6)
+        return np.asarray(np.log(share / (1.0 - share)))
+
+    def move(self, theta: Array, x: Array, value: float) -> None:
+        """Put the parameter into theta."""
+        if self.fixed:
+            theta[self.parameter] = value
+        elif np.isfinite(self.high - self.low):
+            theta[self.parameter] = self.low + (self.high - self.low) * 0.5 * (1.0 + math.tanh(0.5 * float(x[0])))
+        else:
+            theta[self.parameter] = x[0]
+
+    def jacobian(self, x: Array, value: float) -> Array:
+        """Derivative of the parameter by its coordinate, shape (1, 1), or (1, 0) where it is fixed."""
+        if not np.isfinite(self.high - self.low):
+            return np.ones((1, len(x)))
+        return np.full((1, len(x)), (self.high - self.low) * 0.25) / np.cosh(0.5 * x) ** 2
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """Unconstrained coordinates of theta on the surface where one parameter has a value."""
+
+    parts: tuple[Block | Bounded, ...]
+    size: int
+    value: float
+
+    def split(self, x: Array) -> Iterator[tuple[Block | Bounded, Array, slice]]:
+        """Each part with its coordinates and where they stand."""
+        at = 0
+        for part in self.parts:
+            length = len(part.start(np.zeros(self.size)))
+            yield part, x[at : at + length], slice(at, at + length)
+            at += length
+
+    def start(self, theta: Array) -> Array:
+        """Coordinates next to theta."""
+        return np.concatenate([part.start(theta) for part in self.parts])
+
+    def theta(self, x: Array) -> Array:
+        """Theta at x."""
+        out = np.empty(self.size)
+        for part, own, _ in self.split(x):
+            part.move(out, own, self.value)
+        return out
+
+    def jacobian(self, x: Array) -> Array:
+        """Derivative of theta by x, shape (n_theta, number of coordinates)."""
+        J = np.zeros((self.size, len(x)))
+        for part, own, at in self.split(x):
+            J[part.parameters, at] = part.jacobian(own, self.value)
+        return J
+
+
+def minimise(engine: Engine, coordinates: Coordinates, theta: Array) -> tuple[float, Array]:
+    """Smallest ML deviance on a surface, and the theta there.
+
+    Notes
+    -----
+    BFGS with exact gradients, in coordinates that make the average information at the start the identity; a step is
+    halved until it improves.
+    """
+    x = coordinates.start(theta)
+    here, g = value_of(engine, coordinates, x)
+    if not len(x) or not np.isfinite(here):
+        return here, coordinates.theta(x)
+    H = inverse_curvature(engine, coordinates, x)
+    for _ in range(MAX_STEPS):
+        step = -H @ g
+        promised = float(-step @ g)
+        noise = rounding_noise(here, engine.design.n)
+        if promised < max(ENOUGH, noise):
+            break
+        new, gain, length = x, np.inf, 1.0
+        for _ in range(40):
+            new = x + length * step
+            gain, slope = value_of(engine, coordinates, new)
+            if gain <= here - 1e-4 * length * promised + noise:
+                break
+            length *= 0.5 if length > 0.1 else 0.2
+        else:
+            break
+        H = updated(H, new - x, slope - g)
+        x, here, g = new, gain, slope
+    return here, coordinates.theta(x)
+
+
+def value_of(engine: Engine, coordinates: Coordinates, x: Array) -> tuple[float, Array]:
+    """ML deviance and its gradient at x; infinite where the equations break down."""
+    try:
+        with np.errstate(all="ignore"):
+            system = engine.at(coordinates.theta(x))
+            value = deviance(system, reml=False)
+            gradient = -2.0 * coordinates.jacobian(x).T @ score(system, reml=False) if len(x) else np.zeros(0)
+    except (MixedgenError, np.linalg.LinAlgError, ValueError):
+        return np.inf, np.zeros(len(x))
+    good = np.isfinite(value) and np.all(np.isfinite(gradient))
+    return (value, gradient) if good else (np.inf, np.zeros(len(x)))
+
+
+def inverse_curvature(engine: Engine, coordinates: Coordinates, x: Array) -> Array:
+    """Inverse Hessian of the deviance by x from the average information, its small eigenvalues raised."""
+    J = coordinates.jacobian(x)
+    H = 2.0 * J.T @ average_information(engine.at(coordinates.theta(x))) @ J
+    d = np.sqrt(np.maximum(np.diag(H), 1e-12 * max(float(np.diag(H).max()), 1e-300)))
+    values, vectors = np.linalg.eigh(H / np.outer(d, d))
+    root = vectors / np.sqrt(np.maximum(values, SMALLEST_CURVATURE)) / d[:, None]
+    return root @ root.T
+
+
+def updated(H: Array, s: Array, y: Array) -> Array:
+    """BFGS update of an inverse Hessian for a step s that changed the gradient by y."""
+    sy = float(s @ y)
+    if sy <= 1e-12 * float(np.linalg.norm(s) * np.linalg.norm(y)):
+        return H
+    A = np.eye(len(s)) - np.outer(s, y) / sy
+    return A @ H @ A.T + np.outer(s, s) / sy

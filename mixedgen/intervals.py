@@ -1,0 +1,586 @@
+"""Intervals that need more than standard errors: profile likelihood, and the parametric bootstrap."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import pickle
+import signal
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq
+from scipy.special import ndtri
+from tqdm.auto import tqdm
+
+from mixedgen.constrained import OFF_BOUNDARY, Block, Bounded, Coordinates, minimise
+from mixedgen.design import Design
+from mixedgen.engines.dense import DenseEngine
+from mixedgen.errors import ArgumentError, ConvergenceWarning, MixedgenError, NotAvailableError, examples
+from mixedgen.estimate import Fitted, fit
+from mixedgen.fixed import triangular_factor
+from mixedgen.optimise import maximise, square, triangle, typical_units
+from mixedgen.simulation import refit, simulate
+from mixedgen.structure import Structure
+from mixedgen.terms import INTERCEPT_NAMES
+
+Array = NDArray[np.float64]
+IntArray = NDArray[np.intp]
+Statistic = Callable[[Fitted], "Mapping[str, float] | pd.Series | ArrayLike"]
+
+FIRST_STEP = 0.3  # of a parameter's typical size, towards the end of its interval
+OVERSHOOT = 1.15  # of the step at which a straight zeta reaches its target
+MAX_EXPANSIONS = 60
+END_TOLERANCE = 1e-9  # of an end, beside its distance from the estimate
+IMPOSSIBLE = 1e6  # zeta where the equations break down
+LOWER_DEVIANCE = 1e-4  # a profile this much below the optimum shows another one
+SMALLEST_RESIDUAL = 1e-4  # of the standard deviation of y: zero itself has no likelihood
+CHUNK = 20  # replicates that a process returns together
+COLUMNS = ["estimate", "lower", "upper"]
+
+
+# ---------------------------------------------------------------------------------------- what can be profiled
+class Target(ABC):
+    """A parameter whose likelihood is profiled: its name, its bounds and its estimate under ML."""
+
+    name: str
+    low: float
+    high: float
+    margin: float = 0.0  # above `low`, where the likelihood is not defined
+
+    @abstractmethod
+    def estimate(self, fitted: Fitted) -> float:
+        """Its value in a fit."""
+
+    @abstractmethod
+    def size(self, fitted: Fitted) -> float:
+        """Its typical size, from which steps are taken."""
+
+    @abstractmethod
+    def minimum(self, fitted: Fitted, value: float, theta: Array) -> tuple[float, Array]:
+        """Smallest ML deviance at a value of the parameter, from a start, and the theta there."""
+
+
+@dataclass(frozen=True)
+class Coefficient(Target):
+    """Fixed effect number j."""
+
+    name: str
+    j: int
+    low: float = -np.inf
+    high: float = np.inf
+
+    def estimate(self, fitted: Fitted) -> float:
+        """BLUE."""
+        return float(fitted.system.solution.b[self.j])
+
+    def size(self, fitted: Fitted) -> float:
+        """Its standard error, as many times as the first step is shorter than that."""
+        return float(np.sqrt(fitted.system.fixed_variances()[self.j])) / FIRST_STEP
+
+    def minimum(self, fitted: Fitted, value: float, theta: Array) -> tuple[float, Array]:
+        """The fit of y - x_j v without column j; of least squares in closed form."""
+        design = fitted.design
+        if not design.terms and design.residual.homogeneous:
+            # least squares: the sum of squares, n sigma^2, grows by (v - b)^2 sigma^2 / Var(b)
+            share = (value - self.estimate(fitted)) ** 2 / fitted.system.fixed_variances()[self.j] / design.n
+            return fitted.deviance + design.n * math.log1p(share), theta
+        held = without_column(design, self.j, value)
+        engine = type(fitted.engine)(held) if held.terms or held.fixed.p else DenseEngine(held)
+        optimum = maximise(engine, theta, reml=False, control=fitted.control, others=[fitted.theta])
+        return optimum.deviance, optimum.theta
+
+
+def without_column(design: Design, j: int, value: float) -> Design:
+    """The design with coefficient j at a value: its column becomes an offset."""
+    fixed = design.fixed
+    others = [k for k in range(fixed.p) if k != j]
+    left, column = fixed.X[:, others], fixed.X[:, [j]]
+    offset = value * (column.toarray() if sp.issparse(column) else column).ravel()
+    part = replace(
+        fixed,
+        X=left,
+        R=None if sp.issparse(left) else triangular_factor(np.asarray(left)),
+        names=tuple(fixed.names[k] for k in others),
+    )
+    return replace(design, y=design.y - offset, fixed=part)
+
+
+@dataclass(frozen=True)
+class Spread(Target):
+    """A standard deviation or correlation of a block of theta, or a bounded parameter outside the blocks.
+
+    Attributes
+    ----------
+    kind : str
+        ``"sd"``, ``"cor"``, or ``"free"``.
+    at : int
+        Number of the block, or of the parameter among those outside.
+    effects : tuple of int
+        Effects of the block that it belongs to.
+    """
+
+    name: str
+    kind: str
+    at: int
+    effects: tuple[int, ...]
+    low: float
+    high: float
+    margin: float = 0.0
+
+    def estimate(self, fitted: Fitted) -> float:
+        """Its value at theta; missing for the correlation of an effect without variance."""
+        if self.kind == "free":
+            return float(fitted.theta[fitted.design.free[self.at][0]])
+        Sigma = square(fitted.theta[fitted.design.blocks[self.at]])
+        sd = np.sqrt(np.diag(Sigma))[list(self.effects)]
+        if self.kind == "sd":
+            return float(sd[0])
+        return float(np.clip(Sigma[self.effects] / sd.prod(), -1.0, 1.0)) if sd.all() else np.nan
+
+    def size(self, fitted: Fitted) -> float:
+        """Its estimate, or a typical standard deviation where that is zero; 1 for correlations."""
+        if self.kind != "sd":
+            return 1.0
+        typical = typical_sd(fitted, self.at)[self.effects[0]]
+        return max(self.estimate(fitted), OFF_BOUNDARY * float(typical))
+
+    def minimum(self, fitted: Fitted, value: float, theta: Array) -> tuple[float, Array]:
+        """The smallest deviance over the other parameters."""
+        design = fitted.design
+        parts: list[Block | Bounded] = []
+        for k, b in enumerate(design.blocks):
+            own = k == self.at and self.kind != "free"
+            typical = typical_sd(fitted, k)
+            first = list(self.effects) if own else []
+            order = np.array([*first, *(i for i in range(len(typical)) if i not in first)], dtype=np.intp)
+            parts.append(Block(b, order, self.kind if own else None, typical[order]))
+        parts += [
+            Bounded(i, low, high, self.kind == "free" and k == self.at) for k, (i, low, high) in enumerate(design.free)
+        ]
+        return minimise(fitted.engine, Coordinates(tuple(parts), len(fitted.theta), value), theta)
+
+
+def typical_sd(fitted: Fitted, block: int) -> Array:
+    """Typical standard deviation of each effect of a block."""
+    b = fitted.design.blocks[block]
+    c = math.isqrt(2 * len(b))
+    return np.sqrt(np.diag(square(typical_units(fitted.engine)[np.ix_(b, b)] @ triangle(np.eye(c)))))
+
+
+def targets(fitted: Fitted) -> tuple[Target, ...]:
+    """What can be profiled: standard deviations and correlations of each term, of the residuals, then coefficients."""
+    design = fitted.design
+    out: list[Target] = []
+    block = free = 0
+    for t in design.terms:
+        out += spreads(t.structure, shown_effects(t.effects), f"sd {t.key}", f"cor {t.key}", block, free)
+        block, free = block + len(t.structure.blocks), free + len(t.structure.free)
+    margin = SMALLEST_RESIDUAL * float(np.sqrt(fitted.engine.spread))
+    residual = design.residual
+    out += spreads(residual.structure, residual.classes, "sigma", "cor Residual", block, free, margin)
+    return (*out, *(Coefficient(name, j) for j, name in enumerate(design.fixed.names)))
+
+
+def spreads(
+    structure: Structure, effects: Sequence[str], sd: str, cor: str, block: int, free: int, margin: float = 0.0
+) -> Iterator[Spread]:
+    """Parameters of one structure, whose first block and first parameter outside have these numbers."""
+    for k, b in enumerate(structure.blocks):
+        c = math.isqrt(2 * len(b))
+        for i in range(c):
+            label = sd_label(structure, effects, int(b[0])) if c == 1 else f"[{effects[i]}]"
+            yield Spread(sd + label, "sd", block + k, (i,), 0.0, np.inf, margin)
+        for j, i in combinations(range(c), 2):
+            yield Spread(f"{cor}[{effects[j]},{effects[i]}]", "cor", block + k, (j, i), -1.0, 1.0)
+    for k, (i, low, high) in enumerate(structure.free):
+        if np.isfinite(high - low):  # a loading or slope is no correlation
+            yield Spread(cor + structure.names(effects)[i], "free", free + k, (), low, high)
+
+
+def sd_label(structure: Structure, effects: Sequence[str], k: int) -> str:
+    """Its effect for variance k of a structure of many; nothing for a variance that several effects share."""
+    if len(effects) == 1:
+        return f"[{effects[0]}]"
+    own = structure.names(effects)[k]
+    return {"[variance]": "", **{f"[{e},{e}]": f"[{e}]" for e in effects}}.get(own, own)
+
+
+def shown_effects(effects: Sequence[str]) -> tuple[str, ...]:
+    """Names of effects, the intercept as lme4 writes it."""
+    return tuple("(Intercept)" if e in INTERCEPT_NAMES else e for e in effects)
+
+
+# ------------------------------------------------------------------------------------------------- the profile
+class Profile:
+    """Profile of one parameter: signed roots of the increase of the deviance, each value evaluated once.
+
+    Parameters
+    ----------
+    fitted : Fitted
+        ML fit.
+    target : Target
+        The parameter.
+    """
+
+    def __init__(self, fitted: Fitted, target: Target) -> None:
+        self.fitted, self.target = fitted, target
+        self.estimate = target.estimate(fitted)
+        self.points: dict[float, tuple[float, Array]] = {self.estimate: (fitted.deviance, fitted.theta)}
+
+    def zeta(self, value: float) -> float:
+        """Signed root of the increase of the deviance."""
+        if value not in self.points:
+            nearest = min(self.points, key=lambda v: abs(v - value))
+            self.points[value] = self.target.minimum(self.fitted, value, self.points[nearest][1])
+        increase = self.points[value][0] - self.fitted.deviance
+        if not np.isfinite(increase):
+            return math.copysign(IMPOSSIBLE, value - self.estimate)
+        return math.copysign(math.sqrt(max(increase, 0.0)), value - self.estimate)
+
+    def end(self, side: int, z: float) -> float:
+        """Where zeta is `side` times z; the bound of the parameter where it does not get there."""
+        bound = self.target.high if side > 0 else self.target.low
+        last = bound if side > 0 else bound + self.target.margin
+        inner, step = self.estimate, FIRST_STEP * self.target.size(self.fitted)
+        for _ in range(MAX_EXPANSIONS):
+            outer = self.estimate + side * step
+            outer = min(outer, last) if side > 0 else max(outer, last)
+            if outer == inner:
+                return bound
+            reached = abs(self.zeta(outer))
+            if reached >= z:
+                return self.root(inner, outer, side * z)
+            if outer == last:
+                return bound
+            inner = outer
+            step *= min(max(OVERSHOOT * z / max(reached, 1e-3), 1.2), 4.0)
+        return side * np.inf
+
+    def root(self, inner: float, outer: float, target: float) -> float:
+        """Where zeta is `target` between two values."""
+        tolerance = END_TOLERANCE * abs(outer - self.estimate)
+        return float(brentq(lambda v: self.zeta(v) - target, inner, outer, xtol=tolerance))
+
+    def interval(self, level: float) -> tuple[float, float, float]:
+        """Estimate and both ends."""
+        z = float(ndtri(0.5 + 0.5 * level))
+        if np.isnan(self.estimate):
+            return self.estimate, self.target.low, self.target.high
+        return self.estimate, self.end(-1, z), self.end(1, z)
+
+    @property
+    def lowest(self) -> float:
+        """How far the profile comes below the optimum."""
+        return self.fitted.deviance - min(value for value, _ in self.points.values())
+
+
+def profile(fitted: Fitted, parameters: str | Sequence[str] | None = None, level: float = 0.95) -> pd.DataFrame:
+    """Profile likelihood intervals, as lme4's ``confint(method = "profile")``.
+
+    Parameters
+    ----------
+    fitted : Fitted
+        The model; a REML fit is refitted by ML, as lme4 does.
+    parameters : str or sequence of str, optional
+        Names among those of `profiled_names`; all by default.
+    level : float
+        Confidence level.
+
+    Returns
+    -------
+    DataFrame
+        By parameter, columns ``estimate lower upper``; the estimates are those of the ML fit. Standard deviations and
+        correlations are on their own scale. An end is the bound of the parameter where the likelihood does not fall
+        enough before it: 0 for standard deviations, -1 and 1 for correlations.
+
+    Raises
+    ------
+    ArgumentError
+        If a name is unknown, or the level no probability.
+    NotAvailableError
+        If the variances were given, or estimated by moments.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If a profile comes below the optimum of the fit.
+
+    Notes
+    -----
+    The ends of psi solve D(psi) - D(psi_hat) = z^2, z the normal quantile, with D(psi) the minimum of -2 log L over all
+    other parameters [1]_ [2]_. For a coefficient, that is the fit of y - x_j b_j without x_j; a standard deviation or
+    correlation is held by the factor L of its covariance matrix, whose other elements are free.
+
+    References
+    ----------
+    .. [1] Bates, Maechler, Bolker & Walker (2015) J Stat Softw 67(1), section 5.1.
+    .. [2] Venzon & Moolgavkar (1988) Appl Statist 37:87.
+    """
+    require_level(level)
+    ml = maximum_likelihood(fitted)
+    known = {t.name: t for t in targets(ml)}
+    rows = {}
+    for name in named(parameters, known):
+        along = Profile(ml, known[name])
+        rows[name] = along.interval(level)
+        if along.lowest > LOWER_DEVIANCE:
+            warnings.warn(
+                f"the profile of {name} comes {along.lowest:.3g} below the deviance of the fit, which is no global "
+                "optimum: fit again with other start values.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+    return pd.DataFrame.from_dict(rows, orient="index", columns=COLUMNS).rename_axis("parameter")
+
+
+def named(parameters: str | Sequence[str] | None, known: Iterable[str]) -> list[str]:
+    """Parameters asked for, all of the known ones by default."""
+    wanted = list(known) if parameters is None else [parameters] if isinstance(parameters, str) else list(parameters)
+    unknown = [name for name in wanted if name not in set(known)]
+    if unknown:
+        raise ArgumentError(f"no parameter {examples(unknown)} with an interval; there are {', '.join(known)}.")
+    return wanted
+
+
+def profiled_names(fitted: Fitted) -> tuple[str, ...]:
+    """Names of the parameters that `profile` knows."""
+    return tuple(t.name for t in targets(fitted))
+
+
+def maximum_likelihood(fitted: Fitted) -> Fitted:
+    """The fit, by ML.
+
+    Raises
+    ------
+    NotAvailableError
+        If its variances were given, or estimated by moments.
+    """
+    require_likelihood(fitted)
+    if fitted.optimum is None:
+        raise NotAvailableError("the variances were given, not estimated: there is nothing to profile over.")
+    return fit(fitted.design, fitted.engine, "ml", fitted.control) if fitted.reml else fitted
+
+
+def require_likelihood(fitted: Fitted) -> None:
+    """Raise for estimates by moments."""
+    if fitted.moments is not None:
+        raise NotAvailableError(
+            f"method={fitted.method!r} maximises no likelihood: intervals are those of method='reml' or 'ml'."
+        )
+
+
+def require_level(level: float) -> None:
+    """Raise an ArgumentError for a level that is no probability."""
+    if not 0.0 < level < 1.0:
+        raise ArgumentError(f"level must lie between 0 and 1, not be {level!r}.")
+
+
+# ------------------------------------------------------------------------------------------------ the bootstrap
+def bootstrap(
+    fitted: Fitted,
+    statistic: Statistic | None = None,
+    n: int = 500,
+    seed: int | None = None,
+    workers: int = 1,
+    level: float = 0.95,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Parametric bootstrap intervals; parameters as `bootstrap_draws`.
+
+    Returns
+    -------
+    DataFrame
+        By parameter, columns ``estimate bias se``, then ``lower upper`` (percentile), ``basic_lower basic_upper``,
+        ``normal_lower normal_upper``, and ``n``, the number of replicates.
+
+    Raises
+    ------
+    ArgumentError
+        If the level is no probability, or an argument of `bootstrap_draws` is wrong.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If replicates did not converge, or could not be fitted.
+
+    Notes
+    -----
+    With q the quantiles of the draws t*, at (n + 1) times the probability: percentile q; basic 2 t - q; normal
+    t - bias + z se, the bias mean(t*) - t [1]_.
+
+    References
+    ----------
+    .. [1] Davison & Hinkley (1997) Bootstrap Methods and their Application, section 5.2.
+    """
+    require_level(level)
+    draws = bootstrap_draws(fitted, statistic, n, seed, workers, progress)
+    return bootstrap_intervals(as_row(statistic or estimates, fitted), draws, level)
+
+
+def chosen(table: pd.DataFrame, parameters: str | Sequence[str] | None) -> pd.DataFrame:
+    """Percentile intervals of some parameters of a table of `bootstrap`, columns ``estimate lower upper``."""
+    return table.loc[named(parameters, table.index), COLUMNS]
+
+
+def bootstrap_intervals(estimate: pd.Series, draws: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
+    """Intervals of `bootstrap` from the statistic at the fit and its draws."""
+    tails = [0.5 - 0.5 * level, 0.5 + 0.5 * level]
+    with warnings.catch_warnings(), np.errstate(invalid="ignore"):
+        warnings.simplefilter("ignore", RuntimeWarning)  # a column without a value
+        low, high = (np.nanquantile(draws.to_numpy(), p, axis=0, method="weibull") for p in tails)
+    se, bias = draws.std(), draws.mean() - estimate
+    half = float(ndtri(tails[1])) * se
+    return pd.DataFrame(
+        {
+            "estimate": estimate,
+            "bias": bias,
+            "se": se,
+            "lower": low,
+            "upper": high,
+            "basic_lower": 2.0 * estimate - high,
+            "basic_upper": 2.0 * estimate - low,
+            "normal_lower": estimate - bias - half,
+            "normal_upper": estimate - bias + half,
+            "n": draws.count(),
+        }
+    ).rename_axis("parameter")
+
+
+def bootstrap_draws(
+    fitted: Fitted,
+    statistic: Statistic | None = None,
+    n: int = 500,
+    seed: int | None = None,
+    workers: int = 1,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Draws of a statistic from the parametric bootstrap, as lme4's ``bootMer(use.u = FALSE)``.
+
+    Parameters
+    ----------
+    fitted : Fitted
+        The model.
+    statistic : callable, optional
+        Its named values at a `Fitted`; `estimates` by default. With several workers it must be importable.
+    n : int
+        Number of replicates.
+    seed : int, optional
+        Of the random numbers: each replicate has its own stream, so that the draws do not depend on `workers`.
+    workers : int
+        Processes; with more than one, a script needs its ``if __name__ == "__main__":``.
+    progress : bool
+        Show a progress line.
+
+    Returns
+    -------
+    DataFrame
+        A row for each replicate, missing where it could not be fitted. After an interruption from the keyboard, those
+        that were done.
+
+    Raises
+    ------
+    ArgumentError
+        If n or `workers` is no whole number from 1, or the statistic cannot be sent to other processes.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If replicates did not converge, or could not be fitted.
+    UserWarning
+        If it was interrupted.
+    """
+    require_likelihood(fitted)
+    for name, number in (("n", n), ("workers", workers)):
+        if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1:
+            raise ArgumentError(f"{name} must be a whole number from 1, not {number!r}.")
+    statistic = statistic or estimates
+    seeds = np.random.SeedSequence(seed).spawn(int(n))
+    rows: dict[int, pd.Series | None] = {}
+    bad = 0
+    with closing(results(fitted, statistic, seeds, workers)) as stream:
+        try:
+            for k, row, converged in tqdm(stream, total=n, disable=not progress, desc="bootstrap", leave=False):
+                rows[k] = row
+                bad += not converged
+        except KeyboardInterrupt:
+            warnings.warn(f"interrupted: {len(rows)} of {n} replicates were done.", UserWarning, stacklevel=3)
+    if bad:
+        warnings.warn(f"{bad} of {len(rows)} replicates did not converge.", ConvergenceWarning, stacklevel=3)
+    names = as_row(statistic, fitted).index
+    empty = pd.Series(np.nan, index=names)
+    table = [empty if rows[k] is None else rows[k] for k in sorted(rows)]
+    return pd.DataFrame(table, index=pd.Index(sorted(rows), name="replicate"), columns=names, dtype=float)
+
+
+def estimates(fitted: Fitted) -> pd.Series:
+    """Standard deviations, correlations and coefficients, by the names of `profile`."""
+    return pd.Series({t.name: t.estimate(fitted) for t in targets(fitted)}, dtype=float)
+
+
+def as_row(statistic: Statistic, fitted: Fitted) -> pd.Series:
+    """A statistic as a series."""
+    value = statistic(fitted)
+    return pd.Series(np.atleast_1d(value) if not isinstance(value, Mapping | pd.Series) else value, dtype=float)
+
+
+Result = tuple[int, pd.Series | None, bool]
+
+
+def results(
+    fitted: Fitted, statistic: Statistic, seeds: Sequence[np.random.SeedSequence], workers: int
+) -> Generator[Result, None, None]:
+    """Number, statistic and convergence of each replicate, as they come."""
+    if workers == 1:
+        for k, seed in enumerate(seeds):
+            yield replicate(fitted, statistic, k, seed)
+        return
+    try:
+        model = pickle.dumps((fitted, statistic))
+    except (pickle.PicklingError, AttributeError, TypeError) as err:
+        raise ArgumentError(
+            f"the statistic cannot be sent to other processes ({err}): define it in a module, or use workers=1."
+        ) from err
+    size = max(1, min(CHUNK, math.ceil(len(seeds) / workers)))
+    tasks = [(k, seeds[k : k + size]) for k in range(0, len(seeds), size)]
+    # Fresh processes: a forked copy of a running thread pool may hang.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(tasks)), context, initializer=ignore_interrupt) as pool:
+        futures = [pool.submit(chunk, model, first, part) for first, part in tasks]
+        try:
+            for future in as_completed(futures):
+                yield from future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def ignore_interrupt() -> None:
+    """Leave an interruption from the keyboard to the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def chunk(model: bytes, first: int, seeds: Sequence[np.random.SeedSequence]) -> list[Result]:
+    """Some replicates, in another process."""
+    fitted, statistic = pickle.loads(model)
+    return [replicate(fitted, statistic, first + k, seed) for k, seed in enumerate(seeds)]
+
+
+def replicate(fitted: Fitted, statistic: Statistic, k: int, seed: np.random.SeedSequence) -> Result:
+    """Draw y, refit, compute the statistic."""
+    y = simulate(fitted, 1, seed=np.random.default_rng(seed))[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        try:
+            new = refit(fitted, y.to_numpy())
+        except (MixedgenError, np.linalg.LinAlgError):
+            return k, None, False
+        return k, as_row(statistic, new), new.certificate is None or new.certificate.converged

@@ -1,0 +1,326 @@
+"""Profile likelihood intervals against lme4, and the parametric bootstrap."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.optimize import minimize_scalar
+
+import mixedgen as mg
+from mixedgen.errors import ArgumentError, ConvergenceWarning, NotAvailableError
+from mixedgen.estimate import Fitted
+from mixedgen.intervals import bootstrap, bootstrap_draws, bootstrap_intervals, profile, profiled_names
+from mixedgen.likelihood import deviance
+
+REFERENCE = json.loads((Path(__file__).parent / "reference" / "intervals.json").read_text())
+MODELS = {
+    "sleepstudy": "Reaction ~ Days + (Days|Subject)",
+    "penicillin": "diameter ~ 1 + (1|plate) + (1|sample)",
+    "pastes": "strength ~ 1 + (1|batch/cask)",
+    "dyestuff": "Yield ~ 1 + (1|Batch)",
+    "dyestuff2": "Yield ~ 1 + (1|Batch)",
+    "cake": "angle ~ recipe * temp + (1|recipe:replicate)",
+}
+FINE = 1e-5  # lme4's profile in small steps, interpolated by splines
+# Its default steps: the lower end of Dyestuff is 1.6e-4 from the fine one, that of Dyestuff2's intercept 1.7e-4.
+FOUR_DIGITS = 2e-4
+CHI2 = 3.841458820694124  # 95 % quantile on one degree of freedom
+
+
+def fitted_model(name: str, method: str = "reml", **options: object) -> Fitted:
+    return mg.lmm(MODELS[name], getattr(mg.data, name)(), method=method, **options).fitted
+
+
+def singular_slope() -> pd.DataFrame:
+    """Intercepts and slopes that correlate at 1."""
+    line = np.repeat([-1.5, 0.7, 1.9, -0.4, 0.2, -1.1, 1.3, -0.9], 5)
+    x = np.tile(np.arange(5.0), 8)
+    y = 10 + 2 * x + line * (2 + 0.5 * x) + 0.8 * np.sin(np.arange(1, 41) ** 2)
+    return pd.DataFrame({"g": np.repeat(list("abcdefgh"), 5), "x": x, "y": y.round(4)})
+
+
+def coefficient(fitted: Fitted) -> dict[str, float]:
+    return {"slope": float(fitted.system.solution.b[1]), "sigma2": float(fitted.theta[-1])}
+
+
+def least_deviance(fit: mg.Fit, residual: bool, sd: float) -> float:
+    """Deviance at one standard deviation, least over the other."""
+
+    def at(log_other: float) -> float:
+        theta = np.array([np.exp(2.0 * log_other), sd**2])
+        return deviance(fit.fitted.engine.at(theta if residual else theta[::-1]), reml=False)
+
+    other = np.log(fit.fitted.theta[0 if residual else 1]) / 2.0
+    return float(minimize_scalar(at, bounds=(other - 3.0, other + 3.0), options={"xatol": 1e-7}).fun)
+
+
+# --------------------------------------------------------------------------------------------------- the profile
+@pytest.mark.parametrize("case", REFERENCE["fits"], ids=lambda case: f"{case['model']}-{case['level']}")
+def test_profile_equals_lme4(case):
+    table = profile(fitted_model(case["model"]), level=case["level"])
+    for kind, tolerance in (("default", FOUR_DIGITS), ("fine", FINE)):
+        if kind not in case:
+            continue
+        assert set(table.index) == set(case[kind]["names"])
+        for name, lower, upper in zip(case[kind]["names"], case[kind]["lower"], case[kind]["upper"], strict=True):
+            # beside the larger end: one near zero has no digits of its own
+            atol = tolerance * max(abs(lower), abs(upper))
+            np.testing.assert_allclose(table.loc[name, ["lower", "upper"]], [lower, upper], rtol=0, atol=atol)
+
+
+def test_estimates_are_those_of_the_ml_fit():
+    table = profile(fitted_model("sleepstudy"))
+    ml = mg.lmm(MODELS["sleepstudy"], mg.data.sleepstudy(), method="ml")
+    np.testing.assert_allclose(table.loc[["Intercept", "Days"], "estimate"], ml.params, rtol=1e-8)
+    np.testing.assert_allclose(table["estimate"].iloc[:4], ml.varcomp["sdcor"], rtol=1e-8)
+    pd.testing.assert_frame_equal(table, profile(ml.fitted), rtol=1e-6)
+
+
+def test_fixed_effect_at_its_end_is_rejected_exactly():
+    data = mg.data.sleepstudy()
+    ml = mg.lmm(MODELS["sleepstudy"], data, method="ml")
+    for end in profile(ml.fitted, "Days").loc["Days", ["lower", "upper"]]:
+        held = mg.lmm("Reaction ~ 1 + offset(at) + (Days|Subject)", data.assign(at=end * data.Days), method="ml")
+        assert held.deviance - ml.deviance == pytest.approx(CHI2, abs=1e-6)
+
+
+def test_a_variance_at_its_boundary():
+    table = profile(fitted_model("dyestuff2"))
+    assert tuple(table.loc["sd Batch[(Intercept)]", ["estimate", "lower"]]) == (0.0, 0.0)
+    assert table.loc["sd Batch[(Intercept)]", "upper"] > 2.0
+
+
+def test_a_correlation_at_its_boundary():
+    table = profile(mg.lmm("y ~ x + (x|g)", singular_slope()).fitted)
+    estimate, lower, upper = table.loc["cor g[(Intercept),x]"]
+    assert estimate == pytest.approx(1.0, abs=1e-6)
+    assert upper == 1.0
+    assert 0.0 < lower < 1.0
+    assert np.isfinite(table.to_numpy()).all()
+
+
+def test_an_effect_without_variance_has_any_correlation():
+    data = mg.data.dyestuff2()
+    data["x"] = np.tile(np.arange(5.0) - 2.0, 6)
+    table = profile(mg.lmm("Yield ~ x + (1|Batch) + (0 + x|Batch)", data).fitted)
+    assert np.isfinite(table.to_numpy()).all()
+    given = profile(mg.lmm("Yield ~ 1 + (x|Batch)", data).fitted)
+    assert given["lower"].ge(-1.0)["cor Batch[(Intercept),x]"]
+    assert given["upper"].le(1.0)["cor Batch[(Intercept),x]"]
+
+
+def test_equal_models_have_equal_profiles():
+    data = mg.data.sleepstudy()
+    us = profile(fitted_model("sleepstudy"))
+    corh = profile(mg.lmm("Reaction ~ Days + corh(Days|Subject)", data).fitted)
+    np.testing.assert_allclose(
+        corh.to_numpy()[[0, 1, 2, 3, 4, 5]], us.to_numpy()[[0, 1, 2, 3, 4, 5]], rtol=1e-5, atol=1e-6
+    )
+    bars = profile(mg.lmm("Reaction ~ Days + (Days||Subject)", data).fitted)
+    diag = profile(mg.lmm("Reaction ~ Days + diag(Days|Subject)", data).fitted)
+    np.testing.assert_allclose(np.sort(bars["upper"]), np.sort(diag["upper"]), rtol=1e-6)
+
+
+def test_the_order_of_effects_does_not_matter():
+    data = mg.data.sleepstudy()
+    data["late"] = (data.Days > 4).astype(float)
+    first, second = (
+        profile(mg.lmm(f"Reaction ~ Days + ({effects}|Subject)", data, method="ml").fitted).iloc[:7]
+        for effects in ("Days + late", "late + Days")
+    )
+    second.index = second.index.str.replace("[late,Days]", "[Days,late]")
+    pd.testing.assert_frame_equal(first, second.loc[first.index], rtol=1e-5, atol=1e-5)
+
+
+def test_names_of_structured_variances():
+    data = mg.data.sleepstudy()
+    data["third"] = pd.Categorical((data.Days % 3).astype(str))
+    names = {
+        s: profiled_names(mg.lmm(f"Reaction ~ Days + {s}(0 + third|Subject)", data).fitted)[:2] for s in ("diag", "ar1")
+    }
+    assert names["diag"] == ("sd Subject[third[0]]", "sd Subject[third[1]]")
+    assert names["ar1"] == ("sd Subject", "cor Subject[rho]")
+
+
+def test_residual_variances_by_class():
+    data = mg.data.sleepstudy()
+    data["half"] = np.where(data.Days < 5, "early", "late")
+    fit = mg.lmm("Reaction ~ Days + (1|Subject)", data, residual="diag(half)")
+    table = profile(fit.fitted)
+    assert list(table.index[:3]) == ["sd Subject[(Intercept)]", "sigma[early]", "sigma[late]"]
+    assert (table["lower"] < table["estimate"]).all()
+    assert (table["estimate"] < table["upper"]).all()
+
+
+def test_profile_follows_the_scale_of_y():
+    data = mg.data.pastes()
+    table = profile(mg.lmm(MODELS["pastes"], data).fitted)
+    moved = profile(mg.lmm(MODELS["pastes"], data.assign(strength=7.0 - 1000.0 * data.strength)).fitted)
+    np.testing.assert_allclose(moved.iloc[:3], 1000.0 * table.iloc[:3], rtol=1e-6)
+    np.testing.assert_allclose(
+        moved.loc["Intercept", ["lower", "upper"]].astype(float),
+        7.0 - 1000.0 * table.loc["Intercept", ["upper", "lower"]].astype(float),
+        rtol=1e-6,
+    )
+
+
+def test_profile_does_not_depend_on_the_engine():
+    tables = [profile(fitted_model("pastes", control=mg.Control(engine=e))) for e in ("henderson", "dense")]
+    np.testing.assert_allclose(tables[0], tables[1], rtol=1e-6)
+
+
+def test_profile_of_a_pedigree_model(calves, pedigree):
+    data = pd.concat([calves] * 4, ignore_index=True)
+    data["wwg"] = 5.0 * data["wwg"] + np.sin(np.arange(20.0) ** 2)
+    fit = mg.lmm("wwg ~ sex + (1|calf:A)", data, relationships={"A": mg.additive(pedigree)}, method="ml")
+    table = profile(fit.fitted, ["sd calf:A[(Intercept)]", "sigma"])
+    for name in table.index:
+        for end in table.loc[name, ["lower", "upper"]]:
+            assert least_deviance(fit, name == "sigma", end) - fit.deviance == pytest.approx(CHI2, abs=1e-5)
+
+
+def test_a_model_without_random_terms():
+    table = profile(mg.lmm("Yield ~ 1", mg.data.dyestuff()).fitted)
+    y = mg.data.dyestuff()["Yield"]
+    n, s2 = len(y), float(np.var(y))
+    half = np.sqrt(s2 * np.expm1(CHI2 / n))
+    np.testing.assert_allclose(
+        table.loc["Intercept"].astype(float), [y.mean(), y.mean() - half, y.mean() + half], rtol=1e-9
+    )
+
+
+def test_a_mean_with_two_residual_variances():
+    data = mg.data.sleepstudy()
+    data["half"] = np.where(data.Days < 5, "early", "late")
+    table = profile(mg.lmm("Reaction ~ 1", data, residual="diag(half)", method="ml").fitted)
+    mean, lower, upper = table.loc["Intercept"]
+    y = [data.Reaction[data.half == h].to_numpy() for h in ("early", "late")]
+
+    def criterion(m: float) -> float:
+        return sum(len(x) * np.log(np.mean((x - m) ** 2)) for x in y)
+
+    for end in (lower, upper):
+        assert criterion(end) - criterion(mean) == pytest.approx(CHI2, abs=1e-6)
+
+
+def test_profile_refuses():
+    fitted = fitted_model("dyestuff")
+    with pytest.raises(ArgumentError, match="'batch'"):
+        profile(fitted, "batch")
+    with pytest.raises(ArgumentError, match="level"):
+        profile(fitted, level=95)
+    given = mg.MixedModel(MODELS["dyestuff"], mg.data.dyestuff()).solve({"Batch": 1700.0, "residual": 2400.0})
+    with pytest.raises(NotAvailableError, match="given"):
+        profile(given.fitted)
+
+
+# ------------------------------------------------------------------------------------------------- the bootstrap
+def test_bootstrap_is_the_same_with_two_workers():
+    fitted = fitted_model("sleepstudy")
+    one = bootstrap(fitted, n=45, seed=3)
+    pd.testing.assert_frame_equal(one, bootstrap(fitted, n=45, seed=3, workers=2), check_exact=True)
+    assert not one.equals(bootstrap(fitted, n=45, seed=4))
+    assert list(one.index) == list(profiled_names(fitted))
+
+
+def test_a_longer_bootstrap_begins_with_the_shorter():
+    fitted = fitted_model("dyestuff")
+    short, long = (bootstrap_draws(fitted, n=n, seed=1) for n in (5, 8))
+    pd.testing.assert_frame_equal(short, long.iloc[:5])
+
+
+def test_bootstrap_of_a_statistic():
+    fitted = fitted_model("sleepstudy")
+    n = 200
+    table = bootstrap(fitted, coefficient, n=n, seed=5)
+    assert list(table.index) == ["slope", "sigma2"]
+    se = np.sqrt(fitted.system.fixed_variances()[1])
+    # both within five Monte-Carlo standard errors
+    assert abs(table.loc["slope", "bias"]) < 5 * se / np.sqrt(n)
+    assert abs(table.loc["slope", "se"] / se - 1.0) < 5 / np.sqrt(2 * n)
+    unnamed = bootstrap(fitted, lambda new: new.system.solution.b, n=3, seed=5)
+    assert list(unnamed.index) == [0, 1]
+
+
+def test_intervals_of_known_draws():
+    draws = pd.DataFrame({"t": np.arange(1.0, 100.0)})
+    table = bootstrap_intervals(pd.Series({"t": 49.0}), draws, level=0.9).loc["t"]
+    assert (table["lower"], table["upper"]) == pytest.approx((5.0, 95.0))
+    assert (table["basic_lower"], table["basic_upper"]) == pytest.approx((3.0, 93.0))
+    assert table["bias"] == pytest.approx(1.0)
+    assert table["normal_upper"] - 48.0 == pytest.approx(1.6448536269514722 * table["se"])
+
+
+def test_an_interrupted_bootstrap_keeps_what_is_done():
+    calls = 0
+
+    def impatient(fitted: Fitted) -> float:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise KeyboardInterrupt
+        return float(fitted.theta[-1])
+
+    with pytest.warns(UserWarning, match="3 of 50"):
+        draws = bootstrap_draws(fitted_model("dyestuff"), impatient, n=50, seed=1)
+    assert len(draws) == 3
+    assert draws.notna().all(axis=None)
+
+
+def test_replicates_that_do_not_converge_are_told():
+    fitted = fitted_model("sleepstudy", control=mg.Control(max_iter=30))
+    hasty = Fitted(
+        **{**{f: getattr(fitted, f) for f in fitted.__dataclass_fields__}, "control": mg.Control(max_iter=1)}
+    )
+    with pytest.warns(ConvergenceWarning, match="4 of 4"):
+        assert len(bootstrap_draws(hasty, n=4, seed=1)) == 4
+
+
+def test_bootstrap_refuses():
+    fitted = fitted_model("dyestuff")
+    with pytest.raises(ArgumentError, match="n must"):
+        bootstrap(fitted, n=0)
+    with pytest.raises(ArgumentError, match="level"):
+        bootstrap(fitted, level=1.5)
+    with pytest.raises(ArgumentError, match="workers=1"):
+        bootstrap(fitted, lambda new: new.theta, n=4, workers=2)
+
+
+def rough_ratio(fit: mg.Fit) -> dict[str, float]:
+    """A statistic of a fit that other processes can import."""
+    return {"ratio": float(fit.theta.iloc[0] / fit.scale)}
+
+
+def test_confint_of_a_fit_is_its_profile_or_the_percentiles_of_its_bootstrap() -> None:
+    fit = mg.lmm("Yield ~ 1 + (1|Batch)", mg.data.dyestuff())
+    table = fit.confint("Intercept", level=0.9)
+    pd.testing.assert_frame_equal(table, profile(fit.fitted, "Intercept", 0.9))
+    drawn = fit.bootstrap(n=8, seed=3)
+    chosen = fit.confint(["Intercept"], method="bootstrap", n=8, seed=3)
+    pd.testing.assert_frame_equal(chosen, drawn.loc[["Intercept"], ["estimate", "lower", "upper"]])
+
+
+def test_a_statistic_of_a_fit_goes_to_other_processes() -> None:
+    fit = mg.lmm("Yield ~ 1 + (1|Batch)", mg.data.dyestuff())
+    one = fit.bootstrap(rough_ratio, n=6, seed=1)
+    two = fit.bootstrap(rough_ratio, n=6, seed=1, workers=2)
+    assert one.at["ratio", "estimate"] == rough_ratio(fit)["ratio"]
+    pd.testing.assert_frame_equal(one, two, check_exact=True)
+
+
+def test_confint_refuses_what_it_does_not_know() -> None:
+    fit = mg.lmm("Yield ~ 1 + (1|Batch)", mg.data.dyestuff())
+    with pytest.raises(ArgumentError, match="there are"):
+        fit.confint("Days")
+    with pytest.raises(ArgumentError, match="Days"):
+        fit.confint("Days", method="bootstrap", n=2, seed=1)
+    with pytest.raises(ArgumentError, match="conf_int"):
+        fit.confint(method="wald")  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="n: only for"):
+        fit.confint(n=100)
+    moments = mg.lmm("Yield ~ 1 + (1|Batch)", mg.data.dyestuff(), method="minque")
+    for ask in (moments.confint, moments.bootstrap):
+        with pytest.raises(NotAvailableError, match="minque"):
+            ask()
