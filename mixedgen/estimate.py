@@ -246,10 +246,10 @@ def default_start(design: Design, engine: Engine, share: float = 0.5) -> Array:
     return theta
 
 
-def other_starts(design: Design, engine: Engine) -> list[Array]:
+def other_starts(design: Design, engine: Engine, seed: int) -> list[Array]:
     """Starts after a hard way: other shares of the terms, then covariances drawn at random."""
     starts = [default_start(design, engine, share) for share in OTHER_SHARES]
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     for _ in range(RANDOM_STARTS if engine.forecast().nonzeros < CHEAP else 2):
         theta = np.empty(design.slices[-1].stop)
         for t, s in zip(design.terms, design.slices, strict=False):
@@ -454,7 +454,7 @@ def fit(design: Design, engine: Engine, method: str = "reml", control: Control |
             line.set_postfix_str(f"criterion {step.deviance:.4f}, {step.kind} step")
             line.update()
 
-        others = [] if control.start or control.max_iter is not None else other_starts(design, engine)
+        others = [] if control.start or control.max_iter is not None else other_starts(design, engine, control.seed)
         optimum = maximise(
             engine,
             theta,

@@ -61,8 +61,8 @@ class Control:
         Columns of X to set to zero where X is not of full rank.
     progress : bool
         Show a progress line for long fits.
-    seed : int, optional
-        For methods that draw random numbers.
+    seed : int
+        Of the starts drawn at random where the first one led a hard way.
 
     Raises
     ------
@@ -77,7 +77,7 @@ class Control:
     max_iter: int | None = None
     constraints: tuple[str, ...] = ()
     progress: bool = False
-    seed: int | None = None
+    seed: int = 0
 
     def __post_init__(self) -> None:
         """Check the values."""

@@ -11,7 +11,7 @@ import pytest
 import mixedgen as mg
 from mixedgen.design import Design, build
 from mixedgen.engines import ENGINES, choose
-from mixedgen.estimate import default_start, fit
+from mixedgen.estimate import default_start, fit, other_starts
 from mixedgen.likelihood import average_information, deviance, score
 from mixedgen.optimise import Control
 
@@ -284,6 +284,15 @@ def test_the_optimum_is_no_worse_than_the_dense_engines_from_three_starts(seed: 
     for start in (default_start(design, dense), *(random_theta(design, rng, spread(design)) for _ in range(2))):
         other = fit_from(design, dense, method, start)
         assert best <= other + 1e-6 + 1e-9 * abs(other)
+
+
+def test_the_seed_draws_the_further_starts() -> None:
+    design = build("Reaction ~ Days + (Days|Subject)", mg.data.sleepstudy())
+    engine = choose(design, "henderson")
+    first, again, other = (np.array(other_starts(design, engine, seed)) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    drawn = (first != other).any(axis=1)
+    assert drawn.any() and not drawn.all()  # the shares of the terms are not drawn
 
 
 def fit_quietly(design: Design, engine: object, method: str, control: Control) -> float:
