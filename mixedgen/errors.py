@@ -6,6 +6,7 @@ Every message says what is wrong, where (at most five examples and how many ther
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from numbers import Integral
 from typing import Any
 
 MAX_EXAMPLES = 5  # more names than this hide the message
@@ -70,3 +71,15 @@ def examples(values: Iterable[Any]) -> str:
     shown = ", ".join(repr(v) if isinstance(v, str) else str(v) for v in seen[:MAX_EXAMPLES])
     rest = len(seen) - MAX_EXAMPLES
     return f"{shown} and {rest} more" if rest > 0 else shown
+
+
+def require_probability(value: float, name: str = "level") -> None:
+    """Raise an ArgumentError for a level or alpha that does not lie between 0 and 1."""
+    if not 0.0 < value < 1.0:
+        raise ArgumentError(f"{name} must lie between 0 and 1, not be {value!r}.")
+
+
+def require_count(value: Any, name: str) -> None:
+    """Raise an ArgumentError for what is no whole number from 1."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise ArgumentError(f"{name} must be a whole number from 1, not {value!r}.")

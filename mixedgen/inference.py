@@ -15,7 +15,7 @@ from mixedgen.degrees import (
     require_ddf,
     t_statistics,
 )
-from mixedgen.errors import ArgumentError, NotAvailableError
+from mixedgen.errors import ArgumentError, NotAvailableError, require_probability
 from mixedgen.estimate import Fitted
 
 Array = NDArray[np.float64]
@@ -230,8 +230,7 @@ def intervals(inference: Inference, alpha: float = 0.05, ddf: str = "satterthwai
     ArgumentError
         If alpha is no probability.
     """
-    if not 0.0 < alpha < 1.0:
-        raise ArgumentError(f"alpha must lie between 0 and 1, not be {alpha!r}.")
+    require_probability(alpha, "alpha")
     table = coefficient_table(inference, ddf)
     half = t_quantile(table["df"].to_numpy(), 1.0 - alpha) * table["se"]
     return pd.DataFrame({"lower": table["estimate"] - half, "upper": table["estimate"] + half})

@@ -25,7 +25,15 @@ from tqdm.auto import tqdm
 from mixedgen.constrained import OFF_BOUNDARY, Block, Bounded, Coordinates, minimise
 from mixedgen.design import Design
 from mixedgen.engines.dense import DenseEngine
-from mixedgen.errors import ArgumentError, ConvergenceWarning, MixedgenError, NotAvailableError, examples
+from mixedgen.errors import (
+    ArgumentError,
+    ConvergenceWarning,
+    MixedgenError,
+    NotAvailableError,
+    examples,
+    require_count,
+    require_probability,
+)
 from mixedgen.estimate import Fitted, fit
 from mixedgen.fixed import triangular_factor
 from mixedgen.optimise import maximise, square, triangle, typical_units
@@ -326,7 +334,7 @@ def profile(fitted: Fitted, parameters: str | Sequence[str] | None = None, level
     .. [1] Bates, Maechler, Bolker & Walker (2015) J Stat Softw 67(1), section 5.1.
     .. [2] Venzon & Moolgavkar (1988) Appl Statist 37:87.
     """
-    require_level(level)
+    require_probability(level)
     ml = maximum_likelihood(fitted)
     known = {t.name: t for t in targets(ml)}
     rows = {}
@@ -379,12 +387,6 @@ def require_likelihood(fitted: Fitted) -> None:
         )
 
 
-def require_level(level: float) -> None:
-    """Raise an ArgumentError for a level that is no probability."""
-    if not 0.0 < level < 1.0:
-        raise ArgumentError(f"level must lie between 0 and 1, not be {level!r}.")
-
-
 # ------------------------------------------------------------------------------------------------ the bootstrap
 def bootstrap(
     fitted: Fitted,
@@ -422,7 +424,7 @@ def bootstrap(
     ----------
     .. [1] Davison & Hinkley (1997) Bootstrap Methods and their Application, section 5.2.
     """
-    require_level(level)
+    require_probability(level)
     draws = bootstrap_draws(fitted, statistic, n, seed, workers, progress)
     return bootstrap_intervals(as_row(statistic or estimates, fitted), draws, level)
 
@@ -500,9 +502,8 @@ def bootstrap_draws(
         If it was interrupted.
     """
     require_likelihood(fitted)
-    for name, number in (("n", n), ("workers", workers)):
-        if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1:
-            raise ArgumentError(f"{name} must be a whole number from 1, not {number!r}.")
+    require_count(n, "n")
+    require_count(workers, "workers")
     statistic = statistic or estimates
     seeds = np.random.SeedSequence(seed).spawn(int(n))
     rows: dict[int, pd.Series | None] = {}

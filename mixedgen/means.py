@@ -17,7 +17,7 @@ from scipy.special import ndtri
 from mixedgen.basis import BASES
 from mixedgen.degrees import Inference
 from mixedgen.design import Design
-from mixedgen.errors import ArgumentError, examples
+from mixedgen.errors import ArgumentError, examples, require_probability
 from mixedgen.formula import factor_variables, model_spec
 from mixedgen.frame import recode
 from mixedgen.hypotheses import kept_from_all
@@ -280,8 +280,7 @@ def check_request(wanted: Sequence[str], variables: pd.DataFrame, weights: str, 
         raise ArgumentError("name each variable once, and one at least.")
     if weights not in Weights.__args__:  # type: ignore[attr-defined]
         raise ArgumentError(f"weights must be equal, proportional, outer or cells, not {weights!r}.")
-    if not 0.0 < level < 1.0:
-        raise ArgumentError(f"level must lie between 0 and 1, not be {level!r}.")
+    require_probability(level)
 
 
 def means_table(basis: Basis) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from scipy.sparse.csgraph import connected_components
 
 from mixedgen.design import Design
 from mixedgen.engines import Engine
-from mixedgen.errors import ArgumentError, ConvergenceWarning, DataError, examples
+from mixedgen.errors import ConvergenceWarning, DataError, examples, require_count
 from mixedgen.estimate import Fitted, certify, check_estimable, default_start, moment_start
 from mixedgen.optimise import maximise
 from mixedgen.residual import Residual
@@ -66,8 +66,7 @@ def simulate(
     >>> simulate(fit.fitted, 2, seed=1).shape
     (30, 2)
     """
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-        raise ArgumentError(f"n must be a whole number from 1, not {n!r}.")
+    require_count(n, "n")
     rng = np.random.default_rng(seed)
     mean = mean_of_records(fitted, conditional=not new_effects)
     out = np.empty((len(mean), int(n)))
