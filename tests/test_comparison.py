@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import warnings
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from inference_fits import FITS, fit_of, frame
 from scipy.special import chdtrc
 
 import mixedgen as mg
 from mixedgen.hypotheses import hypotheses
 from mixedgen.model import anova
-
-FROZEN = json.loads((Path(__file__).parent / "reference" / "inference.json").read_text())
 
 # lmerTest's degrees of freedom come from numerical derivatives (tests/test_inference.py); its type III hypotheses are
 # rounded to seven digits (zapsmall)
@@ -25,31 +21,8 @@ DF_RTOL, F_RTOL = 1e-6, 1e-6
 # ranova refits by lme4's default optimiser, which stops some 1e-6 before the optimum of the log-likelihood
 LRT_ATOL = 1e-5
 
-FITS = {(f["model"], f["method"]): f for f in FROZEN["fits"]}
 FACTORIAL = [key for key, f in FITS.items() if "anova" in f]
 SLEEP = "Reaction ~ Days + (Days|Subject)"
-
-
-@cache
-def frame(name: str) -> pd.DataFrame:
-    """The frames of tests/reference/inference.R."""
-    if name in FROZEN["data"]:
-        return pd.DataFrame(FROZEN["data"][name])
-    data = mg.data.load(name.partition("_")[0].lower())
-    if name == "sleepstudy_unbalanced":
-        return data.drop(index=[r - 1 for r in FROZEN["gone"]])
-    if name.startswith("cake"):
-        data["temperature"] = data["temperature"].astype(str)
-        data = data.iloc[[k for k in range(len(data)) if name == "cake" or k % FROZEN["every"]]]
-    if name == "cake_empty_cell":
-        data = data[~((data["recipe"] == "B") & (data["temperature"] == "185"))]
-    return data
-
-
-@cache
-def fit_of(model: str, method: str = "reml") -> mg.Fit:
-    want = FITS[model, method]
-    return mg.lmm(want["formula"], frame(want["data"]), method=method)
 
 
 def compare(got: pd.DataFrame, want: dict[str, Any]) -> None:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from inference_fits import FITS, fit_of, frame
 
 import mixedgen as mg
 from mixedgen import degrees
 from mixedgen.engines.dense import DenseEngine
 from mixedgen.inference import f_tail, t_quantile, t_tail
 from mixedgen.likelihood import deviance
-
-FROZEN = json.loads((Path(__file__).parent / "reference" / "inference.json").read_text())
 
 # lmerTest differentiates numerically: its balanced designs, whose degrees of freedom are whole numbers, come out to
 # 4e-9, and unbalanced ones were seen to 2e-7 of an exact answer.
@@ -27,30 +23,7 @@ RTOL = 1e-8
 # pbkrtest is algebra at the same theta; lmerTest's own p-values follow from the degrees of freedom
 KR_RTOL = 1e-7
 
-FITS = {(f["model"], f["method"]): f for f in FROZEN["fits"]}
 REML = [name for name, method in FITS if method == "reml"]
-
-
-@cache
-def frame(name: str) -> pd.DataFrame:
-    """The frames of tests/reference/inference.R."""
-    if name in FROZEN["data"]:
-        return pd.DataFrame(FROZEN["data"][name])
-    data = mg.data.load(name.partition("_")[0].lower())
-    if name == "sleepstudy_unbalanced":
-        return data.drop(index=[r - 1 for r in FROZEN["gone"]])
-    if name.startswith("cake"):
-        data["temperature"] = data["temperature"].astype(str)
-        data = data.iloc[[k for k in range(len(data)) if name == "cake" or k % FROZEN["every"]]]
-    if name == "cake_empty_cell":
-        data = data[~((data["recipe"] == "B") & (data["temperature"] == "185"))]
-    return data
-
-
-@cache
-def fit_of(model: str, method: str = "reml", engine: str = "auto") -> mg.Fit:
-    want = FITS[model, method]
-    return mg.lmm(want["formula"], frame(want["data"]), method=method, control=mg.Control(engine=engine))
 
 
 def close(got: Any, want: Any, rtol: float) -> None:
