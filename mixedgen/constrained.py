@@ -1,17 +1,19 @@
-"""The ML deviance minimised on a surface where one variance parameter has a given value."""
+"""The deviance minimised where one variance parameter has a value, and extremes where the deviance is small."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import optimize
 
 from mixedgen.engines import Engine
-from mixedgen.errors import MixedgenError
+from mixedgen.errors import MixedgenError, NotAvailableError
 from mixedgen.likelihood import average_information, deviance, score
 from mixedgen.optimise import factor_jacobian, rounding_noise, square, triangle
 from mixedgen.structure import lower_factor, lower_indices
@@ -24,6 +26,8 @@ MAX_STEPS = 200  # of one minimum
 SMALLEST_CURVATURE = 1e-3  # eigenvalue, beside the largest, of the information that scales the coordinates
 # Of a typical standard deviation: a factor starts this far from zero, where its gradient vanishes whatever the slope.
 OFF_BOUNDARY = 0.03
+BREAKDOWN = 1e8  # beside the drop of a region, where the equations break down
+ON_LEVEL = 1e-6  # of the drop: what an end may be off
 
 
 @dataclass(frozen=True)
@@ -218,13 +222,13 @@ def minimise(engine: Engine, coordinates: Coordinates, theta: Array) -> tuple[fl
     return here, coordinates.theta(x)
 
 
-def value_of(engine: Engine, coordinates: Coordinates, x: Array) -> tuple[float, Array]:
-    """ML deviance and its gradient at x; infinite where the equations break down."""
+def value_of(engine: Engine, coordinates: Coordinates, x: Array, reml: bool = False) -> tuple[float, Array]:
+    """Deviance, that of ML by default, and its gradient at x; infinite where the equations break down."""
     try:
         with np.errstate(all="ignore"):
             system = engine.at(coordinates.theta(x))
-            value = deviance(system, reml=False)
-            gradient = -2.0 * coordinates.jacobian(x).T @ score(system, reml=False) if len(x) else np.zeros(0)
+            value = deviance(system, reml)
+            gradient = -2.0 * coordinates.jacobian(x).T @ score(system, reml) if len(x) else np.zeros(0)
     except (MixedgenError, np.linalg.LinAlgError, ValueError):
         return np.inf, np.zeros(len(x))
     good = np.isfinite(value) and np.all(np.isfinite(gradient))
@@ -248,3 +252,84 @@ def updated(H: Array, s: Array, y: Array) -> Array:
         return H
     A = np.eye(len(s)) - np.outer(s, y) / sy
     return A @ H @ A.T + np.outer(s, s) / sy
+
+
+class Region:
+    """Variance parameters whose deviance is below a level.
+
+    Parameters
+    ----------
+    engine : Engine
+        Analysed equations.
+    coordinates : Coordinates
+        Of all of theta.
+    theta : ndarray
+        The optimum.
+    reml : bool
+        Whether the deviance is the restricted one.
+    drop : float
+        How far the level is above that of the optimum.
+    """
+
+    def __init__(self, engine: Engine, coordinates: Coordinates, theta: Array, reml: bool, drop: float) -> None:
+        self.engine, self.coordinates, self.reml, self.drop = engine, coordinates, reml, drop
+        self.centre = coordinates.start(theta)
+        self.level = deviance(engine.at(theta), reml) + drop
+        H = inverse_curvature(engine, coordinates, self.centre)
+        self.root = np.linalg.cholesky(H)  # x = centre + root z: in z the deviance is near |z|^2 / 2 above the optimum
+        self._last: tuple[bytes, float, Array] = (b"", np.nan, np.zeros(0))
+
+    def theta(self, z: Array) -> Array:
+        """Theta at z."""
+        return self.coordinates.theta(self.centre + self.root @ z)
+
+    def room(self, z: Array) -> tuple[float, Array]:
+        """How far the deviance is below the level, in units of the drop, and its gradient by z."""
+        key = z.tobytes()
+        if key != self._last[0]:
+            value, gradient = value_of(self.engine, self.coordinates, self.centre + self.root @ z, self.reml)
+            room = (self.level - value) / self.drop if np.isfinite(value) else -BREAKDOWN
+            self._last = (key, max(room, -BREAKDOWN), -self.root.T @ gradient / self.drop)
+        return self._last[1], self._last[2]
+
+    def least(self, value: Callable[[Array], float], gradient: Callable[[Array], Array], scale: float) -> float:
+        """Smallest value of a function of theta in the region.
+
+        Raises
+        ------
+        NotAvailableError
+            If it has none there, or the search does not end.
+
+        Notes
+        -----
+        Sequential quadratic programming with exact gradients, from where a straight function and a quadratic deviance
+        have the answer, then from the optimum. The deviance is on the level at the answer, or the function is flat.
+        """
+
+        def slope(z: Array) -> Array:
+            J = self.root.T @ self.coordinates.jacobian(self.centre + self.root @ z).T
+            return np.asarray(J @ gradient(self.theta(z)) / scale)
+
+        def objective(z: Array) -> float:
+            at = value(self.theta(z)) / scale
+            return at if np.isfinite(at) else BREAKDOWN
+
+        constraint: Any = {"type": "ineq", "fun": lambda z: self.room(z)[0], "jac": lambda z: self.room(z)[1]}
+        origin = np.zeros(len(self.centre))
+        down = -slope(origin)
+        length = float(np.linalg.norm(down))
+        starts = [down * np.sqrt(2.0 * self.drop) / length, origin] if length > 0 else [origin]
+        for start in starts:
+            found = optimize.minimize(
+                objective,
+                start,
+                jac=slope,
+                constraints=constraint,
+                method="SLSQP",
+                options={"ftol": 1e-11, "maxiter": MAX_STEPS},
+            )
+            if abs(self.room(found.x)[0]) < ON_LEVEL or (
+                self.room(found.x)[0] > 0 and np.linalg.norm(slope(found.x)) < ON_LEVEL
+            ):
+                return float(objective(found.x) * scale)
+        raise NotAvailableError("the search for an end of the interval does not end.")

@@ -13,6 +13,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ from scipy.optimize import brentq
 from scipy.special import ndtri
 from tqdm.auto import tqdm
 
-from mixedgen.constrained import OFF_BOUNDARY, Block, Bounded, Coordinates, minimise
+from mixedgen.constrained import OFF_BOUNDARY, Block, Bounded, Coordinates, Region, minimise
 from mixedgen.design import Design
 from mixedgen.engines.dense import DenseEngine
 from mixedgen.errors import (
@@ -40,6 +41,7 @@ from mixedgen.optimise import maximise, square, triangle, typical_units
 from mixedgen.simulation import refit, simulate
 from mixedgen.structure import Structure
 from mixedgen.terms import INTERCEPT_NAMES
+from mixedgen.variances import Expression, expression, variance_function
 
 Array = NDArray[np.float64]
 IntArray = NDArray[np.intp]
@@ -164,18 +166,22 @@ class Spread(Target):
 
     def minimum(self, fitted: Fitted, value: float, theta: Array) -> tuple[float, Array]:
         """The smallest deviance over the other parameters."""
-        design = fitted.design
-        parts: list[Block | Bounded] = []
-        for k, b in enumerate(design.blocks):
-            own = k == self.at and self.kind != "free"
-            typical = typical_sd(fitted, k)
-            first = list(self.effects) if own else []
-            order = np.array([*first, *(i for i in range(len(typical)) if i not in first)], dtype=np.intp)
-            parts.append(Block(b, order, self.kind if own else None, typical[order]))
-        parts += [
-            Bounded(i, low, high, self.kind == "free" and k == self.at) for k, (i, low, high) in enumerate(design.free)
-        ]
-        return minimise(fitted.engine, Coordinates(tuple(parts), len(fitted.theta), value), theta)
+        return minimise(fitted.engine, coordinates(fitted, self, value), theta)
+
+
+def coordinates(fitted: Fitted, held: Spread | None = None, value: float = np.nan) -> Coordinates:
+    """Unconstrained coordinates of theta, where one parameter has a value or none has."""
+    design = fitted.design
+    parts: list[Block | Bounded] = []
+    for k, b in enumerate(design.blocks):
+        own = held is not None and k == held.at and held.kind != "free"
+        typical = typical_sd(fitted, k)
+        first = list(held.effects) if held is not None and own else []
+        order = np.array([*first, *(i for i in range(len(typical)) if i not in first)], dtype=np.intp)
+        parts.append(Block(b, order, held.kind if held is not None and own else None, typical[order]))
+    for k, (i, low, high) in enumerate(design.free):
+        parts.append(Bounded(i, low, high, held is not None and held.kind == "free" and k == held.at))
+    return Coordinates(tuple(parts), len(fitted.theta), value)
 
 
 def typical_sd(fitted: Fitted, block: int) -> Array:
@@ -300,7 +306,8 @@ def profile(fitted: Fitted, parameters: str | Sequence[str] | None = None, level
     fitted : Fitted
         The model; a REML fit is refitted by ML, as lme4 does.
     parameters : str or sequence of str, optional
-        Names among those of `profiled_names`; all by default.
+        Names among those of `profiled_names`; all of these by default. Expressions in the names of `theta` too, such as
+        ``"h2 = animal:A / (animal:A + residual)"``.
     level : float
         Confidence level.
 
@@ -309,12 +316,13 @@ def profile(fitted: Fitted, parameters: str | Sequence[str] | None = None, level
     DataFrame
         By parameter, columns ``estimate lower upper``; the estimates are those of the ML fit. Standard deviations and
         correlations are on their own scale. An end is the bound of the parameter where the likelihood does not fall
-        enough before it: 0 for standard deviations, -1 and 1 for correlations.
+        enough before it: 0 for standard deviations, -1 and 1 for correlations. Expressions are those of the fit itself:
+        after REML their estimate and profile are of the restricted likelihood.
 
     Raises
     ------
     ArgumentError
-        If a name is unknown, or the level no probability.
+        If a name is unknown, an expression cannot be read or has no value, or the level is no probability.
     NotAvailableError
         If the variances were given, or estimated by moments.
 
@@ -327,7 +335,8 @@ def profile(fitted: Fitted, parameters: str | Sequence[str] | None = None, level
     -----
     The ends of psi solve D(psi) - D(psi_hat) = z^2, z the normal quantile, with D(psi) the minimum of -2 log L over all
     other parameters [1]_ [2]_. For a coefficient, that is the fit of y - x_j b_j without x_j; a standard deviation or
-    correlation is held by the factor L of its covariance matrix, whose other elements are free.
+    correlation is held by the factor L of its covariance matrix, whose other elements are free. The ends of a function
+    of the variances are its extremes where D <= D(theta_hat) + z^2, which is the same.
 
     References
     ----------
@@ -338,7 +347,11 @@ def profile(fitted: Fitted, parameters: str | Sequence[str] | None = None, level
     ml = maximum_likelihood(fitted)
     known = {t.name: t for t in targets(ml)}
     rows = {}
-    for name in named(parameters, known):
+    functions = {f: g for f in listed(parameters) or () if f not in known and (g := as_expression(f, fitted))}
+    for name in named(parameters, {**known, **functions}, known):
+        if name in functions:
+            rows[functions[name].name] = function_interval(fitted, functions[name], level)
+            continue
         along = Profile(ml, known[name])
         rows[name] = along.interval(level)
         if along.lowest > LOWER_DEVIANCE:
@@ -351,13 +364,42 @@ def profile(fitted: Fitted, parameters: str | Sequence[str] | None = None, level
     return pd.DataFrame.from_dict(rows, orient="index", columns=COLUMNS).rename_axis("parameter")
 
 
-def named(parameters: str | Sequence[str] | None, known: Iterable[str]) -> list[str]:
-    """Parameters asked for, all of the known ones by default."""
-    wanted = list(known) if parameters is None else [parameters] if isinstance(parameters, str) else list(parameters)
-    unknown = [name for name in wanted if name not in set(known)]
+def as_expression(text: str, fitted: Fitted) -> Expression | None:
+    """An expression in the names of `theta`, None where it is none; raises for one with an unknown name.
+
+    A single word is taken for the misspelled name of a parameter.
+    """
+    if text in fitted.design.theta_names or set(text) & set("=/*-+("):
+        return expression(text, fitted.design.theta_names)
+    return None
+
+
+def function_interval(fitted: Fitted, f: Expression, level: float) -> tuple[float, float, float]:
+    """Estimate and ends of a function of the variances, by the criterion of the fit."""
+    estimate = variance_function(fitted, f.text).estimate
+    drop = float(ndtri(0.5 + 0.5 * level)) ** 2
+    region = Region(fitted.engine, coordinates(fitted), fitted.theta, fitted.reml, drop)
+    scale = float(np.abs(f.gradient(fitted.theta) * fitted.theta).max())
+    scale = max(scale, abs(estimate)) or 1.0
+    lower = region.least(f.value, f.gradient, scale)
+    upper = -region.least(lambda theta: -f.value(theta), lambda theta: -f.gradient(theta), scale)
+    return estimate, min(lower, estimate), max(upper, estimate)
+
+
+def listed(parameters: str | Sequence[str] | None) -> list[str] | None:
+    """Parameters asked for, as a list."""
+    return [parameters] if isinstance(parameters, str) else None if parameters is None else list(parameters)
+
+
+def named(
+    parameters: str | Sequence[str] | None, known: Iterable[str], default: Iterable[str] | None = None
+) -> list[str]:
+    """Parameters asked for; by default all of the known ones, or those given."""
+    wanted = listed(parameters)
+    unknown = [name for name in wanted or () if name not in set(known)]
     if unknown:
         raise ArgumentError(f"no parameter {examples(unknown)} with an interval; there are {', '.join(known)}.")
-    return wanted
+    return list(known if default is None else default) if wanted is None else wanted
 
 
 def profiled_names(fitted: Fitted) -> tuple[str, ...]:
@@ -429,9 +471,28 @@ def bootstrap(
     return bootstrap_intervals(as_row(statistic or estimates, fitted), draws, level)
 
 
-def chosen(table: pd.DataFrame, parameters: str | Sequence[str] | None) -> pd.DataFrame:
-    """Percentile intervals of some parameters of a table of `bootstrap`, columns ``estimate lower upper``."""
-    return table.loc[named(parameters, table.index), COLUMNS]
+@dataclass(frozen=True)
+class WithFunctions:
+    """The statistic `estimates` with functions of the variances."""
+
+    expressions: tuple[str, ...]
+
+    def __call__(self, fitted: Fitted) -> pd.Series:
+        """Their values at a fit."""
+        functions = [expression(text, fitted.design.theta_names) for text in self.expressions]
+        values = {f.name: f.value(fitted.theta) for f in functions}
+        return pd.concat([estimates(fitted), pd.Series(values, dtype=float)])
+
+
+def percentile(
+    fitted: Fitted, parameters: str | Sequence[str] | None = None, level: float = 0.95, **options: Any
+) -> pd.DataFrame:
+    """Percentile intervals of the bootstrap, ``estimate lower upper``; parameters as `profile` and `bootstrap`."""
+    known = profiled_names(fitted)
+    functions = {f: g for f in listed(parameters) or () if f not in known and (g := as_expression(f, fitted))}
+    wanted = named(parameters, (*known, *functions), known)
+    table = bootstrap(fitted, WithFunctions(tuple(functions)) if functions else None, level=level, **options)
+    return table.loc[[functions[name].name if name in functions else name for name in wanted], COLUMNS]
 
 
 def bootstrap_intervals(estimate: pd.Series, draws: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:

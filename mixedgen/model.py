@@ -101,11 +101,12 @@ class Fit:
     ) -> pd.DataFrame:
         """Intervals of variance parameters and fixed effects, ``estimate lower upper``, as lme4's ``confint``.
 
-        Standard deviations and correlations are on their own scale. ``"profile"`` inverts the likelihood-ratio test of
-        the ML fit; ``"bootstrap"`` gives percentiles of `bootstrap`, whose arguments are the options.
+        Standard deviations and correlations are on their own scale. A parameter may be an expression as in `vfun`.
+        ``"profile"`` inverts the likelihood-ratio test of the ML fit, for expressions that of the fit itself;
+        ``"bootstrap"`` gives percentiles of `bootstrap`, whose arguments are the options.
         """
         if method == "bootstrap":
-            return intervals.chosen(self.bootstrap(level=level, **options), parameters)
+            return intervals.percentile(self.fitted, parameters, level, **options)
         if method != "profile":
             raise ArgumentError(f'method must be "profile" or "bootstrap", not {method!r}; Wald intervals: conf_int().')
         if options:

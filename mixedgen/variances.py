@@ -118,14 +118,71 @@ class VarianceFunction:
     se: float
 
 
-def variance_function(fitted: Fitted, expression: str) -> VarianceFunction:
+@dataclass(frozen=True)
+class Expression:
+    """An expression in the names of the variance parameters.
+
+    Attributes
+    ----------
+    name : str
+        Left of the ``=``, or the expression itself.
+    text : str
+        The expression.
+    names : tuple of str
+        Names of theta.
+    tree : ast.expr
+        Its syntax tree, with an identifier in the place of each parameter.
+    places : dict
+        Which parameter each identifier is.
+    """
+
+    name: str
+    text: str
+    names: tuple[str, ...]
+    tree: ast.expr
+    places: dict[str, int]
+
+    def value(self, theta: Array) -> float:
+        """Its value; missing after a division by zero, or a root or log of a negative number."""
+        with np.errstate(all="ignore"):
+            value = np.complex128(evaluate(self.tree, self.places, theta.astype(complex), self.names))
+        return float(value.real) if np.isfinite(value) and value.imag == 0 else np.nan
+
+    def gradient(self, theta: Array) -> Array:
+        """Its derivative by theta, shape (n_theta,), by a complex step."""
+        out = np.zeros(len(theta))
+        for i in set(self.places.values()):
+            moved = theta.astype(complex)
+            size = max(abs(theta[i]), 1e-8 * float(np.abs(theta).max()))
+            moved[i] += 1j * COMPLEX_STEP * size
+            with np.errstate(all="ignore"):
+                out[i] = evaluate(self.tree, self.places, moved, self.names).imag / (COMPLEX_STEP * size)
+        return out
+
+
+def expression(text: str, names: tuple[str, ...]) -> Expression:
+    """Read ``"name = expression"``, or an expression.
+
+    Raises
+    ------
+    ArgumentError
+        If it cannot be read, or names something that is no variance parameter.
+    """
+    name, _, right = text.partition("=") if "=" in text else (text, "", text)
+    tree, places = read_expression(right.strip(), names)
+    out = Expression(name.strip(), right.strip(), names, tree, places)
+    out.value(np.ones(len(names)))  # names and operations are checked where they are used
+    return out
+
+
+def variance_function(fitted: Fitted, text: str) -> VarianceFunction:
     """Value and delta-method standard error of an expression in the names of `theta`.
 
     Parameters
     ----------
     fitted : Fitted
         The model.
-    expression : str
+    text : str
         Such as ``"h2 = animal:A / (animal:A + residual)"``: names of `theta`, numbers, ``+ - * / **``, parentheses,
         ``sqrt log exp``.
 
@@ -138,29 +195,19 @@ def variance_function(fitted: Fitted, expression: str) -> VarianceFunction:
     -----
     Var f = g' H g with g the gradient of f and H the inverse average information; a variance at zero counts as known.
     """
-    name, _, right = expression.partition("=") if "=" in expression else (expression, "", expression)
-    names = fitted.design.theta_names
-    tree, places = read_expression(right.strip(), names)
-    values = fitted.theta.astype(complex)
-    with np.errstate(all="ignore"):
-        estimate = np.complex128(evaluate(tree, places, values, names))
-    if not np.isfinite(estimate) or estimate.imag != 0:
+    f = expression(text, fitted.design.theta_names)
+    estimate = f.value(fitted.theta)
+    if np.isnan(estimate):
         raise ArgumentError(
-            f"{right.strip()!r} has no value at these variances: a division by zero, or a root or log "
-            "of a negative number."
+            f"{f.text!r} has no value at these variances: a division by zero, or a root or log of a negative number."
         )
-    gradient = np.zeros(len(values))
-    for i in set(places.values()):
-        moved = values.copy()
-        size = max(abs(values[i]), 1e-8 * float(np.abs(values).max()))
-        moved[i] += 1j * COMPLEX_STEP * size
-        gradient[i] = evaluate(tree, places, moved, names).imag / (COMPLEX_STEP * size)
+    gradient = f.gradient(fitted.theta)
     H = fitted.theta_covariance.copy()
     known = [i for i, kind in fitted.bounds.items() if kind == "zero variance"]
     H[known, :] = H[:, known] = 0.0
     used = np.flatnonzero(gradient)
     variance = float(gradient[used] @ H[np.ix_(used, used)] @ gradient[used])
-    return VarianceFunction(name.strip(), right.strip(), float(estimate.real), float(np.sqrt(variance)))
+    return VarianceFunction(f.name, f.text, estimate, float(np.sqrt(variance)))
 
 
 def read_expression(text: str, names: tuple[str, ...]) -> tuple[ast.expr, dict[str, int]]:

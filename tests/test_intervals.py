@@ -216,6 +216,79 @@ def test_profile_refuses():
         profile(given.fitted)
 
 
+# ------------------------------------------------------------------------------------ functions of the variances
+def least_at_ratio(fit: mg.Fit, ratio: float) -> float:
+    """Criterion of the fit at one share of the first of two variances, least over their sum."""
+
+    def at(log_total: float) -> float:
+        theta = np.exp(log_total) * np.array([ratio, 1.0 - ratio])
+        return deviance(fit.fitted.engine.at(theta), reml=fit.method == "reml")
+
+    middle = np.log(fit.fitted.theta.sum())
+    return float(minimize_scalar(at, bounds=(middle - 3.0, middle + 3.0), options={"xatol": 1e-8}).fun)
+
+
+@pytest.mark.parametrize("method", ["reml", "ml"])
+def test_profile_of_an_intraclass_correlation(method):
+    fit = mg.lmm(MODELS["dyestuff"], mg.data.dyestuff(), method=method)
+    estimate, lower, upper = fit.confint("ICC = Batch / (Batch + residual)").loc["ICC"]
+    assert estimate == pytest.approx(fit.theta["Batch"] / fit.theta.sum(), rel=1e-12)
+    assert lower < estimate < upper
+    for end in (lower, upper):
+        assert least_at_ratio(fit, end) + 2.0 * fit.llf == pytest.approx(CHI2, abs=1e-5)
+
+
+def test_profile_of_the_heritability_of_a_pedigree_model(calves, pedigree):
+    data = pd.concat([calves] * 4, ignore_index=True)
+    data["wwg"] = 5.0 * data["wwg"] + np.sin(np.arange(20.0) ** 2)
+    fit = mg.lmm("wwg ~ sex + (1|calf:A)", data, relationships={"A": mg.additive(pedigree)})
+    table = fit.confint(["calf:A / (calf:A + residual)", "sigma"], level=0.9)
+    assert list(table.index) == ["calf:A / (calf:A + residual)", "sigma"]
+    for end in table.iloc[0, 1:]:
+        assert least_at_ratio(fit, end) + 2.0 * fit.llf == pytest.approx(1.6448536269514722**2, abs=1e-5)
+
+
+def test_functions_of_ml_have_the_profiles_of_lme4():
+    fit = mg.lmm(MODELS["sleepstudy"], mg.data.sleepstudy(), method="ml")
+    a, ab, b = fit.theta.index[:3]
+    table = fit.confint([f"sqrt({a})", f"{ab} / sqrt({a} * {b})", f"sqrt({b})", "sqrt(residual)", "log(residual)"])
+    case = next(c for c in REFERENCE["fits"] if c["model"] == "sleepstudy" and "fine" in c and c["level"] == 0.95)
+    want = pd.DataFrame(case["fine"]).set_index("names")
+    names = ["sd Subject[(Intercept)]", "cor Subject[(Intercept),Days]", "sd Subject[Days]", "sigma"]
+    np.testing.assert_allclose(table.iloc[:4, 1:], want.loc[names, ["lower", "upper"]], rtol=FINE)
+    np.testing.assert_allclose(table.iloc[4], 2.0 * np.log(table.iloc[3].astype(float)), rtol=1e-8)
+
+
+def test_an_intraclass_correlation_at_zero():
+    fit = mg.lmm(MODELS["dyestuff2"], mg.data.dyestuff2())
+    estimate, lower, upper = fit.confint("Batch / (Batch + residual)").iloc[0]
+    assert (estimate, lower) == (0.0, 0.0)
+    assert least_at_ratio(fit, upper) + 2.0 * fit.llf == pytest.approx(CHI2, abs=1e-5)
+
+
+def test_a_ratio_does_not_follow_the_scale_of_y():
+    data = mg.data.pastes()
+    ratio = "batch / (batch + cask:batch + residual)"
+    one = mg.lmm(MODELS["pastes"], data).confint(ratio)
+    other = mg.lmm(MODELS["pastes"], data.assign(strength=1e4 * data.strength - 3.0)).confint(ratio)
+    np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-9)
+
+
+def test_bootstrap_of_a_function_of_the_variances():
+    fit = mg.lmm(MODELS["dyestuff"], mg.data.dyestuff())
+    table = fit.confint(["h = Batch / (Batch + residual)", "sigma"], method="bootstrap", n=6, seed=2)
+    drawn = fit.bootstrap(lambda f: {"h": f.theta["Batch"] / f.theta.sum()}, n=6, seed=2)
+    np.testing.assert_allclose(table.loc["h"], drawn.loc["h", ["estimate", "lower", "upper"]], rtol=1e-12)
+
+
+def test_expressions_that_cannot_be_profiled():
+    fit = mg.lmm(MODELS["dyestuff"], mg.data.dyestuff())
+    with pytest.raises(ArgumentError, match="'batch' is neither|'batch'"):
+        fit.confint("batch / residual")
+    with pytest.raises(ArgumentError, match="no value"):
+        fit.confint("sqrt(-residual)")
+
+
 # ------------------------------------------------------------------------------------------------- the bootstrap
 def test_bootstrap_is_the_same_with_two_workers():
     fitted = fitted_model("sleepstudy")
