@@ -28,6 +28,7 @@ SMALLEST_CURVATURE = 1e-3  # eigenvalue, beside the largest, of the information 
 OFF_BOUNDARY = 0.03
 BREAKDOWN = 1e8  # beside the drop of a region, where the equations break down
 ON_LEVEL = 1e-6  # of the drop: what an end may be off
+FLAT = 1e-3  # slope of a function where it is least inside a region; it is a square on the scale of factors
 
 
 @dataclass(frozen=True)
@@ -283,6 +284,12 @@ class Region:
         """Theta at z."""
         return self.coordinates.theta(self.centre + self.root @ z)
 
+    def on_boundary(self, z: Array) -> Array:
+        """Coordinates z with those that are all but zero at zero."""
+        x = self.centre + self.root @ z
+        x[np.abs(x) < FLAT * np.linalg.norm(self.root, axis=1)] = 0.0
+        return np.linalg.solve(self.root, x - self.centre)
+
     def room(self, z: Array) -> tuple[float, Array]:
         """How far the deviance is below the level, in units of the drop, and its gradient by z."""
         key = z.tobytes()
@@ -328,8 +335,9 @@ class Region:
                 method="SLSQP",
                 options={"ftol": 1e-11, "maxiter": MAX_STEPS},
             )
-            if abs(self.room(found.x)[0]) < ON_LEVEL or (
-                self.room(found.x)[0] > 0 and np.linalg.norm(slope(found.x)) < ON_LEVEL
-            ):
+            left = self.room(found.x)[0]
+            if abs(left) < ON_LEVEL:
                 return float(objective(found.x) * scale)
+            if left > 0 and np.linalg.norm(slope(found.x)) < FLAT:
+                return float(min(objective(found.x), objective(self.on_boundary(found.x))) * scale)
         raise NotAvailableError("the search for an end of the interval does not end.")
