@@ -8,22 +8,35 @@ is handed back as right-hand sides for formulaic. Nothing here looks at data.
 # mypy: disable-error-code="import-untyped"
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
-from typing import NamedTuple
 
 from formulaic import Formula
 from formulaic.errors import FormulaicError
 from formulaic.parser import DefaultFormulaParser
-from formulaic.parser.algos.sanitize_tokens import sanitize_python_code
-from formulaic.parser.algos.tokenize import tokenize
 from formulaic.parser.types import Factor as TermFactor
-from formulaic.parser.types import Term, Token
+from formulaic.parser.types import Term
 from formulaic.transforms import TRANSFORMS
 from formulaic.utils.variables import get_expression_variables
 
 from mixedgen.errors import FormulaError, RelationshipError, examples
+from mixedgen.lexemes import (
+    BARS,
+    Lexeme,
+    Summand,
+    Text,
+    as_written,
+    has_sign,
+    is_group,
+    operand,
+    operators_outside,
+    quoted_name,
+    sides,
+    split_at,
+    summands_of,
+    wrapped,
+)
 
 Options = tuple[tuple[str, object], ...]
 
@@ -45,8 +58,6 @@ RESIDUAL_STRUCTURES: dict[str, dict[str, object]] = {k: v for k, v in STRUCTURES
 CONTRASTS = ("treatment", "sum", "helmert", "poly", "diff")
 
 _PARSER = DefaultFormulaParser(feature_flags={"twosided"})
-_BARS = ("|", "||")
-_SPACED = ("+", "-", "*", "%in%")
 _BASES = ("leg",)  # bases whose first column is the constant: they take the place of the intercept
 
 
@@ -257,13 +268,13 @@ def parse(
     ('1 + Days', '1 + Days', 'Subject')
     """
     names = None if columns is None else frozenset(columns)
-    text = _Text(formula, frozenset(relationships), names)
-    left, right = _sides(text, text.all_lexemes())
-    fixed: list[_Summand] = []
+    text = Text(formula, frozenset(relationships), names)
+    left, right = sides(text, text.all_lexemes())
+    fixed: list[Summand] = []
     offsets: list[str] = []
     terms: list[RandomTerm] = []
-    for summand in _summands(text, right):
-        if _has(text, summand.lexemes, "|"):
+    for summand in summands_of(text, right):
+        if has_sign(text, summand.lexemes, "|"):
             terms.extend(_random_terms(text, summand))
         elif any(lexeme.function == "offset" for lexeme in summand.lexemes):
             offsets.append(_offset(text, summand))
@@ -299,8 +310,8 @@ def parse_residual(residual: str) -> tuple[ResidualTerm, ...]:
     >>> parse_residual("ar1(time|subject)")
     (ResidualTerm(structure='ar1', options=(('hom', True),), positions='time', unit='subject'),)
     """
-    text = _Text(residual)
-    parts = _split(text.all_lexemes(), (":",))
+    text = Text(residual)
+    parts = split_at(text.all_lexemes(), (":",))
     return tuple(_residual_term(text, part) for _, part in parts)
 
 
@@ -337,16 +348,16 @@ def model_spec(rhs: str, contrasts: Mapping[str, str] | None = None) -> Formula:
 @lru_cache(maxsize=128)  # each side is read twice, for its variables and for its matrix, and again in every refit
 def _model_spec(rhs: str, choices: tuple[tuple[str, str], ...]) -> Formula:
     """`model_spec` of hashable arguments."""
-    text, contrasts = _Text(rhs), dict(choices)
+    text, contrasts = Text(rhs), dict(choices)
     lexemes = text.all_lexemes()
     for lexeme in lexemes:
-        if lexeme.kind == "operator" and lexeme.text in ("~", *_BARS):
+        if lexeme.kind == "operator" and lexeme.text in ("~", *BARS):
             raise text.error(f"'{lexeme.text}' has no place in one side of a formula", lexeme.start)
-    coded = _written(text, [_coded(lexeme, contrasts) for lexeme in lexemes]) if contrasts else rhs
+    coded = as_written(text, [_coded(lexeme, contrasts) for lexeme in lexemes]) if contrasts else rhs
     try:
         return Formula(coded, _parser=_PARSER)
     except (FormulaicError, SyntaxError) as error:
-        raise _wrapped(error, rhs) from error
+        raise wrapped(error, rhs) from error
 
 
 def factor_variables(factor: TermFactor, columns: Collection[str]) -> list[str]:
@@ -369,278 +380,33 @@ def factor_variables(factor: TermFactor, columns: Collection[str]) -> list[str]:
     return [root for root, called in roots if (root in columns or root not in TRANSFORMS) and not called]
 
 
-def _coded(lexeme: _Lexeme, contrasts: Mapping[str, str]) -> _Lexeme:
+def _coded(lexeme: Lexeme, contrasts: Mapping[str, str]) -> Lexeme:
     """Column with the contrast chosen for it."""
     if lexeme.kind != "name" or lexeme.text not in contrasts:
         return lexeme
     contrast = contrasts[lexeme.text]
     if contrast not in CONTRASTS:
         raise FormulaError(f"contrast '{contrast}' of column '{lexeme.text}' is unknown: take {', '.join(CONTRASTS)}")
-    return lexeme._replace(kind="call", text=f"C({_name(lexeme.text)}, contr.{contrast})")
+    return lexeme._replace(kind="call", text=f"C({quoted_name(lexeme.text)}, contr.{contrast})")
 
 
-# Text and lexemes
-
-
-class _Lexeme(NamedTuple):
-    """A formulaic token with one operator at most, and its span in the source: source[start:end]."""
-
-    kind: str  # name | value | call | braces | operator | open | close
-    text: str
-    start: int
-    end: int
-
-    @property
-    def function(self) -> str | None:
-        """Name of the function of a call such as `us(...)`."""
-        name, parenthesis, _ = self.text.partition("(")
-        return name if self.kind == "call" and parenthesis and self.text.endswith(")") else None
-
-
-class _Summand(NamedTuple):
-    """A part between the plus and minus signs of a sum."""
-
-    negative: bool
-    lexemes: Sequence[_Lexeme]
-
-
-@dataclass(frozen=True)
-class _Text:
-    """The source with the names its links and groups may refer to."""
-
-    source: str
-    relationships: frozenset[str] = frozenset()
-    columns: frozenset[str] | None = None
-
-    def error(self, message: str, position: int) -> FormulaError:
-        """Error with the source and a caret under the place."""
-        line = "".join(" " if char.isspace() else char for char in self.source)
-        return FormulaError(f"{message}\n  {line}\n  {' ' * position}^", formula=self.source, position=position)
-
-    def lexemes(self, start: int = 0, end: int | None = None) -> list[_Lexeme]:
-        """Lexemes of source[start:end]."""
-        part = self.source[start:end]
-        lexemes = [lexeme for token in _tokens(self, part) for lexeme in _cut(self, token, part, start)]
-        return _join_calls(self, lexemes)
-
-    def all_lexemes(self) -> list[_Lexeme]:
-        """Lexemes of the whole source, its brackets checked."""
-        _check_brackets(self)
-        lexemes = self.lexemes()
-        for lexeme in lexemes:
-            if lexeme.text == "[":
-                raise self.error("square brackets do not group terms: use parentheses", lexeme.start)
-        return lexemes
-
-    def arguments(self, call: _Lexeme) -> list[list[_Lexeme]]:
-        """Lexemes of each argument of a call; no list for `f()`."""
-        opening = self.source.index("(", call.start)
-        inside = self.lexemes(opening + 1, call.end - 1)
-        return [part for _, part in _split(inside, (",",))] if inside else []
-
-
-def _check_brackets(text: _Text) -> None:
-    """Raise at the first bracket or quote without a partner."""
-    closers = {"(": ")", "[": "]", "{": "}"}
-    stack: list[tuple[str, int]] = []
-    quote: tuple[str, int] | None = None
-    for position, char in enumerate(text.source):
-        if quote:
-            quote = None if char == quote[0] else quote
-        elif char in "\"'`":
-            quote = (char, position)
-        elif char in closers:
-            stack.append((closers[char], position))
-        elif char in closers.values() and (not stack or stack.pop()[0] != char):
-            raise text.error(f"'{char}' closes nothing that is open here", position)
-    if quote:
-        raise text.error(f"{quote[0]} is opened but not closed", quote[1])
-    if stack:
-        raise text.error(f"'{text.source[stack[-1][1]]}' is opened but not closed", stack[-1][1])
-
-
-def _tokens(text: _Text, part: str) -> list[Token]:
-    """Formulaic's tokens of a part of the source."""
-    try:
-        return list(tokenize(part))
-    except FormulaicError as error:
-        raise _wrapped(error, text.source) from error
-
-
-def _cut(text: _Text, token: Token, part: str, shift: int) -> Iterator[_Lexeme]:
-    """Lexemes of one token; formulaic lumps neighbouring operators and leaves closing quotes out of its spans."""
-    start, end = token.source_start, token.source_end + 1
-    quoted = part[start] in "`{%"
-    begin = shift + start
-    if token.kind is Token.Kind.OPERATOR and not quoted:
-        yield from _operators(part[start:end], begin)
-    elif token.token == "." and not quoted:
-        raise text.error("'.' (all other columns) is not supported: name the columns", begin)
-    elif token.kind is Token.Kind.CONTEXT:
-        yield _Lexeme("open" if token.token in "([" else "close", token.token, begin, shift + end)
-    elif token.kind is Token.Kind.PYTHON:
-        yield _Lexeme("braces" if quoted else "call", token.token, begin, shift + end + quoted)
-    elif token.kind is Token.Kind.OPERATOR:
-        yield _Lexeme("operator", f"%{token.token}%", begin, shift + end + quoted)
-    else:
-        yield _Lexeme("name" if token.kind is Token.Kind.NAME else "value", token.token, begin, shift + end + quoted)
-
-
-def _operators(run: str, begin: int) -> Iterator[_Lexeme]:
-    """Single operators in a run such as `~-` or `||`."""
-    position = 0
-    while position < len(run):
-        width = 2 if run[position : position + 2] in ("||", "**") else 1
-        if not run[position].isspace():
-            yield _Lexeme("operator", run[position : position + width], begin + position, begin + position + width)
-        position += width
-
-
-def _join_calls(text: _Text, lexemes: list[_Lexeme]) -> list[_Lexeme]:
-    """Join calls written with a space before the parenthesis, which formulaic takes for a name and a group."""
-    joined: list[_Lexeme] = []
-    index = 0
-    while index < len(lexemes):
-        lexeme, step = lexemes[index], 1
-        if lexeme.kind == "open" and joined and joined[-1].kind == "name" and text.source[joined[-1].start] != "`":
-            step = _closing(lexemes[index:]) + 1
-            if step == 0:
-                raise text.error("'(' is opened but not closed", lexeme.start)
-            name, end = joined.pop(), lexemes[index + step - 1].end
-            lexeme = _Lexeme("call", name.text + text.source[lexeme.start : end], name.start, end)
-        joined.append(lexeme)
-        index += step
-    return joined
-
-
-def _depths(lexemes: Iterable[_Lexeme]) -> Iterator[tuple[int, _Lexeme]]:
-    """Each lexeme with the number of parentheses around it; parentheses belong to the outer level."""
-    depth = 0
-    for lexeme in lexemes:
-        depth -= lexeme.kind == "close"
-        yield depth, lexeme
-        depth += lexeme.kind == "open"
-
-
-def _closing(lexemes: Sequence[_Lexeme]) -> int:
-    """Index of the parenthesis that closes the first one; -1 if a stray quote hides it."""
-    closers = (i for i, (depth, lexeme) in enumerate(_depths(lexemes)) if depth == 0 and lexeme.kind == "close")
-    return next(closers, -1)
-
-
-def _is_group(lexemes: Sequence[_Lexeme]) -> bool:
-    """Whether one pair of parentheses encloses all."""
-    return bool(lexemes) and lexemes[0].kind == "open" and _closing(lexemes) == len(lexemes) - 1
-
-
-def _split(lexemes: Sequence[_Lexeme], symbols: Collection[str]) -> list[tuple[_Lexeme | None, list[_Lexeme]]]:
-    """Parts between operators outside parentheses, each with the operator before it."""
-    parts: list[tuple[_Lexeme | None, list[_Lexeme]]] = [(None, [])]
-    for depth, lexeme in _depths(lexemes):
-        if depth == 0 and lexeme.kind == "operator" and lexeme.text in symbols:
-            parts.append((lexeme, []))
-        else:
-            parts[-1][1].append(lexeme)
-    return parts
-
-
-def _operators_outside(lexemes: Sequence[_Lexeme]) -> list[_Lexeme]:
-    """Operators outside parentheses."""
-    return [lexeme for depth, lexeme in _depths(lexemes) if depth == 0 and lexeme.kind == "operator"]
-
-
-# Writing
-
-
-def _name(name: str) -> str:
-    """Column name as formulaic reads it back."""
-    plain = name != "." and name.replace(".", "_").isidentifier()
-    return name if plain else f"`{name}`"
-
-
-def _operand(text: _Text, lexeme: _Lexeme) -> str:
-    """One operand with canonical spacing."""
-    if lexeme.kind == "name":
-        return _name(lexeme.text)
-    if lexeme.kind not in ("call", "braces"):
-        return lexeme.text
-    if _has(text, [lexeme], "^"):
-        raise text.error(f"'{lexeme.text}' is Python, where a power is written '**'", lexeme.start)
-    try:
-        code = sanitize_python_code(lexeme.text)
-    except SyntaxError as error:
-        raise text.error(f"'{lexeme.text}' is not a valid expression", lexeme.start) from error
-    return code if lexeme.kind == "call" else f"{{{code}}}"
-
-
-def _written(text: _Text, lexemes: Iterable[_Lexeme]) -> str:
-    """Canonical text of lexemes: `+ - *` spaced, other operators tight."""
-    pieces: list[str] = []
-    after_operand = False
-    for lexeme in lexemes:
-        operator = lexeme.kind == "operator"
-        if operator and lexeme.text in _SPACED and after_operand:
-            pieces.append(f" {lexeme.text} ")
-        elif operator and lexeme.text == ",":
-            pieces.append(", ")
-        else:
-            gap = " " if after_operand and not operator and lexeme.kind != "close" else ""
-            pieces.append(gap + _source_operand(text, lexeme))
-        after_operand = not operator and lexeme.kind != "open"
-    return "".join(pieces)
-
-
-def _source_operand(text: _Text, lexeme: _Lexeme) -> str:
-    """One operand; a call with a bar is written from its own lexemes, as it is no Python."""
-    if lexeme.kind == "call" and _has(text, [lexeme], "|"):
-        return f"{lexeme.function}({', '.join(_written(text, part) for part in text.arguments(lexeme))})"
-    return _operand(text, lexeme)
-
-
-def _right_hand_side(text: _Text, summands: Sequence[_Summand], *, intercept: bool = True) -> str:
+def _right_hand_side(text: Text, summands: Sequence[Summand], *, intercept: bool = True) -> str:
     """Text for formulaic with the intercept stated; the last choice written wins, as in R."""
     chosen, rest = _intercept(text, summands)
     pieces = ["1" if (intercept if chosen is None else chosen) else "0"]
-    pieces += [f"{'-' if summand.negative else '+'} {_written(text, summand.lexemes)}" for summand in rest]
+    pieces += [f"{'-' if summand.negative else '+'} {as_written(text, summand.lexemes)}" for summand in rest]
     return " ".join(pieces)
 
 
-def _formulaic_terms(text: _Text, rhs: str) -> list[Term]:
+def _formulaic_terms(text: Text, rhs: str) -> list[Term]:
     """Terms as formulaic expands them."""
     try:
         return list(_PARSER.get_terms(rhs))
     except (FormulaicError, SyntaxError) as error:
-        raise _wrapped(error, text.source) from error
+        raise wrapped(error, text.source) from error
 
 
-def _wrapped(error: Exception, source: str) -> FormulaError:
-    """Formulaic's error without its colours, with the source."""
-    return FormulaError(f"{str(error).splitlines()[0]}\n  {' '.join(source.split())}", formula=source)
-
-
-# The two sides
-
-
-def _sides(text: _Text, lexemes: list[_Lexeme]) -> tuple[list[_Lexeme], list[_Lexeme]]:
-    """Lexemes left and right of the one tilde."""
-    tildes = [lexeme for lexeme in lexemes if lexeme.kind == "operator" and lexeme.text == "~"]
-    if not tildes:
-        raise FormulaError(f"'~' is missing: write 'response ~ terms', not {text.source!r}", formula=text.source)
-    if len(tildes) > 1:
-        raise text.error("a formula has one '~'", tildes[1].start)
-    left = [lexeme for lexeme in lexemes if lexeme.end <= tildes[0].start]
-    right = [lexeme for lexeme in lexemes if lexeme.start >= tildes[0].end]
-    if not left:
-        raise text.error("the response is missing left of '~'", tildes[0].start)
-    if not right:
-        raise text.error("nothing stands right of '~': write 'y ~ 1' for the mean alone", tildes[0].end)
-    for lexeme in _operators_outside(right):
-        if lexeme.text in _BARS:
-            raise text.error("random terms are written in parentheses: (1|group)", lexeme.start)
-    return left, right
-
-
-def _responses(text: _Text, lexemes: list[_Lexeme]) -> tuple[str, ...]:
+def _responses(text: Text, lexemes: list[Lexeme]) -> tuple[str, ...]:
     """Expressions of the traits."""
     first = lexemes[0]
     if len(lexemes) != 1 or first.function != "cbind":
@@ -653,41 +419,21 @@ def _responses(text: _Text, lexemes: list[_Lexeme]) -> tuple[str, ...]:
     return responses
 
 
-def _response(text: _Text, lexemes: list[_Lexeme], position: int) -> str:
+def _response(text: Text, lexemes: list[Lexeme], position: int) -> str:
     """One response: a column, a call, or an expression in braces."""
     signs = [lexeme for lexeme in lexemes if lexeme.kind == "operator"]
     if signs and signs[0].text in "+,":
-        traits = ", ".join(_written(text, part) for _, part in _split(lexemes, ("+", ",")))
+        traits = ", ".join(as_written(text, part) for _, part in split_at(lexemes, ("+", ",")))
         raise text.error(f"several traits are written cbind({traits}) ~ ...", signs[0].start)
-    if signs or len(lexemes) != 1 or lexemes[0].kind == "value" or _has(text, lexemes, "|"):
+    if signs or len(lexemes) != 1 or lexemes[0].kind == "value" or has_sign(text, lexemes, "|"):
         raise text.error("a response is a column, a call such as log(y), or an expression in braces: {y / 2}", position)
-    return _operand(text, lexemes[0])
+    return operand(text, lexemes[0])
 
 
-def _summands(text: _Text, lexemes: Sequence[_Lexeme]) -> list[_Summand]:
-    """Parts of a sum with their signs; parentheses around a mere sum are dropped."""
-    summands: list[_Summand] = []
-    negative = False
-    for sign, part in _split(lexemes, ("+", "-")):
-        negative ^= sign is not None and sign.text == "-"
-        if not part:
-            continue
-        opened = _is_group(part) and not any(op.text in _BARS for op in _operators_outside(part[1:-1]))
-        if opened and not negative:
-            summands.extend(_summands(text, part[1:-1]))
-        else:
-            summands.append(_Summand(negative, part))
-        negative = False
-    last = lexemes[-1] if lexemes else None
-    if last is None or (last.kind == "operator" and last.text in "+-"):
-        raise text.error("a term is missing", last.start if last else 0)
-    return summands
-
-
-def _intercept(text: _Text, summands: Sequence[_Summand]) -> tuple[bool | None, list[_Summand]]:
+def _intercept(text: Text, summands: Sequence[Summand]) -> tuple[bool | None, list[Summand]]:
     """Choice of the intercept (none: None) and the other summands."""
     chosen: bool | None = None
-    rest: list[_Summand] = []
+    rest: list[Summand] = []
     for summand in summands:
         only = summand.lexemes[0]
         if len(summand.lexemes) == 1 and only.kind == "value" and only.text in ("0", "1"):
@@ -698,14 +444,14 @@ def _intercept(text: _Text, summands: Sequence[_Summand]) -> tuple[bool | None, 
     return chosen, rest
 
 
-def _refuse_inner_intercept(text: _Text, lexemes: Sequence[_Lexeme]) -> None:
+def _refuse_inner_intercept(text: Text, lexemes: Sequence[Lexeme]) -> None:
     """Raise if 0 or 1 is added inside parentheses, where formulaic and R disagree."""
     for before, lexeme, after in zip(lexemes, lexemes[1:], lexemes[2:], strict=False):
         if lexeme.kind == "value" and lexeme.text in ("0", "1") and before.text in "(+-" and after.text in ")+-":
             raise text.error("the intercept is chosen outside parentheses", lexeme.start)
 
 
-def _offset(text: _Text, summand: _Summand) -> str:
+def _offset(text: Text, summand: Summand) -> str:
     """Expression inside `offset(...)`."""
     call = next(lexeme for lexeme in summand.lexemes if lexeme.function == "offset")
     if summand.negative or len(summand.lexemes) != 1:
@@ -714,25 +460,15 @@ def _offset(text: _Text, summand: _Summand) -> str:
     if len(arguments) != 1 or not arguments[0]:
         raise text.error("offset() takes one expression", call.start)
     if len(arguments[0]) == 1 and arguments[0][0].kind != "value":
-        return _operand(text, arguments[0][0])
-    code = _operand(text, call)
+        return operand(text, arguments[0][0])
+    code = operand(text, call)
     return f"{{{code[code.index('(') + 1 : -1]}}}"
 
 
 # Random terms
 
 
-def _has(text: _Text, lexemes: Iterable[_Lexeme], sign: str) -> bool:
-    """Whether an operator with this sign stands anywhere, calls included (braces hold plain Python and are exempt)."""
-    for lexeme in lexemes:
-        if lexeme.kind == "operator" and sign in lexeme.text:
-            return True
-        if lexeme.function and sign in lexeme.text and any(_has(text, part, sign) for part in text.arguments(lexeme)):
-            return True
-    return False
-
-
-def _random_terms(text: _Text, summand: _Summand) -> list[RandomTerm]:
+def _random_terms(text: Text, summand: Summand) -> list[RandomTerm]:
     """Blocks of one bar: effects (several for `||`) times groups (several for `/ * +`)."""
     lexemes = summand.lexemes
     _refuse_operators(text, summand)
@@ -741,9 +477,9 @@ def _random_terms(text: _Text, summand: _Summand) -> list[RandomTerm]:
     bar, left, right = _bar(text, inside)
     if bar.text == "||" and tagged:
         raise text.error(f"'||' has no place in {structure}(): write diag(...|...) for uncorrelated effects", bar.start)
-    source = _written(text, lexemes)
+    source = as_written(text, lexemes)
     effects = _uncorrelated_effects(text, left) if bar.text == "||" else [_effects(text, left)]
-    groups = _groups(text, right, _written(text, left))
+    groups = _groups(text, right, as_written(text, left))
     return [
         RandomTerm(effect, structure, options, factors, ":".join(map(str, factors)), source)
         for effect in effects
@@ -751,20 +487,20 @@ def _random_terms(text: _Text, summand: _Summand) -> list[RandomTerm]:
     ]
 
 
-def _refuse_operators(text: _Text, summand: _Summand) -> None:
+def _refuse_operators(text: Text, summand: Summand) -> None:
     """Raise unless the random term is simply added."""
     lexemes = summand.lexemes
     if summand.negative:
         raise text.error("a random term cannot be subtracted with '-': leave it out", lexemes[0].start)
-    if _is_group(lexemes) or (len(lexemes) == 1 and lexemes[0].kind == "call"):
+    if is_group(lexemes) or (len(lexemes) == 1 and lexemes[0].kind == "call"):
         return
-    operators = _operators_outside(lexemes)
+    operators = operators_outside(lexemes)
     if operators:
         raise text.error(f"a random term cannot stand under '{operators[0].text}': add it with '+'", operators[0].start)
     raise text.error("'+' is missing before this term", lexemes[1].start)
 
 
-def _tag(text: _Text, call: _Lexeme) -> tuple[str, Options, list[_Lexeme]]:
+def _tag(text: Text, call: Lexeme) -> tuple[str, Options, list[Lexeme]]:
     """Structure, options and lexemes around the bar of `us(...|..., hom=True)`."""
     structure = call.function or ""
     if structure not in STRUCTURES:
@@ -777,12 +513,12 @@ def _tag(text: _Text, call: _Lexeme) -> tuple[str, Options, list[_Lexeme]]:
     return structure, _options(text, call, STRUCTURES[structure], rest), first
 
 
-def _options(text: _Text, call: _Lexeme, defaults: dict[str, object], arguments: list[list[_Lexeme]]) -> Options:
+def _options(text: Text, call: Lexeme, defaults: dict[str, object], arguments: list[list[Lexeme]]) -> Options:
     """Arguments of a structure over its defaults, sorted."""
     given: dict[str, object] = {}
     for argument in arguments:
         name, value = _literal_argument(argument)
-        written = _written(text, argument)
+        written = as_written(text, argument)
         if name not in defaults or name in given:
             allowed = f"takes {examples(defaults)}" if defaults else "takes no argument"
             raise text.error(f"'{written}' in {call.function}(): it {allowed}", call.start)
@@ -793,7 +529,7 @@ def _options(text: _Text, call: _Lexeme, defaults: dict[str, object], arguments:
     return tuple(sorted({**defaults, **given}.items()))
 
 
-def _literal_argument(argument: Sequence[_Lexeme]) -> tuple[str | None, object]:
+def _literal_argument(argument: Sequence[Lexeme]) -> tuple[str | None, object]:
     """Name and value of `hom=True` or `k=2`; None for a name or value that is no literal of this form."""
     if len(argument) < 3 or argument[0].kind != "name" or argument[1].text != "=":
         return None, None
@@ -805,13 +541,13 @@ def _literal_argument(argument: Sequence[_Lexeme]) -> tuple[str | None, object]:
     return name, None
 
 
-def _bar(text: _Text, inside: list[_Lexeme]) -> tuple[_Lexeme, list[_Lexeme], list[_Lexeme]]:
+def _bar(text: Text, inside: list[Lexeme]) -> tuple[Lexeme, list[Lexeme], list[Lexeme]]:
     """Find the one bar, and the lexemes left and right of it."""
-    parts = _split(inside, _BARS)
+    parts = split_at(inside, BARS)
     bar = parts[1][0] if len(parts) > 1 else None
     if bar is None:
         raise text.error("a random term has its bar directly inside its parentheses", inside[0].start)
-    if len(parts) > 2 or _has(text, parts[0][1] + parts[1][1], "|"):
+    if len(parts) > 2 or has_sign(text, parts[0][1] + parts[1][1], "|"):
         raise text.error("a random term has one bar", bar.start)
     left, right = parts[0][1], parts[1][1]
     if not left:
@@ -821,9 +557,9 @@ def _bar(text: _Text, inside: list[_Lexeme]) -> tuple[_Lexeme, list[_Lexeme], li
     return bar, left, right
 
 
-def _effects(text: _Text, lexemes: Sequence[_Lexeme]) -> str:
+def _effects(text: Text, lexemes: Sequence[Lexeme]) -> str:
     """Effects of one block, for formulaic."""
-    summands = _summands(text, lexemes)
+    summands = summands_of(text, lexemes)
     basis = next((lexeme for lexeme in lexemes if lexeme.function in _BASES), None)
     if basis and _intercept(text, summands)[0]:
         raise text.error(f"{basis.function}() has the constant as its degree 0: leave the '1' out", basis.start)
@@ -836,7 +572,7 @@ def _effects(text: _Text, lexemes: Sequence[_Lexeme]) -> str:
     return effects
 
 
-def _uncorrelated_effects(text: _Text, lexemes: Sequence[_Lexeme]) -> list[str]:
+def _uncorrelated_effects(text: Text, lexemes: Sequence[Lexeme]) -> list[str]:
     """Effects of each block of `||`: one per term, not per column."""
     terms = sorted(_formulaic_terms(text, _effects(text, lexemes)), key=lambda term: term.degree)
     return ["1" if str(term) == "1" else f"0 + {_term(term)}" for term in terms]
@@ -850,7 +586,7 @@ def _term(term: Term) -> str:
 def _factor_text(factor: TermFactor) -> str:
     """Factor of a formulaic term as formulaic reads it back."""
     if factor.eval_method is TermFactor.EvalMethod.LOOKUP:
-        return _name(factor.expr)
+        return quoted_name(factor.expr)
     plain = factor.eval_method is TermFactor.EvalMethod.LITERAL or factor.expr.endswith(")")
     return str(factor.expr) if plain else f"{{{factor.expr}}}"
 
@@ -861,7 +597,7 @@ def _factor_text(factor: TermFactor) -> str:
 _Groups = list[tuple[Factor, ...]]
 
 
-def _groups(text: _Text, lexemes: Sequence[_Lexeme], effects: str) -> _Groups:
+def _groups(text: Text, lexemes: Sequence[Lexeme], effects: str) -> _Groups:
     """Interactions right of the bar in the order and with the names of lme4.
 
     R sorts terms by degree; a slash anywhere makes lme4 reverse each name and the list.
@@ -872,14 +608,14 @@ def _groups(text: _Text, lexemes: Sequence[_Lexeme], effects: str) -> _Groups:
     if slash is None:
         return groups
     if any(factor.link for group in groups for factor in group):
-        parts = [_written(text, part) for _, part in _split(lexemes, ("/",))]
+        parts = [as_written(text, part) for _, part in split_at(lexemes, ("/",))]
         separate = " + ".join(f"({effects}|{part})" for part in parts)
         nested = f"({effects}|{':'.join(parts)})"
         raise text.error(f"'/' does not go with a relationship: write {separate}, or {nested}", slash.start)
     return [group[::-1] for group in groups[::-1]]
 
 
-def _in_written_order(text: _Text, lexemes: Sequence[_Lexeme], group: tuple[Factor, ...]) -> tuple[Factor, ...]:
+def _in_written_order(text: Text, lexemes: Sequence[Lexeme], group: tuple[Factor, ...]) -> tuple[Factor, ...]:
     """Factors by their first place right of the bar, as R writes the labels of terms."""
     if len(group) == 1:
         return group
@@ -887,9 +623,9 @@ def _in_written_order(text: _Text, lexemes: Sequence[_Lexeme], group: tuple[Fact
     return tuple(sorted(group, key=lambda factor: sources.index(factor.source)))
 
 
-def _refuse_dangling(text: _Text, lexemes: Sequence[_Lexeme]) -> None:
+def _refuse_dangling(text: Text, lexemes: Sequence[Lexeme]) -> None:
     """Raise at an operator without a column on either side, and at empty parentheses."""
-    outside = _Lexeme("operator", "", lexemes[0].start, lexemes[0].start)
+    outside = Lexeme("operator", "", lexemes[0].start, lexemes[0].start)
     for before, lexeme in zip([outside, *lexemes], [*lexemes, outside], strict=True):
         if before.kind in ("operator", "open") and lexeme.kind in ("operator", "close"):
             place = lexeme if before is outside else before
@@ -910,14 +646,14 @@ def _cross(left: _Groups, right: _Groups) -> _Groups:
     return _union([tuple(dict.fromkeys(a + b)) for a in left for b in right])
 
 
-def _sum(text: _Text, lexemes: Sequence[_Lexeme]) -> _Groups:
+def _sum(text: Text, lexemes: Sequence[Lexeme]) -> _Groups:
     """Interactions of `a + b`."""
-    return _union(*(_product(text, part) for _, part in _split(lexemes, ("+",))))
+    return _union(*(_product(text, part) for _, part in split_at(lexemes, ("+",))))
 
 
-def _product(text: _Text, lexemes: Sequence[_Lexeme]) -> _Groups:
+def _product(text: Text, lexemes: Sequence[Lexeme]) -> _Groups:
     """Interactions of `a * b` and `a / b`."""
-    (_, first), *rest = _split(lexemes, ("*", "/"))
+    (_, first), *rest = split_at(lexemes, ("*", "/"))
     groups = _interaction(text, first)
     for operator, part in rest:
         nested = _interaction(text, part)
@@ -931,20 +667,20 @@ def _product(text: _Text, lexemes: Sequence[_Lexeme]) -> _Groups:
     return groups
 
 
-def _interaction(text: _Text, lexemes: Sequence[_Lexeme]) -> _Groups:
+def _interaction(text: Text, lexemes: Sequence[Lexeme]) -> _Groups:
     """Interactions of `a:b`, links bound to the factor before them."""
     parts: list[_Groups] = []
-    before: list[_Lexeme] = []
-    for colon, part in _split(lexemes, (":",)):
+    before: list[Lexeme] = []
+    for colon, part in split_at(lexemes, (":",)):
         if colon is not None and _is_link(text, part):
             parts[-1] = _linked(text, parts[-1], part[0], before)
         else:
-            parts.append(_sum(text, part[1:-1]) if _is_group(part) else [(_factor(text, part),)])
+            parts.append(_sum(text, part[1:-1]) if is_group(part) else [(_factor(text, part),)])
         before = part
     return reduce(_cross, parts)
 
 
-def _is_link(text: _Text, part: Sequence[_Lexeme]) -> bool:
+def _is_link(text: Text, part: Sequence[Lexeme]) -> bool:
     """Whether a part after a colon names a relationship."""
     name = part[0].text
     if len(part) != 1 or part[0].kind != "name":
@@ -962,7 +698,7 @@ def _is_link(text: _Text, part: Sequence[_Lexeme]) -> bool:
     return name in text.relationships
 
 
-def _linked(text: _Text, groups: _Groups, link: _Lexeme, before: Sequence[_Lexeme]) -> _Groups:
+def _linked(text: Text, groups: _Groups, link: Lexeme, before: Sequence[Lexeme]) -> _Groups:
     """Bind a link to the factor before it."""
     if len(before) != 1:
         raise text.error(f"relationship '{link.text}' follows one factor: write one term for each", link.start)
@@ -975,9 +711,9 @@ def _linked(text: _Text, groups: _Groups, link: _Lexeme, before: Sequence[_Lexem
     return [(Factor(factor.source, link.text),)]
 
 
-def _factor(text: _Text, part: Sequence[_Lexeme]) -> Factor:
+def _factor(text: Text, part: Sequence[Lexeme]) -> Factor:
     """Build the unlinked factor of a part between colons."""
-    operators = _operators_outside(part)
+    operators = operators_outside(part)
     if operators:
         raise text.error(f"'{operators[0].text}' has no meaning right of the bar", operators[0].start)
     if len(part) > 1:
@@ -990,7 +726,7 @@ def _factor(text: _Text, part: Sequence[_Lexeme]) -> Factor:
     return Factor(_source(text, part[0]))
 
 
-def _source(text: _Text, lexeme: _Lexeme) -> Column | Members | MultiMembership:
+def _source(text: Text, lexeme: Lexeme) -> Column | Members | MultiMembership:
     """Source of levels: a column, `members(...)` or `mm(...)`."""
     if lexeme.kind == "name":
         return Column(lexeme.text)
@@ -1002,7 +738,7 @@ def _source(text: _Text, lexeme: _Lexeme) -> Column | Members | MultiMembership:
     raise text.error(f"'{lexeme.text}' is no grouping column: {advice}", lexeme.start)
 
 
-def _members(text: _Text, call: _Lexeme) -> Members:
+def _members(text: Text, call: Lexeme) -> Members:
     """Entries of `members(animal, mates(animal, pen))`."""
     entries = tuple(_member(text, call, argument) for argument in text.arguments(call))
     if not entries or len(set(entries)) < len(entries):
@@ -1010,7 +746,7 @@ def _members(text: _Text, call: _Lexeme) -> Members:
     return Members(entries)
 
 
-def _member(text: _Text, call: _Lexeme, argument: Sequence[_Lexeme]) -> Column | Mates:
+def _member(text: Text, call: Lexeme, argument: Sequence[Lexeme]) -> Column | Mates:
     """Column or `mates(column, unit)`."""
     names = _names([argument])
     if names is not None:
@@ -1022,13 +758,13 @@ def _member(text: _Text, call: _Lexeme, argument: Sequence[_Lexeme]) -> Column |
     raise text.error(f"'{call.text}': members() takes columns and mates(column, unit)", call.start)
 
 
-def _multi_membership(text: _Text, call: _Lexeme) -> MultiMembership:
+def _multi_membership(text: Text, call: Lexeme) -> MultiMembership:
     """Columns and weights of `mm(g1, g2, weights=w)`."""
     arguments = text.arguments(call)
     weights: tuple[str, ...] | None = ()
     if arguments and len(arguments[-1]) > 2 and [lexeme.text for lexeme in arguments[-1][:2]] == ["weights", "="]:
         values = arguments.pop()[2:]
-        weights = _names([part for _, part in _split(values[1:-1] if _is_group(values) else values, (",",))])
+        weights = _names([part for _, part in split_at(values[1:-1] if is_group(values) else values, (",",))])
     columns = _names(arguments)
     if columns is None or weights is None or len(columns) < 2 or len(weights) not in (0, 1, len(columns)):
         raise text.error(
@@ -1038,7 +774,7 @@ def _multi_membership(text: _Text, call: _Lexeme) -> MultiMembership:
     return MultiMembership(columns, weights)
 
 
-def _names(arguments: Sequence[Sequence[_Lexeme]]) -> tuple[str, ...] | None:
+def _names(arguments: Sequence[Sequence[Lexeme]]) -> tuple[str, ...] | None:
     """Names of arguments that are plain columns; None if one is not."""
     if all(len(argument) == 1 and argument[0].kind == "name" for argument in arguments):
         return tuple(argument[0].text for argument in arguments)
@@ -1048,7 +784,7 @@ def _names(arguments: Sequence[Sequence[_Lexeme]]) -> tuple[str, ...] | None:
 # Checks over all terms
 
 
-def _refuse_repeated(text: _Text, terms: Sequence[RandomTerm]) -> None:
+def _refuse_repeated(text: Text, terms: Sequence[RandomTerm]) -> None:
     """Raise if two blocks are the same."""
     seen: dict[tuple[object, ...], RandomTerm] = {}
     for term in terms:
@@ -1062,7 +798,7 @@ def _refuse_repeated(text: _Text, terms: Sequence[RandomTerm]) -> None:
         seen[key] = term
 
 
-def _refuse_unused(text: _Text, terms: Sequence[RandomTerm]) -> None:
+def _refuse_unused(text: Text, terms: Sequence[RandomTerm]) -> None:
     """Raise if a relationship is used by no term."""
     unused = sorted(text.relationships - {factor.link for term in terms for factor in term.factors})
     if unused:
@@ -1075,16 +811,18 @@ def _refuse_unused(text: _Text, terms: Sequence[RandomTerm]) -> None:
 # Residual
 
 
-def _residual_term(text: _Text, lexemes: Sequence[_Lexeme]) -> ResidualTerm:
+def _residual_term(text: Text, lexemes: Sequence[Lexeme]) -> ResidualTerm:
     """One factor such as `us(trait|unit)`."""
     structure = lexemes[0].function if len(lexemes) == 1 else None
     if structure not in RESIDUAL_STRUCTURES:
         known = ", ".join(f"{name}()" for name in RESIDUAL_STRUCTURES)
-        what = f"'{_written(text, lexemes)}' is no residual structure" if lexemes else "a residual structure is missing"
-        raise text.error(f"{what}; known are {known}", lexemes[0].start if lexemes else 0)
+        what = (
+            f"'{as_written(text, lexemes)}' is no residual structure" if lexemes else "a residual structure is missing"
+        )
+        raise text.error(f"{what} residual structure; known are {known}", lexemes[0].start if lexemes else 0)
     call = lexemes[0]
     first, *rest = text.arguments(call) or [[]]
-    names = _names([part for _, part in _split(first, ("|",))])
+    names = _names([part for _, part in split_at(first, ("|",))])
     if names is None or len(names) > (1 if structure == "exp" else 2):
         form = "exp(column)" if structure == "exp" else f"{structure}(positions) or {structure}(positions|unit)"
         raise text.error(f"'{call.text}' is not of the form {form} with names of columns", call.start)

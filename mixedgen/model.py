@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,16 +12,28 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from mixedgen import comparison, inference, intervals, matrices, newdata, prediction, simulation, tables, variances
+from mixedgen import (
+    comparison,
+    inference,
+    intervals,
+    matrices,
+    newdata,
+    power,
+    prediction,
+    simulation,
+    tables,
+    variances,
+)
 from mixedgen.degrees import Ddf, Inference
 from mixedgen.design import Design, NaAction, Unmatched, build
 from mixedgen.engines import Engine, Forecast, choose
-from mixedgen.errors import ArgumentError, NotAvailableError
+from mixedgen.errors import ArgumentError, NotAvailableError, examples
 from mixedgen.estimate import Certificate, Fitted, evaluate, fit, require_method
 from mixedgen.frame import read_frame
 from mixedgen.means import MarginalMeans, Weights, fixed_variables, marginal_means
 from mixedgen.optimise import Control
 from mixedgen.relationship import Relationship
+from mixedgen.revision import revise
 
 
 class Fit:
@@ -35,6 +48,8 @@ class Fit:
         Design, variance parameters and solved equations.
     variables : DataFrame, optional
         Variables of the fixed part in the records used, which `emmeans` averages over.
+    arguments : mapping, optional
+        Arguments of the `MixedModel` it comes from, which `update` and `power` start from.
 
     Examples
     --------
@@ -46,9 +61,15 @@ class Fit:
     {'Intercept': 251.405, 'Days': 10.467}
     """
 
-    def __init__(self, fitted: Fitted, variables: pd.DataFrame | None = None) -> None:
+    def __init__(
+        self,
+        fitted: Fitted,
+        variables: pd.DataFrame | None = None,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> None:
         self.fitted = fitted
         self.variables = pd.DataFrame() if variables is None else variables
+        self.arguments = arguments
 
     # fixed effects
     @cached_property
@@ -287,6 +308,36 @@ class Fit:
         """Fit the same model to another response."""
         return Fit(simulation.refit(self.fitted, y), self.variables)
 
+    def update(self, formula: str | None = None, *, data: Any = None, **changes: Any) -> Fit:
+        """Fit with another formula, data or argument of `lmm`; a dot in the formula is what was there, as in R."""
+        return updated(self, formula, data, changes)
+
+    def power(
+        self,
+        term: str,
+        *,
+        coefficients: Mapping[str, float | Sequence[float]] | None = None,
+        levels: Mapping[str, int | Sequence[int]] | None = None,
+        n: int = 500,
+        seed: int | None = None,
+        alpha: float = 0.05,
+        ddf: Ddf = "satterthwaite",
+        progress: bool = False,
+    ) -> pd.DataFrame:
+        """Power of a test by simulation, over values of coefficients and numbers of levels of a grouping column."""
+        return power.power(
+            self.fitted,
+            term,
+            arguments=self.arguments,
+            coefficients=coefficients,
+            levels=levels,
+            n=n,
+            seed=seed,
+            alpha=alpha,
+            ddf=ddf,
+            progress=progress,
+        )
+
     @cached_property
     def fittedvalues(self) -> pd.Series | pd.DataFrame:
         """Conditional fitted values Xb + Zu (and the offset) on the index of the data."""
@@ -366,6 +417,34 @@ class OfFit:
         return self.statistic(Fit(fitted, self.variables))
 
 
+def updated(old: Fit, formula: str | None, data: Any, changes: Mapping[str, Any]) -> Fit:
+    """The model of a fit with some of its arguments changed, fitted.
+
+    Relationships that the new formula does not mention are left out.
+
+    Raises
+    ------
+    ArgumentError
+        If an argument is unknown.
+    NotAvailableError
+        If the variances were given, or the response is not that of the data.
+    """
+    if old.arguments is None or (old.certificate is None and old.fitted.moments is None):
+        what = "the response is not that of the data" if old.arguments is None else "the variances were given"
+        raise NotAvailableError(f"{what}: there is no fit to update. Write the model anew with mg.MixedModel(...).")
+    before = {**old.arguments, "method": old.method, "control": old.fitted.control}
+    unknown = [name for name in changes if name not in before]
+    if unknown:
+        raise ArgumentError(f"update() has no argument {examples(unknown)}; there are {examples(list(before))}.")
+    after = {**before, **changes}
+    after["formula"] = text = old.formula if formula is None else revise(old.formula, formula)
+    after["data"] = before["data"] if data is None else data
+    if "relationships" not in changes:
+        used = {k: K for k, K in (before["relationships"] or {}).items() if re.search(rf"\b{re.escape(k)}\b", text)}
+        after["relationships"] = used or None
+    return lmm(after.pop("formula"), after.pop("data"), **after)
+
+
 class MixedModel:
     """A linear mixed model: a formula on data, before the variances are known.
 
@@ -431,18 +510,18 @@ class MixedModel:
         self.method = method
         self.control = control or Control()
         frame = read_frame(data)
-        self.design: Design = build(
-            formula,
-            frame,
-            relationships=relationships,
-            residual=residual,
-            weights=weights,
-            subset=subset,
-            na_action=na_action,
-            contrasts=contrasts,
-            unmatched=unmatched,
-            constraints=self.control.constraints,
-        )
+        self.arguments: dict[str, Any] = {
+            "formula": formula,
+            "data": frame,
+            "relationships": relationships,
+            "residual": residual,
+            "weights": weights,
+            "subset": subset,
+            "na_action": na_action,
+            "contrasts": contrasts,
+            "unmatched": unmatched,
+        }
+        self.design: Design = build(**self.arguments, constraints=self.control.constraints)
         self.variables: pd.DataFrame = fixed_variables(self.design, frame)
 
     @cached_property
@@ -462,7 +541,7 @@ class MixedModel:
         ConvergenceWarning
             If the certificate says "not converged".
         """
-        return Fit(fit(self.design, self.engine, self.method, self.control), self.variables)
+        return Fit(fit(self.design, self.engine, self.method, self.control), self.variables, self.arguments)
 
     def solve(self, variances: Mapping[str, Any]) -> Fit:
         """BLUE and BLUP at known variances.
@@ -472,7 +551,8 @@ class MixedModel:
         variances : mapping
             By the text right of each bar, and ``"residual"``: a number, or the covariance matrix of the effects.
         """
-        return Fit(evaluate(self.design, self.engine, variances, self.method, self.control), self.variables)
+        fitted = evaluate(self.design, self.engine, variances, self.method, self.control)
+        return Fit(fitted, self.variables, self.arguments)
 
     def matrices(self, variances: Mapping[str, Any]) -> matrices.Matrices:
         """X, Z, G, R, V and Henderson's LHS and RHS of a small model at given variances, as labelled frames."""

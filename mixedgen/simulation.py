@@ -67,16 +67,21 @@ def simulate(
     (30, 2)
     """
     require_count(n, "n")
-    rng = np.random.default_rng(seed)
     mean = mean_of_records(fitted, conditional=not new_effects)
-    out = np.empty((len(mean), int(n)))
+    out = draw(fitted, mean, int(n), np.random.default_rng(seed), new_effects=new_effects)
+    return pd.DataFrame(out, index=record_index(fitted.design))
+
+
+def draw(fitted: Fitted, mean: Array, n: int, rng: np.random.Generator, *, new_effects: bool = True) -> Array:
+    """Draws around a mean of the records, shape (records, n)."""
+    out = np.empty((len(mean), n))
     roots = residual_roots(fitted)
-    for start in range(0, int(n), DRAWS):
-        stop = min(start + DRAWS, int(n))
+    for start in range(0, n, DRAWS):
+        stop = min(start + DRAWS, n)
         out[:, start:stop] = mean[:, None] + draw_residuals(roots, len(mean), rng, stop - start)
         if new_effects:
             out[:, start:stop] += draw_random_part(fitted, rng, stop - start)
-    return pd.DataFrame(out, index=record_index(fitted.design))
+    return out
 
 
 def record_index(design: Design) -> pd.Index:
