@@ -86,11 +86,11 @@ def herds(size: int, rng: np.random.Generator) -> Population:
     return Population(sire, dam, litter, generation, herd + n_herds * generation)
 
 
-def breeding_values(population: Population, rng: np.random.Generator) -> np.ndarray:
-    """Breeding values by generations; the sampling variance ignores inbreeding."""
-    n = population.size
-    drawn = rng.normal(size=(n, 1)) @ np.linalg.cholesky(np.array([[VARIANCES["animal"]]])).T
-    value, start = np.zeros((n + 1, 1)), 0
+def breeding_values(population: Population, rng: np.random.Generator, G: np.ndarray) -> np.ndarray:
+    """Breeding values by generations, animals by traits; the sampling variance ignores inbreeding."""
+    n, traits = population.size, len(G)
+    drawn = rng.normal(size=(n, traits)) @ np.linalg.cholesky(G).T
+    value, start = np.zeros((n + 1, traits)), 0
     while start < n:
         late = np.nonzero(np.maximum(population.sire[start:], population.dam[start:]) > start)[0]
         stop = n if len(late) == 0 else start + late[0]
@@ -98,7 +98,7 @@ def breeding_values(population: Population, rng: np.random.Generator) -> np.ndar
         sampling = 0.25 * (s == 0) + 0.25 * (d == 0) + 0.5
         value[start + 1 : stop + 1] = 0.5 * value[s] + 0.5 * value[d] + np.sqrt(sampling)[:, None] * drawn[start:stop]
         start = stop
-    return value[1:, 0]
+    return value[1:]
 
 
 def simulate(shape: str, size: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -110,7 +110,7 @@ def simulate(shape: str, size: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     else:
         rng = np.random.default_rng(size)
         population = herds(size, rng)
-    value = breeding_values(population, rng)
+    value = breeding_values(population, rng, np.array([[VARIANCES["animal"]]]))[:, 0]
     recorded = np.nonzero((population.generation > 0) & (rng.random(population.size) < 0.8))[0]
     group = population.group[recorded]
     if shape == "panmictic":
