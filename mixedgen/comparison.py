@@ -21,6 +21,7 @@ from mixedgen.fixed import FixedPart
 from mixedgen.formula import RandomTerm, model_spec
 from mixedgen.hypotheses import fixed_terms, hypotheses, without
 from mixedgen.inference import aic, bic, estimable, f_test, n_parameters, t_quantile, t_tests
+from mixedgen.restrictions import Restricted
 from mixedgen.structure import make_structure
 from mixedgen.terms import Term, unique_keys
 
@@ -354,7 +355,7 @@ def mixture(term: Term, lost: int) -> tuple[tuple[float, int], ...] | None:
     """Mixture for the loss of some of the effects of a term; None where its weights are not known."""
     if len(term.structure.blocks) == 1 and term.structure.size == 1:
         return ((0.5, 0), (0.5, 1))
-    if lost != 1:
+    if lost != 1 or isinstance(term.structure, Restricted):
         return None
     own = len(term.structure.blocks[0])
     correlated = term.c - 1 if len(term.structure.blocks) == 1 and own > 1 else 0
@@ -368,7 +369,7 @@ def smaller_terms(parsed: RandomTerm, term: Term) -> list[tuple[str, Term | None
     spec = list(model_spec(parsed.effects))
     sets = [frozenset(str(f.expr) for f in t.factors if str(t) != "1") for t in spec]
     slopes = [t for t, own in zip(spec, sets, strict=True) if own and not any(own < other for other in sets)]
-    if not slopes or term.structure.size == 1:
+    if not slopes or term.structure.size <= 1 or isinstance(term.structure, Restricted):
         return [(text, None, term.c)]
     out: list[tuple[str, Term | None, int]] = []
     for slope in slopes:

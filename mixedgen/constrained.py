@@ -15,8 +15,8 @@ from scipy import optimize
 from mixedgen.engines import Engine
 from mixedgen.errors import MixedgenError, NotAvailableError
 from mixedgen.likelihood import average_information, deviance, score
-from mixedgen.optimise import factor_jacobian, rounding_noise, square, triangle
-from mixedgen.structure import lower_factor, lower_indices
+from mixedgen.optimise import factor_jacobian, rounding_noise
+from mixedgen.structure import lower_factor, lower_indices, square, triangle
 
 Array = NDArray[np.float64]
 IntArray = NDArray[np.intp]

@@ -6,7 +6,7 @@ y = X b + sum_k Z_k u_k + e,   Var(u_k) = Sigma_k(theta) (x) K_k,   Var(e) = R(t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -33,6 +33,7 @@ from mixedgen.pedigree import Pedigree
 from mixedgen.reconcile import IdReport, reconcile
 from mixedgen.relationship import Relationship
 from mixedgen.residual import Residual, build_residual, residual_columns
+from mixedgen.restrictions import Restrictions, restrict
 from mixedgen.terms import (
     INTERCEPT_NAMES,
     Term,
@@ -188,6 +189,7 @@ def build(
     contrasts: Mapping[str, str] | None = None,
     unmatched: Unmatched = "raise",
     constraints: Sequence[str] = (),
+    restrictions: Restrictions | None = None,
 ) -> Design:
     """Design of a formula on a data frame.
 
@@ -213,6 +215,8 @@ def build(
         What to do with records whose id is not in the relationship they link to.
     constraints : sequence of str, optional
         Columns of X to set to zero where X is not of full rank.
+    restrictions : Restrictions, optional
+        Variance parameters that are fixed, equal or bounded.
 
     Returns
     -------
@@ -262,7 +266,7 @@ def build(
             f"{len(y)} records for {fixed.p} independent fixed effects: no degree of freedom is left. "
             "Use a smaller fixed part."
         )
-    return Design(
+    design = Design(
         parsed=parsed,
         y=y if offset is None else y - offset,
         offset=offset,
@@ -276,6 +280,11 @@ def build(
         linked=linked_ids(parsed, keys, frame),
         traits=traits,
     )
+    if restrictions is None or not restrictions.names:
+        return design
+    by_term = [design.theta_names[s] for s in design.slices]
+    restricted, R = restrict(restrictions, design.terms, design.residual, by_term)
+    return replace(design, terms=restricted, residual=R)
 
 
 def prepare(

@@ -184,7 +184,7 @@ def bounds_of(optimum: Optimum) -> dict[int, str]:
     for x in optimum.boundaries:
         kind = "zero variance" if len(x.parameters) == 1 else "singular"
         out.update({i: kind for i in x.parameters})
-    return out
+    return out | dict.fromkeys(optimum.at_bounds, "bound")
 
 
 def check_estimable(design: Design, engine: Engine) -> None:
@@ -271,7 +271,8 @@ def moment_start(design: Design, engine: Engine) -> Array:
         if t.structure.start_correlation != 0:
             continue
         theta[s] = t.structure.start(no_smaller(Sigma, SMALLEST_MOMENT * t.structure.matrix(theta[s])))
-    theta[design.slices[-1]] = max(moments[1], SMALLEST_MOMENT * engine.residual_spread)
+    least = max(moments[1], SMALLEST_MOMENT * engine.residual_spread)
+    theta[design.slices[-1]] = design.residual.structure.start(np.array([[least]]))
     return theta
 
 
@@ -357,14 +358,22 @@ def describe_boundary(design: Design, optimum: Optimum) -> tuple[str, ...]:
         if len(x.parameters) == 1:
             what = f"the variance of {name} is zero"
         else:
-            rank = len(design.terms[k].effects) - len(x.direction)
-            where = "; ".join(combination(row, design.terms[k].effects) for row in x.direction)
+            effects = effects_of(design.terms[k], tuple(i - design.slices[k].start for i in x.parameters))
+            rank = len(effects) - len(x.direction)
+            where = "; ".join(combination(row, effects) for row in x.direction)
             what = f"the covariance matrix of {name} has rank {rank}: no variance along {where}"
         out.append(
             f"boundary (singular) fit: {what}; the log-likelihood falls by {x.multiplier:.3g} "
             "for each unit of typical variance there."
         )
     return tuple(out)
+
+
+def effects_of(term: Term, block: tuple[int, ...]) -> tuple[str, ...]:
+    """Effects whose covariance matrix a block of a term is."""
+    structure = term.structure
+    own = next(e for b, e in zip(structure.blocks, structure.block_effects, strict=True) if tuple(b) == block)
+    return tuple(term.effects[i] for i in own)
 
 
 def combination(row: Array, effects: tuple[str, ...]) -> str:

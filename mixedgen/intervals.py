@@ -37,9 +37,9 @@ from mixedgen.errors import (
 )
 from mixedgen.estimate import Fitted, fit
 from mixedgen.fixed import triangular_factor
-from mixedgen.optimise import maximise, square, triangle, typical_units
+from mixedgen.optimise import maximise, typical_units
 from mixedgen.simulation import refit, simulate
-from mixedgen.structure import Structure
+from mixedgen.structure import Structure, square, triangle
 from mixedgen.terms import INTERCEPT_NAMES
 from mixedgen.variances import Expression, expression, variance_function
 
@@ -209,13 +209,13 @@ def spreads(
     structure: Structure, effects: Sequence[str], sd: str, cor: str, block: int, free: int, margin: float = 0.0
 ) -> Iterator[Spread]:
     """Parameters of one structure, whose first block and first parameter outside have these numbers."""
-    for k, b in enumerate(structure.blocks):
+    for k, (b, own) in enumerate(zip(structure.blocks, structure.block_effects, strict=True)):
         c = math.isqrt(2 * len(b))
         for i in range(c):
-            label = sd_label(structure, effects, int(b[0])) if c == 1 else f"[{effects[i]}]"
+            label = sd_label(structure, effects, int(b[0])) if c == 1 else f"[{effects[own[i]]}]"
             yield Spread(sd + label, "sd", block + k, (i,), 0.0, np.inf, margin)
         for j, i in combinations(range(c), 2):
-            yield Spread(f"{cor}[{effects[j]},{effects[i]}]", "cor", block + k, (j, i), -1.0, 1.0)
+            yield Spread(f"{cor}[{effects[own[j]]},{effects[own[i]]}]", "cor", block + k, (j, i), -1.0, 1.0)
     for k, (i, low, high) in enumerate(structure.free):
         if np.isfinite(high - low):  # a loading or slope is no correlation
             yield Spread(cor + structure.names(effects)[i], "free", free + k, (), low, high)

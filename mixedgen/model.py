@@ -521,7 +521,9 @@ class MixedModel:
             "contrasts": contrasts,
             "unmatched": unmatched,
         }
-        self.design: Design = build(**self.arguments, constraints=self.control.constraints)
+        self.design: Design = build(
+            **self.arguments, constraints=self.control.constraints, restrictions=self.control.restrictions
+        )
         self.variables: pd.DataFrame = fixed_variables(self.design, frame)
 
     @cached_property

@@ -196,6 +196,9 @@ MOMENTS: dict[str, Callable[[Design], MomentEstimates]] = {"minque": minque, "mi
 
 def require_scalar(design: Design, method: str) -> None:
     """Raise a NotAvailableError unless every term has one variance and so has the residual."""
+    restricted = [t.key for t in design.terms if t.structure.free or not t.structure.size]
+    if restricted or design.residual.structure.free:
+        raise NotAvailableError(f"method={method!r} knows no fixed or bounded variances. Use method='reml'.")
     several = [t.key for t in design.terms if t.c != 1 or t.structure.size != 1]
     if several:
         raise NotAvailableError(

@@ -7,7 +7,6 @@ with D = dl/dSigma the Hessian J'AI J - 2 D_- makes the approach to it faster th
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,7 +18,8 @@ from numpy.typing import NDArray
 from mixedgen.engines import Engine, System
 from mixedgen.errors import ArgumentError, EngineError
 from mixedgen.likelihood import average_information, deviance, score, working_variates
-from mixedgen.structure import lower_factor, lower_indices
+from mixedgen.restrictions import Restrictions
+from mixedgen.structure import lower_factor, lower_indices, square, triangle
 
 Array = NDArray[np.float64]
 IntArray = NDArray[np.intp]
@@ -59,6 +59,12 @@ class Control:
         Steps at most: 100 for AI, 20,000 for EM by default.
     constraints : tuple of str
         Columns of X to set to zero where X is not of full rank.
+    fix : mapping of str to float
+        Variance parameters with a known value, by their names in `theta`: ``{"residual[a,a]": 1.0}``.
+    equate : sequence of sequences of str
+        Variance parameters of one term that are the same, named by the first.
+    bound : mapping of str to (low, high)
+        Variance parameters that lie between bounds.
     progress : bool
         Show a progress line for long fits.
     seed : int
@@ -76,6 +82,9 @@ class Control:
     tol: float = 1e-11
     max_iter: int | None = None
     constraints: tuple[str, ...] = ()
+    fix: Mapping[str, float] = field(default_factory=dict)
+    equate: Sequence[Sequence[str]] = ()
+    bound: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     progress: bool = False
     seed: int = 0
 
@@ -85,10 +94,16 @@ class Control:
             raise ArgumentError(f"constraints are a sequence of names: write constraints=({self.constraints!r},).")
         if self.optimiser not in DEFAULT_ITERATIONS:
             raise ArgumentError(f"optimiser must be 'ai' or 'em', not {self.optimiser!r}.")
+        self.restrictions  # noqa: B018  checks what it is made of
         if not self.tol > 0:
             raise ArgumentError(f"tol must be positive, not {self.tol}.")
         if self.max_iter is not None and self.max_iter < 1:
             raise ArgumentError(f"max_iter must be at least 1, not {self.max_iter}.")
+
+    @property
+    def restrictions(self) -> Restrictions:
+        """What is known of the variance parameters."""
+        return Restrictions(self.fix, self.equate, self.bound)
 
     @property
     def iterations(self) -> int:
@@ -151,6 +166,8 @@ class Optimum:
         All steps.
     finished : bool
         Whether the decrement came below the tolerance.
+    at_bounds : tuple of int
+        Parameters outside the blocks at a bound of theirs.
     """
 
     theta: Array
@@ -163,6 +180,7 @@ class Optimum:
     boundaries: tuple[Boundary, ...]
     history: tuple[Step, ...] = field(repr=False)
     finished: bool = True
+    at_bounds: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -288,20 +306,6 @@ def newton_step(hessian: Array, gradient: Array, *, floor: bool) -> Array:
     usable = values > SMALLEST_CURVATURE
     along = along / np.where(usable, values, SMALLEST_CURVATURE)
     return (vectors @ (along if floor else np.where(usable, along, 0.0))) / d
-
-
-def square(lower: Array) -> Array:
-    """Symmetric matrix from its lower triangle, row by row."""
-    c = int((math.sqrt(8 * len(lower) + 1) - 1) / 2)
-    out = np.empty((c, c))
-    rows, cols = lower_indices(c)
-    out[rows, cols] = out[cols, rows] = lower
-    return out
-
-
-def triangle(matrix: Array) -> Array:
-    """Lower triangle of a matrix, row by row."""
-    return matrix[lower_indices(len(matrix))]
 
 
 def gradient_matrix(lower: Array) -> Array:
@@ -521,11 +525,11 @@ def typical_units(engine: Engine) -> Array:
     structures.append((design.residual.structure, engine.typical_residual))
     for (structure, typical), s in zip(structures, design.slices, strict=True):
         diagonal = structure.start(np.diag(np.diag(typical)))
-        for b in structure.blocks:
+        for b, effects in zip(structure.blocks, structure.block_effects, strict=True):
             if len(b) == 1:
                 units[s.start + b[0], s.start + b[0]] = diagonal[b[0]]
                 continue
-            L = np.linalg.cholesky(typical)
+            L = np.linalg.cholesky(typical[np.ix_(effects, effects)])
             columns = [triangle(L @ square(e) @ L.T) for e in np.eye(len(b))]
             units[np.ix_(s.start + b, s.start + b)] = np.stack(columns, axis=1)
     return units
@@ -572,7 +576,8 @@ def conclude(problem: Problem, point: Point, evidence: Point, history: tuple[Ste
             boundaries.append(
                 Boundary(tuple(int(i) for i in b), direction, -float(np.linalg.eigvalsh(null.T @ D @ null)[-1]))
             )
-    gone = {i for x in boundaries for i in x.parameters if len(x.parameters) == 1}
+    held = tuple(i for i, low, high in problem.free if not low < point.x[i] < high)
+    gone = {i for x in boundaries for i in x.parameters if len(x.parameters) == 1} | set(held)
     free = np.array([i for i in range(len(point.x)) if i not in gone], dtype=int)
     AI = evidence.information[np.ix_(free, free)]
     d = np.sqrt(np.maximum(np.diag(AI), 1e-300))
@@ -590,4 +595,5 @@ def conclude(problem: Problem, point: Point, evidence: Point, history: tuple[Ste
         boundaries=tuple(boundaries),
         history=history,
         finished=finished,
+        at_bounds=held,
     )

@@ -218,7 +218,9 @@ def resized(fitted: Fitted, arguments: Mapping[str, Any] | None, column: str, co
     frame = used.iloc[rows].reset_index(drop=True)
     for name in nested_columns(used, column, grouping_columns(fitted.design)):
         frame[name] = [f"{v}.{k}" if k else str(v) for v, k in zip(frame[name], copy, strict=True)]
-    design = build(**{**arguments, "data": frame, "subset": None, "constraints": fitted.control.constraints})
+    control = fitted.control
+    given = {**arguments, "data": frame, "subset": None}
+    design = build(**given, constraints=control.constraints, restrictions=control.restrictions)
     if design.fixed.names != fitted.design.fixed.names:
         raise NotAvailableError(f"with {count} levels of {column!r} the fixed effects are not those of the fit.")
     engine = choose(design, fitted.control.engine)

@@ -149,8 +149,8 @@ class ClassResidual(DiagonalResidual):
 
     @property
     def homogeneous(self) -> bool:
-        """Whether there is one class."""
-        return self.structure.dim == 1
+        """Whether there is one class, with a variance that is not fixed."""
+        return self.structure.dim == self.structure.size == 1
 
     @property
     def multiplicity(self) -> tuple[float, ...]:

@@ -8,6 +8,7 @@ the pattern.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,20 @@ def lower_indices(c: int) -> tuple[IntArray, IntArray]:
     rows.setflags(write=False)
     cols.setflags(write=False)
     return rows, cols
+
+
+def square(lower: Array) -> Array:
+    """Symmetric matrix from its lower triangle, row by row."""
+    c = int((math.sqrt(8 * len(lower) + 1) - 1) / 2)
+    out = np.empty((c, c))
+    rows, cols = lower_indices(c)
+    out[rows, cols] = out[cols, rows] = lower
+    return out
+
+
+def triangle(matrix: Array) -> Array:
+    """Lower triangle of a matrix, row by row."""
+    return matrix[lower_indices(len(matrix))]
 
 
 def lower_factor(Sigma: Array, indefinite: float = INDEFINITE) -> Array:
@@ -113,6 +128,11 @@ class Structure(ABC):
     @abstractmethod
     def blocks(self) -> tuple[IntArray, ...]:
         """Parameters of each positive semi-definite block: its lower triangle, row by row."""
+
+    @property
+    def block_effects(self) -> tuple[IntArray, ...]:
+        """Coefficients whose covariance matrix each block is, for blocks of more than one parameter."""
+        return tuple(np.arange(self.dim) for _ in self.blocks)
 
     @property
     def free(self) -> tuple[tuple[int, float, float], ...]:

@@ -273,6 +273,11 @@ def footer_lines(fitted: Fitted) -> tuple[str, ...]:
         )
     if design.fixed.aliased:
         lines.append("aliased columns left out of X: " + listing(design.fixed.aliased))
+    known = fitted.control.restrictions
+    if known.fix:
+        lines.append("Fixed: " + listing(f"{name} = {value:g}" for name, value in known.fix.items()))
+    if known.equate:
+        lines.append("Equal: " + listing(" = ".join(group) for group in known.equate))
     if fitted.certificate is not None:
         lines.append(f"Certificate: {fitted.certificate}")
     return tuple(lines)

@@ -38,23 +38,27 @@ def components(fitted: Fitted) -> pd.DataFrame:
     H = fitted.theta_covariance
     rows: list[dict[str, Any]] = []
     for t, s in zip(design.terms, design.slices, strict=False):
-        bound = next((fitted.bounds[i] for i in range(s.start, s.stop) if i in fitted.bounds), None)
-        rows += block_rows(t.key, t.effects, t.structure, fitted.theta[s], H[s, s], bound)
+        rows += block_rows(t.key, t.effects, t.structure, fitted.theta[s], H[s, s], bounds_in(fitted, s))
     s = design.slices[-1]
     classes: tuple[str | None, ...] = design.residual.classes or (None,)
-    rows += block_rows("Residual", classes, design.residual.structure, fitted.theta[s], H[s, s], None)
+    rows += block_rows("Residual", classes, design.residual.structure, fitted.theta[s], H[s, s], bounds_in(fitted, s))
     return pd.DataFrame(rows, columns=["grp", "var1", "var2", "vcov", "sdcor", "se", "bound"])
 
 
+def bounds_in(fitted: Fitted, s: slice) -> dict[int, str]:
+    """What is at its boundary, by the number of the parameter within its structure."""
+    return {i - s.start: kind for i, kind in fitted.bounds.items() if s.start <= i < s.stop}
+
+
 def block_rows(
-    grp: str, effects: Any, structure: Any, theta: Array, H: Array, bound: str | None
+    grp: str, effects: Any, structure: Any, theta: Array, H: Array, bounds: dict[int, str]
 ) -> list[dict[str, Any]]:
     """Rows of one term: the variances, then the covariances that the structure does not fix at zero; SE by delta."""
     Sigma, D = structure.matrix(theta), structure.derivatives(theta)
     with np.errstate(invalid="ignore"):  # estimates by moments may be negative
         sd = np.sqrt(np.diag(Sigma))
     pairs = [(a, a) for a in range(len(sd))] + [
-        (a, b) for b in range(len(sd)) for a in range(b + 1, len(sd)) if np.any(D[:, a, b])
+        (a, b) for b in range(len(sd)) for a in range(b + 1, len(sd)) if np.any(D[:, a, b]) or Sigma[a, b]
     ]
     rows = []
     for a, b in pairs:
@@ -69,8 +73,8 @@ def block_rows(
                 "var2": None if a == b else effects[a],
                 "vcov": Sigma[a, b],
                 "sdcor": sdcor,
-                "se": float(np.sqrt(d @ H[np.ix_(own, own)] @ d)),
-                "bound": bound,
+                "se": float(np.sqrt(d @ H[np.ix_(own, own)] @ d)) if len(own) else np.nan,
+                "bound": next((bounds[int(i)] for i in own if int(i) in bounds), None) if len(own) else "fixed",
             }
         )
     return rows

@@ -37,7 +37,7 @@ FLOORS: dict[float, set[str]] = {
     6: {"likelihood"},
     5: {"engines"},
     4: {"design"},
-    3.8: {"traits"},
+    3.8: {"traits", "restrictions"},
     3.6: {"fixed", "residual"},  # unknown-parent groups of the terms are columns of X
     3.4: {"terms"},
     3.2: {"frame"},
