@@ -30,7 +30,7 @@ from mixedgen.genomic import (
 from mixedgen.genotypes import Genotypes
 from mixedgen.interop import cross_check
 from mixedgen.means import contrasts
-from mixedgen.model import Fit, MixedModel, anova, emmeans, lmm
+from mixedgen.model import Fit, MixedModel, anova, emmeans, first_stage, lmm
 from mixedgen.optimise import Control
 from mixedgen.pedigree import Pedigree
 from mixedgen.relationship import Relationship, additive
@@ -65,6 +65,7 @@ __all__ = [
     "dominance",
     "emmeans",
     "epistatic",
+    "first_stage",
     "genomic",
     "genomic_dominance",
     "genomic_inbreeding",

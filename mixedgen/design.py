@@ -29,6 +29,7 @@ from mixedgen.frame import (
     select_rows,
     variables_of,
 )
+from mixedgen.known_residual import known_residual
 from mixedgen.pedigree import Pedigree
 from mixedgen.reconcile import IdReport, reconcile
 from mixedgen.relationship import Relationship
@@ -182,7 +183,7 @@ def build(
     data: Any,
     *,
     relationships: Mapping[str, Relationship] | None = None,
-    residual: str | None = None,
+    residual: Any = None,
     weights: str | ArrayLike | None = None,
     subset: Any = None,
     na_action: NaAction = "omit",
@@ -201,8 +202,8 @@ def build(
         One row per record.
     relationships : mapping of str to Relationship, optional
         Relationships that terms link to by name.
-    residual : str, optional
-        Residual structure, such as ``"diag(site)"``; one variance by default.
+    residual : str or matrix, optional
+        Residual structure, such as ``"diag(site)"``, or a known matrix R0 with R = sigma^2 R0; one variance by default.
     weights : str or array_like of shape (rows,), optional
         Var(e_i) = sigma^2 / w_i.
     subset : str, mask or positions, optional
@@ -235,7 +236,8 @@ def build(
     if na_action not in ("omit", "exclude"):
         raise ArgumentError(f"na_action must be 'omit' or 'exclude', not {na_action!r}.")
     parsed = parse(formula, relationships=tuple(relationships), columns=[str(c) for c in frame.columns])
-    parts = parse_residual(residual) if residual is not None else ()
+    known = residual is not None and not isinstance(residual, str)
+    parts = parse_residual(residual) if residual is not None and not known else ()
     frame, names, response_names, weight_name = prepare(parsed, parts, frame, weights, contrasts)
     chosen = select_rows(frame, subset)
     complete, lost = complete_rows(frame.iloc[chosen] if subset is not None else frame, names)
@@ -266,13 +268,19 @@ def build(
             f"{len(y)} records for {fixed.p} independent fixed effects: no degree of freedom is left. "
             "Use a smaller fixed part."
         )
+    if known and (traits is not None or weight is not None):
+        raise ArgumentError("a residual covariance matrix takes one response, and no weights.")
+    if known:
+        R: Residual = known_residual(residual, frame.index, kept)
+    else:
+        R = traits.residual(parts, weight) if traits else build_residual(parts, used, weight)
     design = Design(
         parsed=parsed,
         y=y if offset is None else y - offset,
         offset=offset,
         fixed=fixed,
         terms=tuple(sorted(terms, key=lambda t: -t.q)),
-        residual=traits.residual(parts, weight) if traits else build_residual(parts, used, weight),
+        residual=R,
         kept=kept,
         index=frame.index,
         na_action=na_action,
@@ -283,8 +291,8 @@ def build(
     if restrictions is None or not restrictions.names:
         return design
     by_term = [design.theta_names[s] for s in design.slices]
-    restricted, R = restrict(restrictions, design.terms, design.residual, by_term)
-    return replace(design, terms=restricted, residual=R)
+    terms_left, R = restrict(restrictions, design.terms, design.residual, by_term)
+    return replace(design, terms=terms_left, residual=R)
 
 
 def prepare(

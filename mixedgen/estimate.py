@@ -195,8 +195,10 @@ def check_estimable(design: Design, engine: Engine) -> None:
     DesignError
         If a term without a relationship has as many effects as there are records, or y is fitted exactly by X.
     """
+    # beside correlated or known residuals, effects of single records have a variance of their own
+    independent = design.residual.pairs is None and design.residual.structure.size > 0
     for t in design.terms:
-        if t.relationship is None and t.q * t.c >= design.n:
+        if independent and t.relationship is None and t.q * t.c >= design.n:
             raise DesignError(
                 f"term {t.key!r} has {t.q} levels x {t.c} effects for {design.n} records: its variance cannot be told "
                 "from the residual variance. Use a relationship (1|"

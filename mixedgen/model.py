@@ -21,6 +21,7 @@ from mixedgen import (
     power,
     prediction,
     simulation,
+    stages,
     tables,
     variances,
 )
@@ -456,8 +457,9 @@ class MixedModel:
         One row per record.
     relationships : mapping of str to Relationship, optional
         Relationship matrices that terms link to by name.
-    residual : str, optional
-        Residual structure, such as ``"diag(site)"``; one variance by default.
+    residual : str or matrix, optional
+        Residual structure, such as ``"diag(site)"``; or a known matrix R0 of the rows of the data, R = sigma^2 R0, as a
+        frame by their labels, an array or a sparse array. One variance by default.
     weights : str or array_like, optional
         Column or values w with Var(e_i) = sigma^2 / w_i.
     subset : str, mask or positions, optional
@@ -495,7 +497,7 @@ class MixedModel:
         data: Any,
         *,
         relationships: Mapping[str, Relationship] | None = None,
-        residual: str | None = None,
+        residual: str | ArrayLike | pd.DataFrame | None = None,
         weights: str | ArrayLike | None = None,
         subset: Any = None,
         na_action: NaAction = "omit",
@@ -566,7 +568,7 @@ def lmm(
     data: Any,
     *,
     relationships: Mapping[str, Relationship] | None = None,
-    residual: str | None = None,
+    residual: str | ArrayLike | pd.DataFrame | None = None,
     weights: str | ArrayLike | None = None,
     subset: Any = None,
     na_action: NaAction = "omit",
@@ -700,3 +702,44 @@ def emmeans(
     2      C  31.600  42.0
     """
     return marginal_means(fit.inference, fit.variables, specs, by=by, at=at, weights=weights, ddf=ddf, level=level)
+
+
+def first_stage(fits: Mapping[str, Fit], factor: str, *, trial: str = "trial") -> stages.FirstStage:
+    """Adjusted means of the levels of a factor in several trials, with their full covariance matrix.
+
+    The means are the records of a second stage, whose `residual` is their covariance matrix and whose residual variance
+    is known to be 1.
+
+    Parameters
+    ----------
+    fits : mapping of str to Fit
+        Fit of each trial, with the factor in the fixed part.
+    factor : str
+        Whose levels the means are of, such as the line.
+    trial : str
+        Column of the result that names the trial.
+
+    Returns
+    -------
+    FirstStage
+        ``means``, a frame with columns (trial, factor) ``mean se weight``, and ``covariance``, a sparse matrix.
+
+    Raises
+    ------
+    ArgumentError, DataError
+        If a fit or the factor lacks, means are not estimable, or their covariance matrix is singular.
+
+    Examples
+    --------
+    >>> import mixedgen as mg
+    >>> cake = mg.data.cake()
+    >>> fits = {r: mg.lmm("angle ~ 0 + C(temp) + (1|replicate)", d) for r, d in cake.groupby("recipe")}
+    >>> stage = mg.first_stage(fits, "temp", trial="recipe")
+    >>> stage.means.shape, stage.covariance.shape
+    ((18, 5), (18, 18))
+    >>> known = mg.Control(fix={"residual": 1.0})
+    >>> second = mg.lmm("mean ~ recipe + (1|temp)", stage.means, residual=stage.covariance, control=known)
+    >>> second.params.round(2).to_dict()
+    {'Intercept': 33.12, 'recipe[T.B]': -1.48, 'recipe[T.C]': -1.52}
+    """
+    return stages.first_stage({k: (f.inference, f.variables) for k, f in fits.items()}, factor, trial=trial)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
 from mixedgen.errors import ArgumentError, NotAvailableError, examples
+from mixedgen.known_residual import KnownResidual
 from mixedgen.residual import ClassResidual, Residual, UnitResidual
 from mixedgen.structure import Structure, lower_indices, square
 from mixedgen.terms import Term
@@ -272,14 +273,14 @@ def restrict(
             raise ArgumentError(f"{examples(group)} are parameters of different terms: only those of one can be equal.")
     if not sum(s.size for s in new):
         raise ArgumentError("every variance parameter is fixed: use model.solve(variances).")
-    if new[-1] is not residual.structure and not isinstance(residual, ClassResidual | UnitResidual):
+    if new[-1] is not residual.structure and not isinstance(residual, ClassResidual | UnitResidual | KnownResidual):
         raise NotAvailableError(
             f"parameters of the residual structure {residual.structure.tag}() cannot be restricted."
         )
     out = tuple(t if s is t.structure else replace(t, structure=s) for t, s in zip(terms, new, strict=False))
     if new[-1] is residual.structure:
         return out, residual
-    assert isinstance(residual, ClassResidual | UnitResidual)
+    assert isinstance(residual, ClassResidual | UnitResidual | KnownResidual)
     return out, replace(residual, structure=new[-1])
 
 
