@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -208,6 +209,14 @@ def materialise(rhs: str, frame: pd.DataFrame, contrasts: Mapping[str, str] | No
     except Exception as err:
         raise DataError(f"the model matrix of {rhs!r} cannot be made: {err}.") from err
     return matrix
+
+
+def coded_alike(spec: Any, frame: pd.DataFrame) -> Any:
+    """Values of other data coded as a model matrix was: its categories, its bases; dense, or sparse as it was.
+
+    A copy of the specification is used up, for formulaic keeps in it what it learns from data.
+    """
+    return copy.deepcopy(spec).get_model_matrix(frame, na_action="ignore", context=BASES).__wrapped__
 
 
 def dense_or_sparse(matrix: Any) -> Array | sp.csr_array:

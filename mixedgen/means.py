@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,12 +13,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from mixedgen.basis import BASES
 from mixedgen.degrees import Inference
 from mixedgen.design import Design
 from mixedgen.errors import ArgumentError, examples, require_probability
 from mixedgen.formula import factor_variables, model_spec
-from mixedgen.frame import recode
+from mixedgen.frame import coded_alike, recode
 from mixedgen.hypotheses import kept_from_all
 from mixedgen.inference import estimable, f_tail, t_quantile, t_tests
 from mixedgen.terms import codes_of
@@ -152,9 +150,7 @@ def cells(values: Mapping[str, pd.Index], variables: pd.DataFrame) -> pd.DataFra
 def grid_rows(design: Design, grid: pd.DataFrame) -> Array:
     """Rows of X, all columns as coded, of the cells of a grid; columns of unknown-parent groups at their mean."""
     fixed = design.fixed
-    # coding new data changes formulaic's specification: a copy is used up
-    spec = copy.deepcopy(fixed.spec)
-    matrix = spec.get_model_matrix(grid, na_action="ignore", context=BASES).__wrapped__ if len(grid.columns) else None
+    matrix = coded_alike(fixed.spec, grid) if len(grid.columns) else None
     own = np.ones((1, 1)) if matrix is None else matrix
     own = np.asarray(own.toarray() if hasattr(own, "toarray") else own, dtype=float)
     rest = len(fixed.all_names) - own.shape[1]

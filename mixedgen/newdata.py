@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import copy
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,19 +14,17 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from mixedgen.basis import BASES
 from mixedgen.design import Design, operands
 from mixedgen.errors import ArgumentError, DataError, NotAvailableError, RelationshipError, examples
 from mixedgen.estimate import Fitted
-from mixedgen.formula import Column, Members, MultiMembership, RandomTerm, factor_variables, model_spec
-from mixedgen.frame import evaluate, numeric, read_frame, recode, require_columns, variables_of
+from mixedgen.formula import Column, Members, MultiMembership, RandomTerm, factor_variables
+from mixedgen.frame import coded_alike, evaluate, numeric, read_frame, recode, require_columns, variables_of
 from mixedgen.prediction import fitted_values, on_data
 from mixedgen.reconcile import near_misses
 from mixedgen.relationship import Relationship
 from mixedgen.terms import (
     Loads,
     Term,
-    effect_columns,
     entry_loads,
     membership_loads,
     other_columns,
@@ -47,8 +43,6 @@ COLUMNS = 256  # predictions whose variance is solved for at once
 ELEMENTS = 2**24  # numbers in one block of them: records and levels x predictions
 ESTIMABLE = 1e-8  # of the length of a row of X: what it may have along the null space
 # Functions of one value at a time: they give the same in new data as in old.
-ELEMENTWISE = {"I", "log", "log10", "log2", "log1p", "exp", "sqrt", "abs"}
-ARITHMETIC = (ast.Expression, ast.BinOp, ast.UnaryOp, ast.Name, ast.Constant, ast.operator, ast.unaryop, ast.Load)
 
 
 @dataclass(frozen=True)
@@ -366,14 +360,7 @@ def fixed_rows(design: Design, frame: pd.DataFrame) -> tuple[Matrix, NDArray[np.
             f"the fixed part holds unknown-parent groups ({examples(groups)}): predictions for new data do not know "
             "their shares. Predict the records of the fit, or take blup(term)['total']."
         )
-    require_same_kinds(fixed.spec, frame)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", message="Data has categories outside")
-            # a copy: formulaic keeps what it learns from the data in the spec
-            values = copy.deepcopy(fixed.spec).get_model_matrix(frame, na_action="ignore", context=BASES).__wrapped__
-    except Exception as err:
-        raise DataError(f"the new data cannot be coded as {design.parsed.fixed!r}: {err}.") from err
+    values = coded(fixed.spec, frame, repr(design.parsed.fixed))
     X: Any = sp.csr_array(values, dtype=float) if hasattr(values, "toarray") else np.asarray(values, dtype=float)
     kept = np.flatnonzero(np.isin(fixed.all_names, fixed.names))
     return X[:, kept], estimable_rows(X, fixed.null_space)
@@ -437,13 +424,8 @@ def new_effects(
     unknown = new if extension is None else new[extension.labels.get_indexer(new) < 0]
     if len(unknown) and new_levels == "error":
         raise DataError(new_levels_message(key, unknown, levels), levels=list(unknown))
-    columns, names = coded_effects(design, own.term, written, frame)
-    values, effects = spread(loads, columns, names)
-    if effects != own.term.effects:
-        raise DataError(
-            f"the effects of term {key!r} are {examples(effects)} in the new data and {examples(own.term.effects)} in "
-            "the fit: give its columns the same type and levels."
-        )
+    columns = coded_effects(own.own, frame)
+    values, _ = spread(loads, columns, ("",) * columns.shape[1])
     every = levels.append(new) if len(new) else levels
     term = replace(own.own, levels=every, record=loads.record, level=loads.level, values=values, n_records=len(frame))
     return replace(own, term=term, extension=extension)
@@ -523,56 +505,29 @@ def coded_levels(columns: Sequence[pd.Index], levels: pd.Index) -> tuple[list[In
     return at, new
 
 
-def coded_effects(design: Design, t: Term, term: RandomTerm, frame: pd.DataFrame) -> tuple[Array, tuple[str, ...]]:
-    """Columns left of the bar for new data.
+def coded_effects(t: Term, frame: pd.DataFrame) -> Array:
+    """Columns left of the bar for new data, coded as in the fit.
 
     Raises
     ------
-    NotAvailableError
-        If they hold a transform whose state the fit did not keep, or a factor whose levels it did not keep.
+    DataError
+        If factors have levels that the fit did not have, or formulaic cannot code the data.
     """
-    if term.effects == "1":
-        return effect_columns("1", frame)
-    parts = {part for name in t.effects for part in name.split(":")}
-    changes = {}
-    for factor in {f for x in model_spec(term.effects) for f in x.factors if str(f.expr) != "1"}:
-        name = str(factor.expr)
-        if name in frame.columns and any(p.startswith(f"{name}[") for p in parts):
-            changes[name] = as_coded(design, t, name, frame[name])
-        elif name not in frame.columns and not is_elementwise(name):
-            raise NotAvailableError(
-                f"the effects of term {t.key!r} hold {name!r}, which depends on the data of the fit: new data cannot "
-                "be coded alike. Make it a column of the data, or leave the term out with re_form=."
-            )
-    return effect_columns(term.effects, frame.assign(**changes))
+    if t.spec is None:
+        return np.ones((len(frame), 1))
+    values = coded(t.spec, frame, f"the effects of term {t.key!r}")
+    return np.asarray(values.toarray() if hasattr(values, "toarray") else values, dtype=float)
 
 
-def as_coded(design: Design, t: Term, name: str, column: pd.Series) -> pd.Series:
-    """A factor left of a bar with the levels it had in the fit."""
-    coded = design.fixed.spec.encoder_state.get(name)
-    if coded is not None and "categories" in coded[1]:
-        categories, values = pd.Index(coded[1]["categories"]), column.astype(object)
-    else:
-        parts = dict.fromkeys(p for e in t.effects for p in e.split(":") if p.startswith(f"{name}["))
-        if any(p.startswith(f"{name}[T.") for p in parts):
-            raise NotAvailableError(
-                f"the levels of {name!r} in term {t.key!r} are not known beside its contrasts: write (0 + {name}|...), "
-                f"or put {name!r} in the fixed part too."
-            )
-        categories, values = pd.Index([p[len(name) + 1 : -1] for p in parts]), column.astype(object).map(str)
-    require_categories(name, values, categories)
-    return pd.Series(pd.Categorical(values, categories=categories), index=column.index)
-
-
-def is_elementwise(expression: str) -> bool:
-    """Whether an expression is arithmetic of single values, which needs no state."""
+def coded(spec: Any, frame: pd.DataFrame, what: str) -> Any:
+    """New data coded as those of the fit were."""
+    require_same_kinds(spec, frame)
     try:
-        nodes = list(ast.walk(ast.parse(expression.strip("{}"), mode="eval")))
-    except SyntaxError:
-        return False
-    calls = [n for n in nodes if isinstance(n, ast.Call)]
-    known = all(isinstance(c.func, ast.Name) and c.func.id in ELEMENTWISE and not c.keywords for c in calls)
-    return known and all(isinstance(n, (*ARITHMETIC, ast.Call)) for n in nodes)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="Data has categories outside")
+            return coded_alike(spec, frame)
+    except Exception as err:
+        raise DataError(f"the new data cannot be coded as {what}: {err}.") from err
 
 
 # The prediction and its variance

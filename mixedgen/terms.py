@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -44,6 +45,10 @@ class Term:
         Record and level of each load; `record` is None when each record loads one level, in order.
     values : ndarray, shape (m, c)
         Weight of each coefficient in the load.
+    n_records : int
+        Number of records.
+    spec : ModelSpec or None
+        How formulaic coded what stands left of the bar; None for an intercept.
     """
 
     key: str
@@ -55,6 +60,7 @@ class Term:
     level: IntArray
     values: Array
     n_records: int
+    spec: Any = field(default=None, repr=False, compare=False)
 
     @property
     def q(self) -> int:
@@ -169,16 +175,17 @@ def drop_unmatched(
     return kept[keep], lost
 
 
-def effect_columns(effects: str, frame: pd.DataFrame) -> tuple[Array, tuple[str, ...]]:
-    """Columns left of the bar and their names; the intercept is named as lme4 names it."""
+def effect_columns(effects: str, frame: pd.DataFrame) -> tuple[Array, tuple[str, ...], Any]:
+    """Columns left of the bar, their names, the intercept named as lme4 names it, and how they are coded."""
     if effects == "1":
-        return np.ones((len(frame), 1)), ("(Intercept)",)
+        return np.ones((len(frame), 1)), ("(Intercept)",), None
     matrix = materialise(effects, frame)
     names = tuple(str(c) for c in matrix.model_spec.column_names)
     values = dense_or_sparse(matrix)
     dense = values.toarray() if sp.issparse(values) else values
     check_finite(dense, names)
-    return np.ascontiguousarray(dense), tuple("(Intercept)" if e in INTERCEPT_NAMES else e for e in names)
+    shown = tuple("(Intercept)" if e in INTERCEPT_NAMES else e for e in names)
+    return np.ascontiguousarray(dense), shown, matrix.model_spec
 
 
 @dataclass(frozen=True)
@@ -227,10 +234,10 @@ def build_term(term: RandomTerm, key: str, frame: pd.DataFrame, relationships: M
             f"the grouping factor {key!r} has one level only ({examples(list(levels))}): "
             "its variance cannot be estimated."
         )
-    columns, names = effect_columns(term.effects, frame)
+    columns, names, spec = effect_columns(term.effects, frame)
     values, effects = spread(loads, columns, names)
     structure = make_structure(term.structure, len(effects), dict(term.options))
-    return Term(key, effects, structure, relationship, levels, loads.record, loads.level, values, len(frame))
+    return Term(key, effects, structure, relationship, levels, loads.record, loads.level, values, len(frame), spec)
 
 
 def nearest_factor(term: RandomTerm, frame: pd.DataFrame) -> RandomTerm:

@@ -207,22 +207,26 @@ def test_rows_that_are_not_estimable() -> None:
     assert got.isna().tolist() == [True, False]
 
 
-REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
-    "stateful effects": ("y ~ x + (leg(x, 1)|g)", {}, "depends on the data of the fit"),
-    "unknown base": ("y ~ x + (h|g)", {}, "not known beside its contrasts"),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_effects_that_new_data_cannot_be_coded_for(case: str) -> None:
-    formula, options, message = REFUSED[case]
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "y ~ x + (leg(x, 1)|g)",
+        "y ~ x + (0 + poly(x, 2)|g)",
+        "y ~ x + (scale(x)|g)",
+        "y ~ x + (h|g)",
+        "y ~ 1 + (C(site)|g)",
+    ],
+)
+def test_effects_of_new_data_are_coded_as_in_the_fit(formula: str) -> None:
+    """Bases keep their range, factors their first level, also in part of the data."""
     data = crossed()
     model = mg.MixedModel(formula, data)
     c = model.design.terms[0].c
-    fit = model.solve({"g": np.eye(c), "residual": 1.0})
-    with pytest.raises(NotAvailableError, match=message):
-        predict(fit.fitted, data, **options)
-    np.testing.assert_allclose(predict(fit.fitted, data, re_form="none"), predict(fit.fitted, re_form="none"))
+    fit = model.solve({"g": np.eye(c) + 0.3, "residual": 1.0})
+    some = data.iloc[5:23]
+    pd.testing.assert_series_equal(predict(fit.fitted, some), predict(fit.fitted).iloc[5:23], rtol=1e-10)
+    with_se = predict(fit.fitted, some, interval="confidence")
+    pd.testing.assert_frame_equal(with_se, predict(fit.fitted, interval="confidence").iloc[5:23], rtol=1e-8)
 
 
 def test_several_residual_variances_and_traits() -> None:
