@@ -23,6 +23,7 @@ from mixedgen import (
     simulation,
     stages,
     tables,
+    trajectories,
     variances,
 )
 from mixedgen.degrees import Ddf, Inference
@@ -275,6 +276,14 @@ class Fit:
         With `animals`, a term of markers gives the animals' values, the sums of the marker effects.
         """
         return prediction.blup(self.fitted, term, animals=animals)
+
+    def trajectory(self, term: str, at: Any, *, total: trajectories.Total | None = None) -> pd.DataFrame:
+        """BLUP of a random regression at values of its covariates, with SE and reliability, or their mean or sum."""
+        return trajectories.trajectory(self.fitted, term, at, total)
+
+    def variance_at(self, at: Any) -> pd.DataFrame:
+        """Variances of the terms at values of their covariates, and their shares of the total, with SE."""
+        return trajectories.variance_at(self.fitted, at)
 
     def candidates(self, term: str, relationship: Relationship, *, ids: Sequence[Any] | None = None) -> pd.DataFrame:
         """BLUP of levels that were not in the fit, through a relationship of old and new ones; nothing is refitted."""
