@@ -16,7 +16,7 @@ from mixedgen.errors import DesignError, FormulaError, RelationshipError, exampl
 from mixedgen.formula import Column, Factor, Mates, Members, MultiMembership, ParsedFormula, RandomTerm
 from mixedgen.frame import check_finite, dense_or_sparse, materialise, numeric
 from mixedgen.reconcile import near_misses
-from mixedgen.relationship import Relationship
+from mixedgen.relationship import Relationship, product_of_pairs
 from mixedgen.structure import Structure, make_structure
 
 Array = NDArray[np.float64]
@@ -223,6 +223,8 @@ def build_term(term: RandomTerm, key: str, frame: pd.DataFrame, relationships: M
     """Z, structure and relationship of one random term."""
     factor = term.factors[-1]
     relationship = None if factor.link is None else relationships[factor.link]
+    if len(term.factors) == 2 and all(f.link is not None and isinstance(f.source, Column) for f in term.factors):
+        return build_pairs(term, key, frame, relationships)
     if len(term.factors) > 1 and any(f.link is not None or not isinstance(f.source, Column) for f in term.factors):
         return build_term(nearest_factor(term, frame), key, frame, relationships)
     if isinstance(factor.source, Column):
@@ -238,6 +240,21 @@ def build_term(term: RandomTerm, key: str, frame: pd.DataFrame, relationships: M
     values, effects = spread(loads, columns, names)
     structure = make_structure(term.structure, len(effects), dict(term.options))
     return Term(key, effects, structure, relationship, levels, loads.record, loads.level, values, len(frame), spec)
+
+
+def build_pairs(term: RandomTerm, key: str, frame: pd.DataFrame, relationships: Mapping[str, Relationship]) -> Term:
+    """Term of two related factors, such as the crosses of two pools: the pairs that occur are its levels."""
+    names, links = [str(f.source) for f in term.factors], [str(f.link) for f in term.factors]
+    for name, link in zip(names, links, strict=True):
+        match_levels(frame[name], relationships[link], link, name)
+    columns = [frame[name].astype(object) for name in names]
+    code, labels = interaction(columns)
+    where = np.unique(code, return_index=True)[1]
+    pairs = pd.DataFrame({k: column.to_numpy()[where] for k, column in enumerate(columns)}, index=labels)
+    K = product_of_pairs(relationships[links[0]], relationships[links[1]], pairs)
+    values, effects, spec = effect_columns(term.effects, frame)
+    structure = make_structure(term.structure, len(effects), dict(term.options))
+    return Term(key, effects, structure, K, labels, None, code, values, len(frame), spec)
 
 
 def nearest_factor(term: RandomTerm, frame: pd.DataFrame) -> RandomTerm:
@@ -385,7 +402,11 @@ def linked_ids(parsed: ParsedFormula, keys: Sequence[str], frame: pd.DataFrame) 
     """Ids of the terms with a relationship, by the key of the term; those of several columns after each other."""
     out = {}
     for key, term in zip(keys, parsed.terms, strict=True):
-        if term.factors[-1].link is not None:
+        if len(term.factors) > 1 and all(f.link is not None for f in term.factors):
+            names = [str(f.source) for f in term.factors]
+            labels = frame[names].astype(object).agg(lambda row: ":".join(map(str, row)), axis=1)
+            out[key] = labels.where(frame[names].notna().all(axis=1))
+        elif term.factors[-1].link is not None:
             columns = [frame[c] for c in source_columns(term.factors[-1].source)]
             out[key] = columns[0] if len(columns) == 1 else pd.concat(columns, ignore_index=True)
     return out

@@ -355,3 +355,56 @@ def test_a_relationship_binds_the_nearest_factor(site: list[object]) -> None:
     b = model.solve({"calf:A": 20.0, "residual": 40.0})
     assert a.llf == b.llf
     np.testing.assert_array_equal(a.blup("site:calf:A")["value"], b.blup("calf:A")["value"])
+
+
+# ----------------------------------------------------------------------------------------- two relationships in a term
+def crosses() -> tuple[pd.DataFrame, dict[str, mg.Relationship]]:
+    """Hybrids of five lines by four, not all of the pairs, some in several plots."""
+    rng = np.random.default_rng(5)
+    K = {}
+    for name, lines in (("Gf", list("abcde")), ("Gm", [1, 2, 3, 4])):
+        root = rng.normal(size=(len(lines), 7))
+        K[name] = mg.Relationship.from_matrix(root @ root.T / 7.0 + 0.1 * np.eye(len(lines)), lines)
+    female = np.array(list("abcde"))[rng.integers(0, 5, 60)]
+    male = rng.integers(1, 5, 60)
+    kept = ~((female == "a") & (male == 3))
+    data = pd.DataFrame({"female": female, "male": male, "y": rng.normal(size=60)})[kept]
+    return data.reset_index(drop=True), K
+
+
+def test_pairs_of_related_lines_are_a_product_of_relationships():
+    data, K = crosses()
+    model = mg.MixedModel("y ~ 1 + (1|female:Gf) + (1|male:Gm) + (1|female:Gf:male:Gm)", data, relationships=K)
+    fit = model.solve({"female:Gf": 0.5, "male:Gm": 0.3, "female:Gf:male:Gm": 0.4, "residual": 1.0})
+    f, m = (np.asarray(pd.get_dummies(data[c]), dtype=float) for c in ("female", "male"))
+    Kf, Km = (K[k].cross(K[k].labels, K[k].labels) for k in ("Gf", "Gm"))
+    V = 0.5 * f @ Kf @ f.T + 0.3 * m @ Km @ m.T + np.eye(len(data))
+    both = 0.4 * (f @ Kf @ f.T) * (m @ Km @ m.T)
+    V = V + both
+    Vi = np.linalg.inv(V)
+    one = np.ones(len(data))
+    b = one @ Vi @ data["y"] / (one @ Vi @ one)
+    assert fit.params["Intercept"] == pytest.approx(b, rel=1e-10)
+    values = fit.blup("female:Gf:male:Gm").set_index("level")["value"]
+    want = both @ Vi @ (data["y"] - b)
+    labels = data["female"] + ":" + data["male"].astype(str)
+    np.testing.assert_allclose(values[labels], want, rtol=1e-8, atol=1e-10)
+    assert "a:3" not in values.index
+    assert fit.fitted.design.id_reports["female:Gf:male:Gm"].shared == len(values)
+
+
+def test_pairs_of_unrelated_lines_are_an_interaction():
+    data, K = crosses()
+    unrelated = {k: mg.Relationship.from_matrix(np.eye(r.size), r.labels) for k, r in K.items()}
+    related = mg.MixedModel("y ~ 1 + (1|female:Gf:male:Gm)", data, relationships=unrelated)
+    plain = mg.MixedModel("y ~ 1 + (1|female:male)", data)
+    left = related.solve({"female:Gf:male:Gm": 0.7, "residual": 1.0})
+    right = plain.solve({"female:male": 0.7, "residual": 1.0})
+    assert left.llf == pytest.approx(right.llf, rel=1e-12)
+
+
+def test_pairs_of_unknown_lines():
+    data, K = crosses()
+    data.loc[3, "male"] = 9
+    with pytest.raises(mg.RelationshipError, match="1 levels of .male. .* are not in the relationship .Gm.: 9"):
+        mg.MixedModel("y ~ 1 + (1|female:Gf:male:Gm)", data, relationships=K)

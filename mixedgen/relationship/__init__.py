@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mixedgen.pedigree import Pedigree, inverse_relationship
 from mixedgen.relationship.base import Relationship
-from mixedgen.relationship.combine import bend, blend, correlation, epistatic, genomic_inbreeding
+from mixedgen.relationship.combine import bend, blend, correlation, epistatic, genomic_inbreeding, product_of_pairs
 from mixedgen.relationship.from_pedigree import additive, identity
 
 Array = NDArray[np.float64]
@@ -29,6 +29,7 @@ __all__ = [
     "epistatic",
     "genomic_inbreeding",
     "identity",
+    "product_of_pairs",
 ]
 
 

@@ -79,6 +79,42 @@ def epistatic(
     return semidefinite(K if scale is None else K / np.diag(K).mean(), first.labels, kind)
 
 
+def product_of_pairs(first: Relationship, second: Relationship, pairs: pd.DataFrame) -> Relationship:
+    """Relationship of pairs of levels: K of two pairs is the product of the K of their firsts and of their seconds.
+
+    Parameters
+    ----------
+    first, second : Relationship
+        Of the firsts and of the seconds, such as the lines of two pools.
+    pairs : DataFrame, shape (q, 2)
+        The pairs, each once: levels of `first`, then of `second`; the index names them.
+
+    Returns
+    -------
+    Relationship
+        Of the pairs: the part of the Kronecker product of K1 and K2 that belongs to them [1]_.
+
+    Raises
+    ------
+    RelationshipError
+        If a level is unknown, or the pairs are too many for a dense matrix.
+
+    References
+    ----------
+    .. [1] Stuber & Cockerham (1966) Genetics 54:1279.
+
+    Examples
+    --------
+    >>> K = Relationship.from_matrix(np.array([[1.0, 0.5], [0.5, 1.0]]), ["a", "b"])
+    >>> pairs = pd.DataFrame({"female": ["a", "b"], "male": ["a", "b"]}, index=["a:a", "b:b"])
+    >>> product_of_pairs(K, K, pairs).cross(["a:a"], ["b:b"]).tolist()
+    [[0.25]]
+    """
+    check_dense(len(pairs), "A relationship of pairs")
+    K = first.cross(pairs.iloc[:, 0], pairs.iloc[:, 0]) * second.cross(pairs.iloc[:, 1], pairs.iloc[:, 1])
+    return semidefinite(K, pairs.index, f"pairs ({first.kind} x {second.kind})")
+
+
 def blend(K: Any, w: float, other: Relationship | None = None, *, ids: Iterable[Any] | None = None) -> Relationship:
     """Mixture (1 - w) K + w L, which makes a singular K regular.
 
