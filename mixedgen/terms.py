@@ -403,9 +403,9 @@ def linked_ids(parsed: ParsedFormula, keys: Sequence[str], frame: pd.DataFrame) 
     out = {}
     for key, term in zip(keys, parsed.terms, strict=True):
         if len(term.factors) > 1 and all(f.link is not None for f in term.factors):
-            names = [str(f.source) for f in term.factors]
-            labels = frame[names].astype(object).agg(lambda row: ":".join(map(str, row)), axis=1)
-            out[key] = labels.where(frame[names].notna().all(axis=1))
+            parts = [frame[str(f.source)] for f in term.factors]
+            labels = [":".join(map(str, row)) for row in zip(*parts, strict=True)]
+            out[key] = pd.Series(labels, dtype=object).where(np.all([c.notna() for c in parts], axis=0))
         elif term.factors[-1].link is not None:
             columns = [frame[c] for c in source_columns(term.factors[-1].source)]
             out[key] = columns[0] if len(columns) == 1 else pd.concat(columns, ignore_index=True)
