@@ -161,6 +161,27 @@ class Design:
                 return k
         raise ArgumentError(f"there is no random term {name!r}; the terms are {examples([t.key for t in self.terms])}.")
 
+    def select(self, records: IntArray) -> Design:
+        """The same model on some of its records, increasing: the same effects and parameters.
+
+        Raises
+        ------
+        DesignError
+            If the columns of X are no longer independent.
+        """
+        traits = self.traits
+        return replace(
+            self,
+            y=self.y[records],
+            offset=None if self.offset is None else self.offset[records],
+            fixed=self.fixed.select(records),
+            terms=tuple(t.select(records) for t in self.terms),
+            residual=self.residual.select(records),
+            # of several traits a row stays among those used, with fewer values
+            kept=self.kept[records] if traits is None else self.kept,
+            traits=None if traits is None else traits.select(records),
+        )
+
 
 def checked_relationships(relationships: Mapping[str, Relationship] | None) -> dict[str, Relationship]:
     """Relationships by name, or an ArgumentError that says what stands in their place."""

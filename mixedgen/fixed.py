@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,24 @@ class FixedPart:
     def p(self) -> int:
         """Rank of X."""
         return len(self.names)
+
+    def select(self, rows: IntArray) -> FixedPart:
+        """X of some records.
+
+        Raises
+        ------
+        DesignError
+            If its columns are no longer independent, or as many as the records.
+        """
+        X = self.X[rows]
+        if self.p >= len(rows):
+            raise DesignError(f"{len(rows)} records are left for {self.p} independent fixed effects.")
+        R = None if sp.issparse(X) else triangular_factor(np.asarray(X))
+        null = sparse_null_space(sp.csr_array(X)) if R is None else dense_null_space(R)
+        if null.shape[1]:
+            names = [self.names[j] for j in last_pivots(null)]
+            raise DesignError(f"the records left do not determine {len(names)} fixed effects: {examples(names)}.")
+        return replace(self, X=X, R=R)
 
 
 def triangular_factor(X: Array) -> Array:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -93,6 +93,15 @@ class Residual(ABC):
     def precision_derivative(self, theta: Array, k: int) -> Array:
         """d(R^-1)/dtheta_k, as `precision`."""
 
+    @abstractmethod
+    def select(self, rows: IntArray) -> Residual:
+        """R of some records; classes that lose all of theirs stay."""
+
+
+def take(values: Array | None, rows: IntArray) -> Array | None:
+    """Some elements of an array; None of None."""
+    return None if values is None else values[rows]
+
 
 def columns(values: Array, V: Array) -> Array:
     """A factor for each record, to be multiplied with V of shape (n,) or (n, m)."""
@@ -164,6 +173,10 @@ class ClassResidual(DiagonalResidual):
     def _derivative(self, theta: Array, k: int) -> Array:
         return self._weighted(np.diag(self.structure.derivatives(theta)[k])[self.position])
 
+    def select(self, rows: IntArray) -> ClassResidual:
+        """R of some records."""
+        return replace(self, position=self.position[rows], inverse_weights=take(self.inverse_weights, rows))
+
 
 @dataclass(frozen=True)
 class LogLinearResidual(DiagonalResidual):
@@ -181,6 +194,11 @@ class LogLinearResidual(DiagonalResidual):
 
     def _derivative(self, theta: Array, k: int) -> Array:
         return self.variances(theta) * (1.0 if k == 0 else self.x)
+
+    def select(self, rows: IntArray) -> LogLinearResidual:
+        """R of some records."""
+        weights = take(self.inverse_weights, rows)
+        return replace(self, position=self.position[rows], inverse_weights=weights, x=self.x[rows])
 
 
 @dataclass(frozen=True)
@@ -311,6 +329,11 @@ class UnitResidual(Residual):
         D = self.structure.derivatives(theta)[k]
         blocks = zip(self.patterns, self._inverses(theta), strict=True)
         return self._elements([-B @ self._block(D, p) @ B for p, B in blocks])
+
+    def select(self, rows: IntArray) -> UnitResidual:
+        """R of some records; the units keep the positions that are left."""
+        weights = take(self.inverse_weights, rows)
+        return replace(self, position=self.position[rows], inverse_weights=weights, unit=self.unit[rows])
 
 
 # From the formula

@@ -203,7 +203,14 @@ def refit(fitted: Fitted, y: ArrayLike | pd.Series) -> Fitted:
     >>> refit(fit.fitted, 2 * mg.data.dyestuff()["Yield"]).theta.round(1).tolist()
     [7056.2, 9805.0]
     """
-    design = with_response(fitted.design, y)
+    return refit_design(fitted, with_response(fitted.design, y))
+
+
+def refit_design(fitted: Fitted, design: Design) -> Fitted:
+    """A design with the parameters of a fit, estimated by the same method and engine from the variances of the fit.
+
+    Variances that were given stay. Raises and warns as `refit`.
+    """
     engine = type(fitted.engine)(design)
     if fitted.certificate is None:
         return Fitted(design, engine, engine.at(fitted.theta), fitted.theta, fitted.method, fitted.control)
@@ -212,7 +219,7 @@ def refit(fitted: Fitted, y: ArrayLike | pd.Series) -> Fitted:
     optimum = maximise(engine, start, reml=fitted.reml, control=fitted.control, others=others)
     certificate = certify(design, engine, optimum)
     if not certificate.converged:
-        warnings.warn(str(certificate), ConvergenceWarning, stacklevel=3)
+        warnings.warn(str(certificate), ConvergenceWarning, stacklevel=4)
     return replace(
         fitted,
         design=design,

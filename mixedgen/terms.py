@@ -98,6 +98,22 @@ class Term:
         """K U for U of shape (q, any)."""
         return U if self.relationship is None else self.relationship.multiply(U)
 
+    def select(self, rows: IntArray) -> Term:
+        """The term of some records, increasing; independent levels that lose all of theirs go."""
+        record, load = None, rows
+        if self.record is not None:
+            place = np.full(self.n_records, -1, dtype=np.intp)
+            place[rows] = np.arange(len(rows))
+            load = np.flatnonzero(place[self.record] >= 0)
+            record = place[self.record[load]]
+        level, levels = self.level[load], self.levels
+        if self.relationship is None:
+            present, level = np.unique(level, return_inverse=True)
+            levels = levels[present]
+        return replace(
+            self, levels=levels, record=record, level=level, values=self.values[load], n_records=len(rows)
+        )
+
 
 def codes_of(column: pd.Series) -> tuple[IntArray, pd.Index]:
     """Level of each row and the levels present, in category order or sorted."""

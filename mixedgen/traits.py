@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -93,6 +93,10 @@ class Traits:
             return ClassResidual(Diagonal(len(self.names)), self.names, self.trait, inverse_weights)
         structure = make_structure(tag, len(self.names), options)
         return UnitResidual(structure, self.names, self.trait, inverse_weights, self.row)
+
+    def select(self, values: IntArray) -> Traits:
+        """Some of the values."""
+        return replace(self, row=self.row[values], trait=self.trait[values], y=self.y[values])
 
     def wide(self, values: Array, rows: IntArray, size: int) -> Array:
         """Values as rows by traits, NaN where a trait is missing; `rows` are the positions of the rows used."""
