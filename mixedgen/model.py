@@ -15,11 +15,13 @@ from numpy.typing import ArrayLike
 from mixedgen import (
     comparison,
     inference,
+    influence,
     intervals,
     matrices,
     newdata,
     power,
     prediction,
+    proportions,
     simulation,
     stages,
     tables,
@@ -32,6 +34,7 @@ from mixedgen.engines import Engine, Forecast, choose
 from mixedgen.errors import ArgumentError, NotAvailableError, examples
 from mixedgen.estimate import Certificate, Fitted, evaluate, fit, require_method
 from mixedgen.frame import read_frame
+from mixedgen.influence import Influence
 from mixedgen.means import MarginalMeans, Weights, fixed_variables, marginal_means
 from mixedgen.optimise import Control
 from mixedgen.relationship import Relationship
@@ -357,6 +360,26 @@ class Fit:
     def resid(self) -> pd.Series | pd.DataFrame:
         """Conditional residuals on the index of the data."""
         return prediction.residuals(self.fitted)
+
+    # diagnostics
+    def influence(self, by: str | ArrayLike | None = None, *, exact: bool = False) -> Influence:
+        """Deletion diagnostics of the fixed effects, by record or by group: Cook's distance, DFBETAS, COVRATIO.
+
+        With leverages and studentised residuals. ``exact=True`` estimates the variances anew without each case.
+        """
+        return influence.influence(self.fitted, (self.arguments or {}).get("data"), by, exact=exact)
+
+    def r2(self) -> proportions.RSquared:
+        """Marginal and conditional R squared of Nakagawa and Schielzeth, with random slopes as in Johnson."""
+        return proportions.r_squared(self.fitted)
+
+    def icc(self, term: str | None = None) -> pd.DataFrame | float:
+        """Intraclass correlations by term, ``variance adjusted unadjusted``; of one term, the adjusted one."""
+        return proportions.intraclass(self.fitted, term)
+
+    def repca(self) -> dict[str, proportions.PrincipalComponents]:
+        """Principal components of the random effects by grouping factor, lme4's ``rePCA``."""
+        return proportions.principal_components(self.fitted)
 
     # about the fit
     @property

@@ -1,0 +1,508 @@
+"""What single records, or groups of them, do to the fixed effects: deletion diagnostics, leverage, residuals."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.linalg as la
+from numpy.typing import ArrayLike, NDArray
+
+from mixedgen.design import Design
+from mixedgen.engines import free_memory
+from mixedgen.errors import (
+    ArgumentError,
+    ConvergenceWarning,
+    DataError,
+    DesignError,
+    EngineError,
+    NotAvailableError,
+    examples,
+)
+from mixedgen.estimate import Fitted
+from mixedgen.frame import require_columns
+from mixedgen.proportions import random_variances
+from mixedgen.simulation import record_index, refit_design
+from mixedgen.terms import interaction
+
+Array = NDArray[np.float64]
+IntArray = NDArray[np.intp]
+
+COLUMNS = 256  # right-hand sides solved at once; a larger group is left out of the equations instead
+WORKSPACE = 2**27  # elements of one block of records by right-hand sides
+UNDETERMINED = 1e-9  # share of the precision of a record that is left for it where the fixed effects fit it alone
+ELEMENT_SECONDS = 2e-9  # of one element of the factor, or one load of a record, for each right-hand side
+STEPS, LEAST_SECONDS = 6, 0.01  # of a fit from the variances of the whole
+PATIENCE = 86_400.0  # seconds of a forecast that are not refused
+
+
+@dataclass(frozen=True)
+class Influence:
+    """Influence of each case (record or group of records) on the fixed effects.
+
+    Attributes
+    ----------
+    by : str or None
+        What the groups are; None for single records.
+    exact : bool
+        Whether the variances were estimated anew without each case.
+    cases : DataFrame
+        A row for each case, columns ``n_records cooks_distance covratio covtrace``.
+    dfbeta : DataFrame
+        Cases by fixed effects: the estimate with all records less the one without the case.
+    dfbetas : DataFrame
+        The same in standard errors of the estimate without the case.
+    leverage : DataFrame
+        Records by ``fixed random total``: diagonal of the matrix that makes fitted values of y, and its parts.
+    residuals : DataFrame
+        Records by ``marginal conditional studentised_marginal studentised_conditional``.
+    variances : DataFrame or None
+        With `exact`: variance parameters without each case, and whether that fit ``converged``.
+    undefined : Series
+        Cases without which the model cannot be estimated, and why; they are missing in the tables.
+    """
+
+    by: str | None
+    exact: bool
+    cases: pd.DataFrame
+    dfbeta: pd.DataFrame = field(repr=False)
+    dfbetas: pd.DataFrame = field(repr=False)
+    leverage: pd.DataFrame = field(repr=False)
+    residuals: pd.DataFrame = field(repr=False)
+    variances: pd.DataFrame | None = field(repr=False)
+    undefined: pd.Series = field(repr=False)
+
+    @property
+    def cooks_distance(self) -> pd.Series:
+        """Cook's distance of each case."""
+        return self.cases["cooks_distance"]
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Records of each case.
+
+    Attributes
+    ----------
+    labels : Index
+        Names of the cases.
+    members : list of ndarray of int
+        Records of each, increasing.
+    """
+
+    labels: pd.Index
+    members: list[IntArray]
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """Estimates without one case.
+
+    Attributes
+    ----------
+    dfbeta, se : ndarray, shape (p,)
+        b_hat less the estimate without the case, and the standard errors of that.
+    cooks_distance, covratio, covtrace : float
+        See `influence`.
+    """
+
+    dfbeta: Array
+    se: Array
+    cooks_distance: float
+    covratio: float
+    covtrace: float
+
+
+def influence(
+    fitted: Fitted, data: pd.DataFrame | None = None, by: str | ArrayLike | None = None, *, exact: bool = False
+) -> Influence:
+    """Influence of records, or of groups of records, on the fixed effects.
+
+    Parameters
+    ----------
+    fitted : Fitted
+        The model.
+    data : DataFrame, optional
+        The data of the fit, all rows, where a column by name is looked up.
+    by : str or array_like, shape (rows of the data,), optional
+        What to leave out together: a column of the data, several joined by a colon, a random term by name, or the group of
+        each row of the data. Single records by default.
+    exact : bool
+        Estimate the variances anew without each case, from those of the whole fit; otherwise they stay, and the estimates
+        without the case are exact for them.
+
+    Returns
+    -------
+    Influence
+        Frames by case and by record.
+
+    Raises
+    ------
+    ArgumentError, DataError
+        If `by` is no column, or missing in some records.
+    EngineError
+        If the forecast of time or memory is beyond reach; with the figures.
+    NotAvailableError
+        If the model has no fixed effects, or was fitted by moments and `exact` is asked for.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If fits without a case did not converge; `Influence.variances` says which.
+
+    Notes
+    -----
+    With P = V^-1 - V^-1 X C X'V^-1 and C = (X'V^-1 X)^-1, leaving out the records I is the same as giving each of them an
+    effect of its own, g = P_II^-1 (Py)_I, so that [1]_
+
+        b - b(I) = C X'V^-1_I g,    C(I) = C + C X'V^-1_I P_II^-1 V^-1_I X C.
+
+    Cook's distance is (b - b(I))' C^-1 (b - b(I)) / p, COVRATIO det C(I) / det C and COVTRACE tr(C^-1 C(I)) - p [2]_. The
+    blocks P_II come from right-hand sides that are one in a record, some at a time. Fitted values are H y with H = I - R P,
+    of which X C X'V^-1 is the fixed part. Studentised residuals are divided by the root of the diagonal of V - X C X'
+    (marginal) or of R P R (conditional).
+
+    lme4's `cooks.distance` of an influence object is (m - p) / m times this one, m cases; its `dfbeta` has the other sign.
+
+    References
+    ----------
+    .. [1] Haslett & Dillane (2004) J R Stat Soc B 66:131.
+    .. [2] Christensen, Pearson & Johnson (1992) Technometrics 34:38.
+
+    Examples
+    --------
+    >>> import mixedgen as mg
+    >>> data = mg.data.sleepstudy()
+    >>> fit = mg.lmm("Reaction ~ Days + (Days|Subject)", data)
+    >>> fit.influence(by="Subject").cooks_distance.nlargest(2).round(3).to_dict()
+    {337: 0.421, 335: 0.345}
+    """
+    design = fitted.design
+    if not design.fixed.p:
+        raise NotAvailableError("the model has no fixed effects that records could influence.")
+    if exact and fitted.moments is not None:
+        raise NotAvailableError(f"exact=True refits by 'reml' or 'ml', not by {fitted.method!r}: leave it out.")
+    cases = cases_of(design, data, by)
+    require_forecast(fitted, cases, exact)
+    weights = fitted.system.blue_weights(np.eye(design.fixed.p))
+    covariance = fitted.system.fixed_covariance()
+    columns = Columns(design.n)
+    found: list[Deletion | str] = [""] * len(cases.members)
+    for some in batches(cases, width_of(design)):
+        deletions = solve_columns(fitted, cases, some, weights, covariance, columns)
+        for k, deletion in deletions.items():
+            found[k] = deletion
+    refits: list[Fitted | None] = []
+    for k, rows in enumerate(cases.members):
+        if exact or len(rows) > COLUMNS:
+            without = refitted(fitted, rows, exact)
+            found[k] = without if isinstance(without, str) else compare(fitted, without, covariance)
+            refits.append(None if isinstance(without, str) else without)
+    return Influence(
+        by=by if isinstance(by, str) or by is None else str(getattr(by, "name", None) or "group"),
+        exact=exact,
+        leverage=leverage_frame(fitted, weights, columns),
+        residuals=residual_frame(fitted, covariance, columns),
+        variances=variances_frame(fitted, cases, refits) if exact else None,
+        **case_frames(fitted, cases, found),
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------- cases
+def cases_of(design: Design, data: pd.DataFrame | None, by: str | ArrayLike | None) -> Cases:
+    """Records of each case, in the order of the levels."""
+    if by is None:
+        return Cases(record_index(design), [np.array([i]) for i in range(design.n)])
+    codes, levels = codes_by_name(design, data, by) if isinstance(by, str) else codes_of_rows(design, by)
+    order = np.argsort(codes, kind="stable")
+    ends = np.cumsum(np.bincount(codes, minlength=len(levels)))
+    if len(levels) < 2:
+        raise ArgumentError(f"by has one group only ({examples(list(levels))}): nothing would be left without it.")
+    return Cases(levels, [np.sort(rows) for rows in np.split(order, ends[:-1])])
+
+
+def codes_by_name(design: Design, data: pd.DataFrame | None, by: str) -> tuple[IntArray, pd.Index]:
+    """Group of each record by a column, several joined by a colon, or a random term."""
+    for t in design.terms:
+        if t.key == by and (data is None or by not in data.columns) and t.record is None:
+            present, code = np.unique(t.level, return_inverse=True)
+            return code, t.levels[present]
+    if data is None:
+        raise ArgumentError(f"by={by!r} is no random term whose records have one level each; give the groups of the rows.")
+    names = [by] if by in data.columns else by.split(":")
+    require_columns(data, names, "by=")
+    return complete_codes([data[name].iloc[used_rows(design)] for name in names], by)
+
+
+def codes_of_rows(design: Design, by: ArrayLike) -> tuple[IntArray, pd.Index]:
+    """Group of each record from those of all rows of the data."""
+    values = by if isinstance(by, pd.Series) else pd.Series(np.asarray(by), index=None)
+    if len(values) != len(design.index):
+        raise ArgumentError(f"by has {len(values)} groups for {len(design.index)} rows of the data.")
+    if isinstance(by, pd.Series) and not by.index.equals(design.index):
+        raise ArgumentError("by has other labels than the rows of the data: give it on their index.")
+    return complete_codes([values.iloc[used_rows(design)]], "by")
+
+
+def used_rows(design: Design) -> IntArray:
+    """Row of the data of each record."""
+    return design.kept if design.traits is None else design.kept[design.traits.row]
+
+
+def complete_codes(columns: Sequence[pd.Series], name: str) -> tuple[IntArray, pd.Index]:
+    """Group of each record, none of them missing."""
+    gone = np.any([c.isna().to_numpy() for c in columns], axis=0)
+    if gone.any():
+        labels = list(columns[0].index[gone])
+        raise DataError(f"{name!r} is missing in {len(labels)} records: {examples(labels)}. Fill it in, or leave them out.")
+    return interaction(columns)
+
+
+# ------------------------------------------------------------------------------------------------------- forecast
+def width_of(design: Design) -> int:
+    """Right-hand sides that are solved at once."""
+    return max(1, min(COLUMNS, WORKSPACE // design.n))
+
+
+def require_forecast(fitted: Fitted, cases: Cases, exact: bool) -> None:
+    """Raise an EngineError where time or memory are beyond reach."""
+    design, cost = fitted.design, fitted.engine.forecast()
+    largest = max((len(m) for m in cases.members if len(m) <= COLUMNS), default=1)
+    loads = design.fixed.p + sum(t.values.size for t in design.terms) / design.n
+    copies = 1 if design.residual.pairs is None else 2
+    seconds = copies * design.n * ELEMENT_SECONDS * (4.0 * cost.nonzeros + design.n * (loads + 8.0))
+    refits = len(cases.members) if exact else sum(len(m) > COLUMNS for m in cases.members)
+    if refits:
+        steps = STEPS if exact and fitted.certificate is not None else 1
+        seconds += refits * steps * max(cost.seconds, LEAST_SECONDS)
+    size = 8 * design.n * (4 * design.fixed.p + 6 * copies * max(width_of(design), largest))
+    free = free_memory()
+    if seconds > PATIENCE or (free is not None and size > free):
+        what = f"{refits} refits and " if refits else ""
+        raise EngineError(
+            f"influence would take {what}{copies * design.n:,} solves of {cost.order:,} equations: about "
+            f"{seconds / 3600:.1f} h and {size / 2**30:.1f} GB, of which {'?' if free is None else round(free / 2**30, 1)} "
+            f"GB are free; the limit is {PATIENCE / 3600:.0f} h. Take a part of the records with subset=, or exact=False.",
+            seconds=seconds,
+            bytes=size,
+        )
+
+
+# ------------------------------------------------------------------------------------------------ at the variances
+class Columns:
+    """Diagonals that the solved right-hand sides leave, shape (n,) each: those of P, R P and R P R."""
+
+    def __init__(self, n: int) -> None:
+        self.P, self.RP, self.RPR = np.empty(n), np.empty(n), np.empty(n)
+
+
+def batches(cases: Cases, width: int) -> Iterator[list[int]]:
+    """Cases whose records are solved together: some small ones, or one large."""
+    some: list[int] = []
+    size = 0
+    for k, rows in enumerate(cases.members):
+        if some and size + len(rows) > width:
+            yield some
+            some, size = [], 0
+        some.append(k)
+        size += len(rows)
+    if some:
+        yield some
+
+
+def solve_columns(
+    fitted: Fitted, cases: Cases, some: list[int], weights: Array, covariance: Array, columns: Columns
+) -> dict[int, Deletion | str]:
+    """Diagonals of the records of some cases, and the deletions of those that are small."""
+    records = np.concatenate([cases.members[k] for k in some])
+    if len(records) > COLUMNS:
+        for start in range(0, len(records), width_of(fitted.design)):
+            projected(fitted, records[start : start + width_of(fitted.design)], columns)
+        return {}
+    P = projected(fitted, records, columns)
+    factor = la.cholesky(covariance, lower=True)
+    out: dict[int, Deletion | str] = {}
+    start = 0
+    for k in some:
+        rows = cases.members[k]
+        own = slice(start, start + len(rows))
+        out[k] = deletion(P[own, own], weights[rows], fitted.system.Py[rows], covariance, factor)
+        start += len(rows)
+    return out
+
+
+def projected(fitted: Fitted, records: IntArray, columns: Columns) -> Array:
+    """P of some records, shape (m, m); its diagonals go to `columns`."""
+    design, own = fitted.design, np.arange(len(records))
+    theta = fitted.theta[design.slices[-1]]
+    E = np.zeros((design.n, len(records)))
+    E[records, own] = 1.0
+    e = fitted.system.solve(E).e
+    P = design.residual.solve(theta, e)[records]
+    columns.P[records], columns.RP[records] = P[own, own], e[records, own]
+    if design.residual.pairs is None:
+        columns.RPR[records] = design.residual.variances(theta)[records] * e[records, own]
+    else:
+        columns.RPR[records] = fitted.system.solve(design.residual.multiply(theta, E)).e[records, own]
+    return 0.5 * (P + P.T)
+
+
+def deletion(P: Array, W: Array, Py: Array, C: Array, factor: Array) -> Deletion | str:
+    """Estimates without some records at the same variances, or why there are none.
+
+    Parameters
+    ----------
+    P : ndarray, shape (m, m)
+        P of the records.
+    W : ndarray, shape (m, p)
+        Their rows of V^-1 X C.
+    Py : ndarray, shape (m,)
+        Their elements of P y.
+    C, factor : ndarray, shape (p, p)
+        (X'V^-1 X)^-1 and its lower Cholesky factor.
+
+    Notes
+    -----
+    With Q = V^-1_II = P + W C^-1 W' = L L' and A = L^-1 P L^-T: COVRATIO = 1 / det A, COVTRACE = tr A^-1 - m, and a
+    vanishing eigenvalue of A is a direction in which the fixed effects fit the records alone.
+    """
+    half = la.solve_triangular(factor, W.T, lower=True)  # C^-1/2 W'
+    L = la.cholesky(P + half.T @ half, lower=True)
+    A = la.solve_triangular(L, la.solve_triangular(L, P, lower=True).T, lower=True)
+    values, vectors = np.linalg.eigh(0.5 * (A + A.T))
+    if values[0] < UNDETERMINED:
+        return "the other records do not determine the fixed effects"
+    root = la.solve_triangular(L, vectors, lower=True, trans="T") / np.sqrt(values)  # root root' = P_II^-1
+    g = root @ (root.T @ Py)
+    variances = np.diag(C) + np.sum((W.T @ root) ** 2, axis=1)
+    step = half @ g
+    return Deletion(
+        dfbeta=W.T @ g,
+        se=np.sqrt(variances),
+        cooks_distance=float(step @ step) / len(C),
+        covratio=float(np.exp(-np.sum(np.log(values)))),
+        covtrace=float(np.sum(1.0 / values - 1.0)),
+    )
+
+
+# ------------------------------------------------------------------------------------------------- without a case
+def refitted(fitted: Fitted, rows: IntArray, exact: bool) -> Fitted | str:
+    """The fit without some records, at the same variances or with new ones; or why there is none."""
+    keep = np.setdiff1d(np.arange(fitted.design.n), rows)
+    try:
+        design = fitted.design.select(keep)
+        if not exact:
+            engine = type(fitted.engine)(design)
+            return Fitted(design, engine, engine.at(fitted.theta), fitted.theta, fitted.method, fitted.control)
+        require_variances(design)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # one warning tells of all
+            return refit_design(fitted, design)
+    except DesignError as err:
+        return str(err)
+
+
+def require_variances(design: Design) -> None:
+    """Raise a DesignError where a term or a residual class has lost what its variance is estimated from."""
+    for t in design.terms:
+        if t.q < 2:
+            raise DesignError(f"one level of {t.key!r} is left: its variance cannot be estimated.")
+    counts = np.bincount(design.residual.position, minlength=max(1, len(design.residual.classes)))
+    gone = [c for c, n in zip(design.residual.classes, counts, strict=False) if n == 0]
+    if gone:
+        raise DesignError(f"no record of {examples(gone)} is left: its residual variance cannot be estimated.")
+
+
+def compare(fitted: Fitted, without: Fitted, C: Array) -> Deletion:
+    """Influence of a case from the fits with and without it; C is the covariance matrix of the estimates with it."""
+    step = fitted.system.solution.b - without.system.solution.b
+    changed = without.system.fixed_covariance()
+    factor = la.cholesky(C, lower=True)
+    scaled = la.solve_triangular(factor, la.solve_triangular(factor, changed, lower=True).T, lower=True)
+    distance = la.solve_triangular(factor, step, lower=True)
+    return Deletion(
+        dfbeta=step,
+        se=np.sqrt(np.diag(changed)),
+        cooks_distance=float(distance @ distance) / len(C),
+        covratio=float(np.exp(np.linalg.slogdet(scaled)[1])),
+        covtrace=float(np.trace(scaled)) - len(C),
+    )
+
+
+# --------------------------------------------------------------------------------------------------------- frames
+def case_frames(fitted: Fitted, cases: Cases, found: Sequence[Deletion | str]) -> dict[str, Any]:
+    """Frames with a row for each case, and the cases that have none."""
+    names = list(fitted.design.fixed.names)
+    none = Deletion(np.full(len(names), np.nan), np.full(len(names), np.nan), np.nan, np.nan, np.nan)
+    rows = [none if isinstance(d, str) else d for d in found]
+    lost = [k for k, d in enumerate(found) if isinstance(d, str)]
+    dfbeta = pd.DataFrame([d.dfbeta for d in rows], index=cases.labels, columns=names)
+    table = {
+        "n_records": [len(m) for m in cases.members],
+        "cooks_distance": [d.cooks_distance for d in rows],
+        "covratio": [d.covratio for d in rows],
+        "covtrace": [d.covtrace for d in rows],
+    }
+    return {
+        "cases": pd.DataFrame(table, index=cases.labels),
+        "dfbeta": dfbeta,
+        "dfbetas": dfbeta / np.array([d.se for d in rows]),
+        "undefined": pd.Series([str(found[k]) for k in lost], index=cases.labels[lost], name="reason", dtype=object),
+    }
+
+
+def leverage_frame(fitted: Fitted, weights: Array, columns: Columns) -> pd.DataFrame:
+    """Diagonal of H = I - R P and of its fixed part X C X'V^-1, by record."""
+    fixed = row_products(fitted.design.fixed.X, weights)
+    total = 1.0 - columns.RP
+    table = {"fixed": fixed, "random": total - fixed, "total": total}
+    return pd.DataFrame(table, index=record_index(fitted.design))
+
+
+def residual_frame(fitted: Fitted, covariance: Array, columns: Columns) -> pd.DataFrame:
+    """Marginal and conditional residuals, raw and studentised, by record."""
+    design, solution = fitted.design, fitted.system.solution
+    X = design.fixed.X
+    variances = design.residual.variances(fitted.theta[design.slices[-1]]) + sum(random_variances(fitted))
+    left = variances - row_products(X, np.asarray(X @ covariance))
+    marginal = design.y - np.asarray(X @ solution.b)
+    return pd.DataFrame(
+        {
+            "marginal": marginal,
+            "conditional": solution.e,
+            "studentised_marginal": studentised(marginal, left, variances),
+            "studentised_conditional": studentised(solution.e, columns.RPR, variances),
+        },
+        index=record_index(design),
+    )
+
+
+def row_products(X: Any, W: Array) -> Array:
+    """Products of the rows of X, which may be sparse, with those of W."""
+    return np.asarray((X * W).sum(axis=1)).ravel() if isinstance(X, np.ndarray) else np.asarray(X.multiply(W).sum(axis=1))
+
+
+def studentised(residual: Array, variance: Array, scale: Array) -> Array:
+    """Residuals in standard deviations; missing where the fixed effects fit the record whatever it is."""
+    there = variance > UNDETERMINED * scale
+    return np.where(there, residual / np.sqrt(np.where(there, variance, 1.0)), np.nan)
+
+
+def variances_frame(fitted: Fitted, cases: Cases, refits: Sequence[Fitted | None]) -> pd.DataFrame:
+    """Variance parameters without each case; warns of fits that did not converge."""
+    names = list(fitted.design.theta_names)
+    values = [np.full(len(names), np.nan) if f is None else f.theta for f in refits]
+    frame = pd.DataFrame(values, index=cases.labels, columns=names)
+    frame["converged"] = [f is not None and (f.certificate is None or f.certificate.converged) for f in refits]
+    bad = [label for label, f, ok in zip(cases.labels, refits, frame["converged"], strict=True) if f is not None and not ok]
+    if bad:
+        warnings.warn(
+            f"{len(bad)} fits without a case did not converge: {examples(bad)}; see `variances`.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+    return frame
