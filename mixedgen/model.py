@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from mixedgen import (
     comparison,
+    diagnostics,
     inference,
     influence,
     intervals,
@@ -362,6 +363,14 @@ class Fit:
         return prediction.residuals(self.fitted)
 
     # diagnostics
+    def diagnose(self) -> diagnostics.Diagnosis:
+        """Report of what may be wrong: convergence, boundary, rank, scaling, levels, outliers, lost records, ids."""
+        return diagnostics.diagnose(self.fitted)
+
+    def explain(self) -> diagnostics.Explanation:
+        """How the formula was read, which engine solved the equations and why, and what was optimised."""
+        return diagnostics.explain(self.fitted)
+
     def influence(self, by: str | ArrayLike | None = None, *, exact: bool = False) -> Influence:
         """Deletion diagnostics of the fixed effects, by record or by group: Cook's distance, DFBETAS, COVRATIO.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import scipy.linalg as la
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from mixedgen.design import Design
@@ -52,7 +53,7 @@ def several_loads_variances(t: Term, Sigma: Array) -> Array:
         rows = slice(start, start + step)
         Z = [t.Z[rows, a * t.q : (a + 1) * t.q] for a in range(t.c)]
         KZ = [z if t.relationship is None else t.relationship.multiply(z.T.toarray()).T for z in Z]
-        both = [[np.asarray(z.multiply(k).sum(axis=1)).ravel() for k in KZ] for z in Z]
+        both = [[np.asarray(sp.csr_array(z * k).sum(axis=1)) for k in KZ] for z in Z]
         out[rows] = np.einsum("ab,abi->i", Sigma, np.array(both))
     return out
 
@@ -144,8 +145,8 @@ def r_squared(fitted: Fitted) -> RSquared:
     Notes
     -----
     marginal = s_f / (s_f + s_u + s_e), conditional = (s_f + s_u) / (s_f + s_u + s_e) [1]_ with s_f the sample variance
-    of X b_hat, s_u the sum over the terms of the mean of diag(Z (Sigma (x) K) Z') [2]_, and s_e the mean of diag(R). With
-    a relationship, a term thus counts by the mean diagonal of Z K Z': inbreeding among the records adds to it.
+    of X b_hat, s_u the sum over the terms of the mean of diag(Z (Sigma (x) K) Z') [2]_, and s_e the mean of diag(R).
+    With a relationship, a term thus counts by the mean diagonal of Z K Z': inbreeding among the records adds to it.
 
     References
     ----------
@@ -189,8 +190,8 @@ def intraclass(fitted: Fitted, term: str | None = None) -> pd.DataFrame | float:
 
     Notes
     -----
-    adjusted = s_k / (s_u + s_e), unadjusted = s_k / (s_f + s_u + s_e) [1]_, with the variances of `r_squared`: a term with
-    random slopes, or a relationship, counts by the mean variance it gives to a record.
+    adjusted = s_k / (s_u + s_e), unadjusted = s_k / (s_f + s_u + s_e) [1]_, with the variances of `r_squared`: a term
+    with random slopes, or a relationship, counts by the mean variance it gives to a record.
 
     References
     ----------
@@ -255,8 +256,8 @@ def principal_components(fitted: Fitted) -> dict[str, PrincipalComponents]:
 
     Notes
     -----
-    Singular values and left singular vectors of L / sigma with Sigma = L L'. A covariance matrix of more effects than the
-    data tell apart has components without variance [1]_. Sigma depends on the units of the effects, and so do these.
+    Singular values and left singular vectors of L / sigma with Sigma = L L'. A covariance matrix of more effects than
+    the data tell apart has components without variance [1]_. Sigma depends on the units of the effects; so do these.
 
     References
     ----------

@@ -110,9 +110,7 @@ class Term:
         if self.relationship is None:
             present, level = np.unique(level, return_inverse=True)
             levels = levels[present]
-        return replace(
-            self, levels=levels, record=record, level=level, values=self.values[load], n_records=len(rows)
-        )
+        return replace(self, levels=levels, record=record, level=level, values=self.values[load], n_records=len(rows))
 
 
 def codes_of(column: pd.Series) -> tuple[IntArray, pd.Index]:

@@ -28,8 +28,10 @@ FLOORS: dict[float, set[str]] = {
         "comparison",
         "intervals",
         "newdata",
+        "influence",
+        "diagnostics",
     },  # made of what floor 9 computes
-    9: {"inference", "prediction", "variances", "simulation"},
+    9: {"inference", "prediction", "variances", "simulation", "proportions"},
     8.5: {"degrees", "hypotheses"},  # what the tests of floor 9 share
     8: {"estimate"},
     7.5: {"constrained"},  # what profiles need beside the maximum

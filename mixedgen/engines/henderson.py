@@ -199,7 +199,7 @@ def orthonormal_unit(values: Array, n: int) -> Array | None:
 
 
 class HendersonEngine(Engine):
-    """The equations of one design: pattern, cross-products and symbolic factor."""
+    """Henderson's sparse equations of one design: pattern, cross-products and symbolic factor, found once."""
 
     def __init__(self, design: Design) -> None:
         self.design = design

@@ -6,7 +6,9 @@ tight <- lmerControl(optimizer = "bobyqa", optCtrl = list(rhobeg = 0.02, rhoend 
 cake$temp <- as.numeric(as.character(cake$temperature))
 frames <- list(sleepstudy = sleepstudy, cake = cake)
 
-fit <- function(formula, data, reml) lmer(as.formula(formula), data, REML = reml, control = tight)
+# with the values of the arguments in the call, which influence() evaluates again
+fit <- function(formula, data, reml)
+  do.call(lmer, list(as.formula(formula), data = data, REML = reml, control = tight))
 
 # The object of influence(), with fits that converged further than its own do
 influence_of <- function(model, data, groups, reml) {
