@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import scipy.linalg as la
+import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from mixedgen.design import Design
@@ -32,7 +33,7 @@ from mixedgen.terms import interaction
 Array = NDArray[np.float64]
 IntArray = NDArray[np.intp]
 
-COLUMNS = 256  # right-hand sides solved at once; a larger group is left out of the equations instead
+COLUMNS = 256  # right-hand sides solved at once; without a larger group the equations are set up anew
 WORKSPACE = 2**27  # elements of one block of records by right-hand sides
 UNDETERMINED = 1e-9  # share of the precision of a record that is left for it where the fixed effects fit it alone
 ELEMENT_SECONDS = 2e-9  # of one element of the factor, or one load of a record, for each right-hand side
@@ -108,6 +109,10 @@ class Deletion:
         b_hat less the estimate without the case, and the standard errors of that.
     cooks_distance, covratio, covtrace : float
         See `influence`.
+    theta : ndarray, shape (n_theta,), or None
+        Variance parameters, where they were estimated anew.
+    converged : bool
+        Whether that fit did.
     """
 
     dfbeta: Array
@@ -115,6 +120,8 @@ class Deletion:
     cooks_distance: float
     covratio: float
     covtrace: float
+    theta: Array | None = None
+    converged: bool = True
 
 
 def influence(
@@ -162,9 +169,10 @@ def influence(
         b - b(I) = C X'V^-1_I g,    C(I) = C + C X'V^-1_I P_II^-1 V^-1_I X C.
 
     Cook's distance is (b - b(I))' C^-1 (b - b(I)) / p, COVRATIO det C(I) / det C and COVTRACE tr(C^-1 C(I)) - p [2]_.
-    The blocks P_II come from right-hand sides that are one in a record, some at a time. Fitted values are H y with
-    H = I - R P, of which X C X'V^-1 is the fixed part. Studentised residuals are divided by the root of the diagonal of
-    V - X C X' (marginal) or of R P R (conditional).
+    The diagonal of P comes from the inverse on the pattern of the mixed-model equations, and the block of a group from
+    right-hand sides that are one in a record. Fitted values are H y with H = I - R P, of which X C X'V^-1 is the fixed
+    part. Studentised residuals are divided by the root of the diagonal of V - X C X' (marginal) or of R P R
+    (conditional).
 
     lme4's `cooks.distance` of an influence object is (m - p) / m times this one, with m cases; its `dfbeta` has the
     other sign.
@@ -189,26 +197,14 @@ def influence(
         raise NotAvailableError(f"exact=True refits by 'reml' or 'ml', not by {fitted.method!r}: leave it out.")
     cases = cases_of(design, data, by)
     require_forecast(fitted, cases, exact)
-    weights = fitted.system.blue_weights(np.eye(design.fixed.p))
-    covariance = fitted.system.fixed_covariance()
-    columns = Columns(design.n)
-    found: list[Deletion | str] = [""] * len(cases.members)
-    for some in batches(cases, width_of(design)):
-        deletions = solve_columns(fitted, cases, some, weights, covariance, columns)
-        for k, deletion in deletions.items():
-            found[k] = deletion
-    refits: list[Fitted | None] = []
-    for k, rows in enumerate(cases.members):
-        if exact or len(rows) > COLUMNS:
-            without = refitted(fitted, rows, exact)
-            found[k] = without if isinstance(without, str) else compare(fitted, without, covariance)
-            refits.append(None if isinstance(without, str) else without)
+    precision = Precision(fitted)
+    found = refits(fitted, cases, precision) if exact else deletions(fitted, cases, precision)
     return Influence(
         by=by if isinstance(by, str) or by is None else str(getattr(by, "name", None) or "group"),
         exact=exact,
-        leverage=leverage_frame(fitted, weights, columns),
-        residuals=residual_frame(fitted, covariance, columns),
-        variances=variances_frame(fitted, cases, refits) if exact else None,
+        leverage=leverage_frame(fitted, precision),
+        residuals=residual_frame(fitted, precision),
+        variances=variances_frame(fitted, cases, found) if exact else None,
         **case_frames(fitted, cases, found),
     )
 
@@ -276,85 +272,104 @@ def width_of(design: Design) -> int:
 def require_forecast(fitted: Fitted, cases: Cases, exact: bool) -> None:
     """Raise an EngineError where time or memory are beyond reach."""
     design, cost = fitted.design, fitted.engine.forecast()
-    largest = max((len(m) for m in cases.members if len(m) <= COLUMNS), default=1)
+    sizes = np.array([len(m) for m in cases.members])
+    together = sizes[(sizes > 1) & (sizes <= COLUMNS)]
+    solves = 0 if exact else int(together.sum())
+    refits = len(sizes) if exact else int(np.sum(sizes > COLUMNS))
     loads = design.fixed.p + sum(t.values.size for t in design.terms) / design.n
-    copies = 1 if design.residual.pairs is None else 2
-    seconds = copies * design.n * ELEMENT_SECONDS * (4.0 * cost.nonzeros + design.n * (loads + 8.0))
-    refits = len(cases.members) if exact else sum(len(m) > COLUMNS for m in cases.members)
-    if refits:
-        steps = STEPS if exact and fitted.certificate is not None else 1
-        seconds += refits * steps * max(cost.seconds, LEAST_SECONDS)
-    size = 8 * design.n * (4 * design.fixed.p + 6 * copies * max(width_of(design), largest))
+    steps = STEPS if exact and fitted.certificate is not None else 1
+    seconds = cost.seconds + solves * ELEMENT_SECONDS * (4.0 * cost.nonzeros + design.n * (loads + 8.0))
+    seconds += refits * steps * max(cost.seconds, LEAST_SECONDS)
+    width = max(width_of(design), int(together.max(initial=0))) if solves else 0
+    size = cost.bytes + 8 * design.n * (4 * design.fixed.p + 6 * width)
     free = free_memory()
     if seconds > PATIENCE or (free is not None and size > free):
-        what = f"{refits} refits and " if refits else ""
         there = "" if free is None else f" of {free / 2**30:.1f} GB that are free"
         raise EngineError(
-            f"influence would take {what}{copies * design.n:,} solves of {cost.order:,} equations: about "
+            f"influence would take {refits:,} refits and {solves:,} solves of {cost.order:,} equations: about "
             f"{seconds / 3600:.1f} h and {size / 2**30:.1f} GB{there}; the limit is {PATIENCE / 3600:.0f} h. "
-            "Take a part of the records with subset=, or exact=False.",
+            "Leave out exact=True, take single records (by=None), or a part of the data with subset=.",
             seconds=seconds,
             bytes=size,
         )
 
 
 # ------------------------------------------------------------------------------------------------ at the variances
-class Columns:
-    """Diagonals that the solved right-hand sides leave, shape (n,) each: those of P, R P and R P R."""
+class Precision:
+    """What the diagnostics of a fit share.
 
-    def __init__(self, n: int) -> None:
-        self.P, self.RP, self.RPR = np.empty(n), np.empty(n), np.empty(n)
+    Attributes
+    ----------
+    C, weights : ndarray, shapes (p, p) and (n, p)
+        (X'V^-1 X)^-1 and V^-1 X C.
+    P, RP, RPR : ndarray, shape (n,)
+        Diagonals of P, R P and R P R.
+    """
+
+    def __init__(self, fitted: Fitted) -> None:
+        self.C = fitted.system.fixed_covariance()
+        self.weights = fitted.system.blue_weights(np.eye(len(self.C)))
+        self.P, self.RP, self.RPR = diagonals(fitted)
 
 
-def batches(cases: Cases, width: int) -> Iterator[list[int]]:
-    """Cases whose records are solved together: some small ones, or one large."""
+def diagonals(fitted: Fitted) -> tuple[Array, Array, Array]:
+    """Diagonals of P, R P and R P R from M = R - R P R, which is needed only where R^-1 is not zero."""
+    residual, theta = fitted.design.residual, fitted.theta[fitted.design.slices[-1]]
+    M, precision, r = fitted.system.fitted_covariance(), residual.precision(theta), residual.variances(theta)
+    if residual.pairs is None:
+        return precision - precision**2 * M, 1.0 - precision * M, r - M
+    shape = (len(r), len(r))
+    Rinv, left = (sp.csr_array((v, residual.pairs), shape=shape) for v in (precision, M))
+    weighted = Rinv @ left
+    return (Rinv - weighted @ Rinv).diagonal(), 1.0 - weighted.diagonal(), r - left.diagonal()
+
+
+def deletions(fitted: Fitted, cases: Cases, precision: Precision) -> list[Deletion | str]:
+    """Estimates without each case at the same variances: single records, small groups together, large ones alone."""
+    factor = la.cholesky(precision.C, lower=True)
+    found: list[Deletion | str] = [""] * len(cases.members)
+    small: list[int] = []
+    for k, rows in enumerate(cases.members):
+        if len(rows) > COLUMNS:
+            found[k] = compare(fitted, refitted(fitted, rows, exact=False), precision.C)
+        elif len(rows) > 1:
+            small.append(k)
+        else:
+            found[k] = deletion(
+                precision.P[rows, None], precision.weights[rows], fitted.system.Py[rows], precision.C, factor
+            )
+    for some in batches(cases, small, width_of(fitted.design)):
+        for k, P in blocks(fitted, cases, some):
+            rows = cases.members[k]
+            found[k] = deletion(P, precision.weights[rows], fitted.system.Py[rows], precision.C, factor)
+    return found
+
+
+def batches(cases: Cases, which: Sequence[int], width: int) -> Iterator[list[int]]:
+    """Cases whose records are solved together."""
     some: list[int] = []
     size = 0
-    for k, rows in enumerate(cases.members):
-        if some and size + len(rows) > width:
+    for k in which:
+        if some and size + len(cases.members[k]) > width:
             yield some
             some, size = [], 0
         some.append(k)
-        size += len(rows)
+        size += len(cases.members[k])
     if some:
         yield some
 
 
-def solve_columns(
-    fitted: Fitted, cases: Cases, some: list[int], weights: Array, covariance: Array, columns: Columns
-) -> dict[int, Deletion | str]:
-    """Diagonals of the records of some cases, and the deletions of those that are small."""
+def blocks(fitted: Fitted, cases: Cases, some: list[int]) -> Iterator[tuple[int, Array]]:
+    """P of the records of each of some cases, from right-hand sides that are one in a record."""
     records = np.concatenate([cases.members[k] for k in some])
-    if len(records) > COLUMNS:
-        for start in range(0, len(records), width_of(fitted.design)):
-            projected(fitted, records[start : start + width_of(fitted.design)], columns)
-        return {}
-    P = projected(fitted, records, columns)
-    factor = la.cholesky(covariance, lower=True)
-    out: dict[int, Deletion | str] = {}
-    start = 0
+    E = np.zeros((fitted.design.n, len(records)))
+    E[records, np.arange(len(records))] = 1.0
+    P = fitted.system.project(E)
+    stop = 0
     for k in some:
-        rows = cases.members[k]
-        own = slice(start, start + len(rows))
-        out[k] = deletion(P[own, own], weights[rows], fitted.system.Py[rows], covariance, factor)
-        start += len(rows)
-    return out
-
-
-def projected(fitted: Fitted, records: IntArray, columns: Columns) -> Array:
-    """P of some records, shape (m, m); its diagonals go to `columns`."""
-    design, own = fitted.design, np.arange(len(records))
-    theta = fitted.theta[design.slices[-1]]
-    E = np.zeros((design.n, len(records)))
-    E[records, own] = 1.0
-    e = fitted.system.solve(E).e
-    P = design.residual.solve(theta, e)[records]
-    columns.P[records], columns.RP[records] = P[own, own], e[records, own]
-    if design.residual.pairs is None:
-        columns.RPR[records] = design.residual.variances(theta)[records] * e[records, own]
-    else:
-        columns.RPR[records] = fitted.system.solve(design.residual.multiply(theta, E)).e[records, own]
-    return 0.5 * (P + P.T)
+        start, stop = stop, stop + len(cases.members[k])
+        block = P[cases.members[k], start:stop]
+        yield k, 0.5 * (block + block.T)
 
 
 def deletion(P: Array, W: Array, Py: Array, C: Array, factor: Array) -> Deletion | str:
@@ -412,6 +427,11 @@ def refitted(fitted: Fitted, rows: IntArray, exact: bool) -> Fitted | str:
         return str(err)
 
 
+def refits(fitted: Fitted, cases: Cases, precision: Precision) -> list[Deletion | str]:
+    """Estimates without each case, the variances estimated anew; no fit outlives its figures."""
+    return [compare(fitted, refitted(fitted, rows, exact=True), precision.C) for rows in cases.members]
+
+
 def require_variances(design: Design) -> None:
     """Raise a DesignError where a term or a residual class has lost what its variance is estimated from."""
     for t in design.terms:
@@ -423,8 +443,10 @@ def require_variances(design: Design) -> None:
         raise DesignError(f"no record of {examples(gone)} is left: its residual variance cannot be estimated.")
 
 
-def compare(fitted: Fitted, without: Fitted, C: Array) -> Deletion:
-    """Influence of a case from the fits with and without it; C is the covariance matrix of the estimates with it."""
+def compare(fitted: Fitted, without: Fitted | str, C: Array) -> Deletion | str:
+    """Influence of a case from the fits with it, where the estimates have covariance C, and without it."""
+    if isinstance(without, str):
+        return without
     step = fitted.system.solution.b - without.system.solution.b
     changed = without.system.fixed_covariance()
     factor = la.cholesky(C, lower=True)
@@ -436,6 +458,8 @@ def compare(fitted: Fitted, without: Fitted, C: Array) -> Deletion:
         cooks_distance=float(distance @ distance) / len(C),
         covratio=float(np.exp(np.linalg.slogdet(scaled)[1])),
         covtrace=float(np.trace(scaled)) - len(C),
+        theta=without.theta,
+        converged=without.certificate is None or without.certificate.converged,
     )
 
 
@@ -461,27 +485,27 @@ def case_frames(fitted: Fitted, cases: Cases, found: Sequence[Deletion | str]) -
     }
 
 
-def leverage_frame(fitted: Fitted, weights: Array, columns: Columns) -> pd.DataFrame:
+def leverage_frame(fitted: Fitted, precision: Precision) -> pd.DataFrame:
     """Diagonal of H = I - R P and of its fixed part X C X'V^-1, by record."""
-    fixed = row_products(fitted.design.fixed.X, weights)
-    total = 1.0 - columns.RP
+    fixed = row_products(fitted.design.fixed.X, precision.weights)
+    total = 1.0 - precision.RP
     table = {"fixed": fixed, "random": total - fixed, "total": total}
     return pd.DataFrame(table, index=record_index(fitted.design))
 
 
-def residual_frame(fitted: Fitted, covariance: Array, columns: Columns) -> pd.DataFrame:
+def residual_frame(fitted: Fitted, precision: Precision) -> pd.DataFrame:
     """Marginal and conditional residuals, raw and studentised, by record."""
     design, solution = fitted.design, fitted.system.solution
     X = design.fixed.X
     variances = design.residual.variances(fitted.theta[design.slices[-1]]) + sum(random_variances(fitted))
-    left = variances - row_products(X, np.asarray(X @ covariance))
+    left = variances - row_products(X, np.asarray(X @ precision.C))
     marginal = design.y - np.asarray(X @ solution.b)
     return pd.DataFrame(
         {
             "marginal": marginal,
             "conditional": solution.e,
             "studentised_marginal": studentised(marginal, left, variances),
-            "studentised_conditional": studentised(solution.e, columns.RPR, variances),
+            "studentised_conditional": studentised(solution.e, precision.RPR, variances),
         },
         index=record_index(design),
     )
@@ -500,18 +524,19 @@ def studentised(residual: Array, variance: Array, scale: Array) -> Array:
     return np.where(there, residual / np.sqrt(np.where(there, variance, 1.0)), np.nan)
 
 
-def variances_frame(fitted: Fitted, cases: Cases, refits: Sequence[Fitted | None]) -> pd.DataFrame:
+def variances_frame(fitted: Fitted, cases: Cases, found: Sequence[Deletion | str]) -> pd.DataFrame:
     """Variance parameters without each case; warns of fits that did not converge."""
     names = list(fitted.design.theta_names)
-    values = [np.full(len(names), np.nan) if f is None else f.theta for f in refits]
+    none = np.full(len(names), np.nan)
+    values = [none if isinstance(d, str) or d.theta is None else d.theta for d in found]
     frame = pd.DataFrame(values, index=cases.labels, columns=names)
-    frame["converged"] = [f is not None and (f.certificate is None or f.certificate.converged) for f in refits]
-    bad = [
-        label for label, f, ok in zip(cases.labels, refits, frame["converged"], strict=True) if f is not None and not ok
+    frame["converged"] = [isinstance(d, Deletion) and d.converged for d in found]
+    failed = [
+        label for label, d in zip(cases.labels, found, strict=True) if isinstance(d, Deletion) and not d.converged
     ]
-    if bad:
+    if failed:
         warnings.warn(
-            f"{len(bad)} fits without a case did not converge: {examples(bad)}; see `variances`.",
+            f"{len(failed)} fits without a case did not converge: {examples(failed)}; see `variances`.",
             ConvergenceWarning,
             stacklevel=4,
         )

@@ -226,6 +226,7 @@ def test_henderson_equals_dense(seed: int) -> None:
     L = np.random.default_rng(seed).normal(size=(3, design.fixed.p))
     close(ours.blue_weights(L), reference.blue_weights(L))
     close(ours.fixed_variances() / se**2, reference.fixed_variances() / se**2)
+    close(ours.fitted_covariance(), reference.fitted_covariance())
 
 
 def theta_scale(design: Design, theta: np.ndarray) -> np.ndarray:

@@ -138,6 +138,11 @@ class DenseSystem(System):
         inner = la.solve_triangular(self.engine.R, np.asarray(L).T, trans="T")
         return self.Vinv @ self.engine.X @ np.linalg.solve(self.XtVinvX, inner)
 
+    def fitted_covariance(self) -> Array:
+        """R - R P R: its diagonal, or its elements at `Residual.pairs`."""
+        M, pairs = self.R - self.R @ self.P @ self.R, self.design.residual.pairs
+        return np.diag(M) if pairs is None else M[pairs]
+
     def joint_covariance(self) -> Array:
         """Covariance of (b_hat, u_hat - u)."""
         G = la.block_diag(*(np.kron(S, K) for S, K in zip(self.Sigma, self.engine.K, strict=True)))

@@ -833,6 +833,53 @@ class HendersonSystem(System):
             out += t.Z @ np.moveaxis(u, 1, 0).reshape(t.q * t.c, -1)
         return self.design.residual.solve(self.theta_r, out)
 
+    def fitted_covariance(self) -> Array:
+        """W C^-1 W': its diagonal, or its elements at `Residual.pairs`.
+
+        Notes
+        -----
+        What two records of one unit load meets in W'R^-1 W, so that the inverse on the pattern of C has all it needs.
+        """
+        pairs = self.design.residual.pairs
+        size = self.design.n if pairs is None else len(pairs[0])
+        own, half = np.zeros(size), np.zeros(size)
+        Cinv = self._inverse(reml=True)[0]
+        for p in self.engine.pairs:
+            code, which, values = self._met_covariances(p, Cinv)
+            once = p.meetings.i[code] == p.meetings.j[code] if p.a == p.b else np.zeros(len(code), dtype=bool)
+            own += np.bincount(which, weights=np.where(once, values, 0.0), minlength=size)
+            half += np.bincount(which, weights=np.where(once, 0.0, values), minlength=size)
+        if pairs is None:
+            return own + 2.0 * half
+        mirrored = np.empty(size)
+        mirrored[np.lexsort(pairs)] = half[np.lexsort(pairs[::-1])]
+        return own + half + mirrored
+
+    def _met_covariances(self, p: Pairs, Cinv: Array) -> tuple[IntArray, IntArray, Array]:
+        """For each meeting of two components its pair of levels, its element of R, and w_a' C^-1 w_b of its loads."""
+        met, pairs = p.meetings, self.design.residual.pairs
+        ca, cb = self.engine.components[p.a], self.engine.components[p.b]
+        first, second, code = met.first, met.second, met.code
+        if pairs is not None and first is None:  # R^-1 is elsewhere applied to X before they meet
+            first, second, code = pairs[0], pairs[1], met.code[pairs[0]]
+        left, right = take(ca.values, first) @ self.inner[p.a], take(cb.values, second) @ self.inner[p.b]
+        blocks = Cinv[p.at] if ca.basis is None and cb.basis is None else self._between_levels(p, Cinv)
+        values = np.einsum("ka,kab,kb->k", left, blocks[code], right, optimize=True)
+        return code, np.arange(len(code)) if met.which is None else met.which, values
+
+    def _between_levels(self, p: Pairs, Cinv: Array) -> Array:
+        """F_a C^-1 F_b' of the pairs of levels that meet, shape (pairs, width a, width b)."""
+        ca, cb = self.engine.components[p.a], self.engine.components[p.b]
+        full = np.zeros((ca.size, cb.size, ca.width, cb.width))
+        full[p.i, p.j] = Cinv[p.at]
+        if p.a == p.b:
+            full[p.j, p.i] = Cinv[p.at].transpose(0, 2, 1)
+        if ca.basis is not None:
+            full = np.tensordot(ca.basis, full, axes=1)
+        if cb.basis is not None:
+            full = np.moveaxis(np.tensordot(full, cb.basis, axes=(1, 1)), -1, 1)
+        return np.asarray(full[p.meetings.i, p.meetings.j])
+
     def joint_covariance(self) -> Array:
         """Covariance of (b_hat, u_hat - u), term by term and coefficient-major."""
         p = self.design.fixed.p

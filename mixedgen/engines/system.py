@@ -143,6 +143,13 @@ class System(ABC):
     def joint_covariance(self) -> Array:
         """Covariance of (b_hat, u_hat - u), u term by term and coefficient-major, shape (p + sum c q, same)."""
 
+    @abstractmethod
+    def fitted_covariance(self) -> Array:
+        """Covariance of the errors of the fitted values, Var(X b_hat + Z u_hat - X b - Z u), where R may be non-zero.
+
+        Its diagonal, shape (n,), or its elements at `Residual.pairs`. It is R - R P R = W C^-1 W'.
+        """
+
     def project(self, Y: Array) -> Array:
         """P Y, shape of Y: R^-1 times the residuals if the data were Y."""
         return self.design.residual.solve(self.theta[self.design.slices[-1]], self.solve(Y).e)
