@@ -292,7 +292,8 @@ def lost_records(fitted: Fitted) -> list[Finding]:
     if not rows:
         return [Finding("records", "ok", f"all {len(design.index)} rows are used.")]
     why = ", ".join(f"{n} for {name}" for name, n in list(design.lost.items())[:5])
-    evidence = f"{rows} of {len(design.index)} rows are left out" + (f": {why}." if why else " by subset=.")
+    other = " by subset=." if design.traits is None else " by subset=, or for want of all traits."
+    evidence = f"{rows} of {len(design.index)} rows are left out" + (f": {why}." if why else other)
     return [Finding("records", "note" if why else "ok", evidence, "Are they missing at random?" if why else "")]
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 import scipy.linalg as la
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
+from tqdm.auto import tqdm
 
 from mixedgen.design import Design
 from mixedgen.engines import free_memory
@@ -24,7 +25,7 @@ from mixedgen.errors import (
     NotAvailableError,
     examples,
 )
-from mixedgen.estimate import Fitted
+from mixedgen.estimate import LONG, Fitted
 from mixedgen.frame import require_columns
 from mixedgen.proportions import random_variances
 from mixedgen.simulation import record_index, refit_design
@@ -36,7 +37,7 @@ IntArray = NDArray[np.intp]
 COLUMNS = 256  # right-hand sides solved at once; without a larger group the equations are set up anew
 WORKSPACE = 2**27  # elements of one block of records by right-hand sides
 UNDETERMINED = 1e-9  # share of the precision of a record that is left for it where the fixed effects fit it alone
-ELEMENT_SECONDS = 2e-9  # of one element of the factor, or one load of a record, for each right-hand side
+ELEMENT_SECONDS = 5e-10  # of one operation on the factor or the records for each right-hand side, on two cores
 STEPS, LEAST_SECONDS = 6, 0.01  # of a fit from the variances of the whole
 PATIENCE = 86_400.0  # seconds of a forecast that are not refused
 
@@ -52,7 +53,8 @@ class Influence:
     exact : bool
         Whether the variances were estimated anew without each case.
     cases : DataFrame
-        A row for each case, columns ``n_records cooks_distance covratio covtrace``.
+        A row for each case, columns ``n_records cooks_distance covratio covtrace leverage``, the last the sum of those
+        of its records.
     dfbeta : DataFrame
         Cases by fixed effects: the estimate with all records less the one without the case.
     dfbetas : DataFrame
@@ -205,7 +207,7 @@ def influence(
         leverage=leverage_frame(fitted, precision),
         residuals=residual_frame(fitted, precision),
         variances=variances_frame(fitted, cases, found) if exact else None,
-        **case_frames(fitted, cases, found),
+        **case_frames(fitted, cases, found, precision),
     )
 
 
@@ -429,7 +431,8 @@ def refitted(fitted: Fitted, rows: IntArray, exact: bool) -> Fitted | str:
 
 def refits(fitted: Fitted, cases: Cases, precision: Precision) -> list[Deletion | str]:
     """Estimates without each case, the variances estimated anew; no fit outlives its figures."""
-    return [compare(fitted, refitted(fitted, rows, exact=True), precision.C) for rows in cases.members]
+    rows = tqdm(cases.members, disable=not fitted.control.progress, desc="refits", leave=False, delay=LONG)
+    return [compare(fitted, refitted(fitted, some, exact=True), precision.C) for some in rows]
 
 
 def require_variances(design: Design) -> None:
@@ -464,7 +467,7 @@ def compare(fitted: Fitted, without: Fitted | str, C: Array) -> Deletion | str:
 
 
 # --------------------------------------------------------------------------------------------------------- frames
-def case_frames(fitted: Fitted, cases: Cases, found: Sequence[Deletion | str]) -> dict[str, Any]:
+def case_frames(fitted: Fitted, cases: Cases, found: Sequence[Deletion | str], precision: Precision) -> dict[str, Any]:
     """Frames with a row for each case, and the cases that have none."""
     names = list(fitted.design.fixed.names)
     none = Deletion(np.full(len(names), np.nan), np.full(len(names), np.nan), np.nan, np.nan, np.nan)
@@ -476,6 +479,7 @@ def case_frames(fitted: Fitted, cases: Cases, found: Sequence[Deletion | str]) -
         "cooks_distance": [d.cooks_distance for d in rows],
         "covratio": [d.covratio for d in rows],
         "covtrace": [d.covtrace for d in rows],
+        "leverage": [float(np.sum(1.0 - precision.RP[m])) for m in cases.members],
     }
     return {
         "cases": pd.DataFrame(table, index=cases.labels),

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 
 import mixedgen as mg
 from mixedgen import influence as room
@@ -111,6 +112,7 @@ def check_deletions(fit: mg.Fit, found: mg.influence.Influence, groups: list[np.
             "cooks_distance": step @ np.linalg.solve(dense.C, step) / p,
             "covratio": np.linalg.det(ratio),
             "covtrace": np.trace(ratio) - p,
+            "leverage": np.trace((np.eye(len(dense.y)) - dense.R @ dense.P)[np.ix_(rows, rows)]),
         }
         np.testing.assert_allclose(found.cases.iloc[k].to_numpy(), list(want.values()), DENSE_RTOL, DENSE_ATOL)
         np.testing.assert_allclose(found.dfbeta.iloc[k], step, DENSE_RTOL, DENSE_ATOL)
@@ -129,11 +131,12 @@ def test_deleted_records_equal_dense_deletion(case: str) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_deleted_groups_equal_dense_deletion(case: str) -> None:
     fit = CASES[case]()
-    by = "Subject" if "Subject" in fit.data else "pen"
+    data = fit.arguments["data"]
+    by = "Subject" if "Subject" in data else "pen"
     found = fit.influence(by)
     design = fit.fitted.design
     rows = design.kept if design.traits is None else design.kept[design.traits.row]
-    labels = fit.data[by].to_numpy()[rows]
+    labels = data[by].to_numpy()[rows]
     check_deletions(fit, found, [np.flatnonzero(labels == label) for label in found.cases.index])
     assert set(found.cases.index) == set(labels)
 
@@ -224,6 +227,53 @@ def test_exact_influence_is_a_fit_of_the_other_records() -> None:
         np.testing.assert_allclose(fit.params - found.dfbeta.loc[subject], other.params, REFIT_RTOL)
 
 
+@pytest.mark.parametrize("residual", ["ar1(Days|Subject)", "exp(Days)"])
+def test_exact_influence_with_a_structured_residual(residual: str) -> None:
+    data = mg.data.sleepstudy()
+    data = data[data["Subject"].isin(["308", "309", "310", "330", "331", "332"])]
+    fit = mg.lmm("Reaction ~ Days + (1|Subject)", data, residual=residual, method="ml")
+    found = fit.influence("Subject", exact=True)
+    other = mg.lmm("Reaction ~ Days + (1|Subject)", data[data["Subject"] != "308"], residual=residual, method="ml")
+    assert found.variances is not None
+    values = found.variances.loc["308", list(other.theta.index)].astype(float)
+    np.testing.assert_allclose(values, other.theta, REFIT_RTOL, REFIT_RTOL)
+    np.testing.assert_allclose(fit.params - found.dfbeta.loc["308"], other.params, REFIT_RTOL)
+
+
+def test_exact_influence_of_one_value_of_several_traits() -> None:
+    rng = np.random.default_rng(2)
+    data = mg.data.sleepstudy().assign(second=lambda d: rng.normal(size=180) + np.repeat(rng.normal(size=18), 10))
+    data = data[data["Days"] < 3].reset_index(drop=True)
+    fit = mg.lmm("cbind(Reaction, second) ~ Days + (1|Subject)", data)
+    found = fit.influence(exact=True)
+    data.loc[5, "second"] = np.nan
+    other = mg.lmm("cbind(Reaction, second) ~ Days + (1|Subject)", data)
+    np.testing.assert_allclose(fit.params - found.dfbeta.loc[(5, "second")], other.params, REFIT_RTOL)
+
+
+def test_rows_left_out_are_no_cases() -> None:
+    data = mg.data.sleepstudy()
+    whole = mg.lmm("Reaction ~ Days + (1|Subject)", data.drop(index=[3, 50]))
+    data.loc[[3, 50], "Reaction"] = np.nan
+    holes = mg.lmm("Reaction ~ Days + (1|Subject)", data, na_action="exclude")
+    for by in (None, "Subject"):
+        pd.testing.assert_frame_equal(whole.influence(by).cases, holes.influence(by).cases, rtol=DENSE_RTOL)
+    assert 3 not in holes.influence().leverage.index
+
+
+def test_a_sparse_fixed_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mixedgen.frame.DENSE_COLUMNS", 2)
+    monkeypatch.setattr("mixedgen.frame.DENSE_ELEMENTS", 10)
+    fit = mg.lmm("angle ~ 0 + recipe:temperature + (1|replicate)", mg.data.cake())
+    assert sp.issparse(fit.fitted.design.fixed.X)
+    found = fit.influence()
+    check_deletions(fit, found, [np.array([i]) for i in range(fit.nobs)])
+    np.testing.assert_allclose(found.leverage["fixed"], np.diag(Dense(fit).fixed_hat), DENSE_RTOL)
+    assert fit.influence("recipe:temperature").undefined.str.contains("do not determine").all()
+    monkeypatch.setattr(room, "COLUMNS", 4)
+    assert fit.influence("recipe:temperature").undefined.str.contains("do not determine 1 fixed").all()
+
+
 def test_given_variances_stay_in_exact_influence() -> None:
     fit = CASES["pedigree, diag residual"]()
     exact, plain = fit.influence("pen", exact=True), fit.influence("pen")
@@ -236,9 +286,12 @@ def test_groups_by_term_interaction_and_values() -> None:
     fit = mg.lmm("angle ~ recipe + temperature + (1|recipe:replicate)", mg.data.cake())
     term = fit.influence("recipe:replicate")
     assert len(term.cases) == 45
-    rows = fit.data["recipe"].astype(str) + ":" + fit.data["replicate"].astype(str)
+    data = fit.arguments["data"]
+    rows = data["recipe"].astype(str) + ":" + data["replicate"].astype(str)
     values = fit.influence(rows)
     pd.testing.assert_frame_equal(term.cases.sort_index(), values.cases.sort_index(), check_index_type=False)
+    calves = CASES["pedigree, diag residual"]()
+    pd.testing.assert_frame_equal(calves.influence("calf:A").cases, calves.influence("calf").cases, check_names=False)
     without_data = mg.Fit(fit.fitted).influence("recipe:replicate")
     pd.testing.assert_frame_equal(term.cases, without_data.cases)
 
