@@ -438,7 +438,7 @@ def terms_table(fitted: Fitted) -> pd.DataFrame:
 
 def term_sentence(row: Mapping[Hashable, Any]) -> str:
     """One random term in words."""
-    related = f"related by {row['relationship']}" if row["relationship"] is not None else "independent of each other"
+    related = "independent of each other" if pd.isna(row["relationship"]) else f"related by {row['relationship']}"
     return (
         f"Random term {row['term']}: {row['levels']} levels ({row['with_records']} with records), {related}; "
         f"effects {row['effects']}, structure {row['structure']}; parameters {row['parameters']}."
@@ -451,8 +451,8 @@ def model_sentence(fitted: Fitted) -> str:
     kind = "a sparse" if sp.issparse(design.fixed.X) else "a dense"
     aliased = f", {len(design.fixed.aliased)} more left out" if design.fixed.aliased else ""
     return (
-        f"{design.parsed.source}: {design.n:,} records; {design.fixed.p} fixed effects as {kind} X{aliased}; "
-        f"{len(design.terms)} random terms."
+        f"{design.parsed.source}: {design.n:,} records; fixed effects: {design.fixed.p}, as {kind} X{aliased}; "
+        f"random terms: {len(design.terms)}."
     )
 
 

@@ -166,3 +166,11 @@ def test_explanation_of_method_engine_and_residual(residual: str | None, word: s
     ):
         assert part in text
     assert "Subject" in fit.explain()._repr_html_()
+
+
+def test_explanation_tells_related_levels_from_independent_ones() -> None:
+    A = mg.additive(mg.Pedigree(mg.data.mrode_pedigree()))
+    model = mg.MixedModel("wwg ~ 1 + (1|calf:A) + (1|sex)", mg.data.mrode_calves(), relationships={"A": A})
+    lines = str(model.solve({"calf:A": 20.0, "sex": 1.0, "residual": 40.0}).explain()).splitlines()
+    assert any("calf:A" in line and "related by A" in line for line in lines)
+    assert any("Random term sex" in line and "independent" in line for line in lines)
