@@ -165,14 +165,14 @@ def boundary(fitted: Fitted) -> list[Finding]:
     advice = (
         "The random part has more parameters than the data support: drop the effect, or its correlations with (x||g)."
     )
-    singular = [] if fitted.certificate is None else [line.split("; ")[0] for line in fitted.certificate.singular]
-    at = {k for k, s in enumerate(fitted.design.slices) for i in fitted.bounds if s.start <= i < s.stop}
-    found = [
-        Finding("boundary", "note", line.removeprefix("boundary (singular) fit: ") + ".", advice) for line in singular
-    ]
+    lines = () if fitted.certificate is None else fitted.certificate.singular
+    known = [line.removeprefix("boundary (singular) fit: ").split("; the log-likelihood")[0] + "." for line in lines]
+    singular = {i for i, kind in fitted.bounds.items() if kind != "bound"}
+    at = {k for k, s in enumerate(fitted.design.slices) for i in singular if s.start <= i < s.stop}
     near = [text for k in range(len(fitted.design.terms)) if k not in at for text in near_boundary(fitted, k)]
-    near += near_bounds(fitted)
-    found += [Finding("boundary", "note", text, advice) for text in near]
+    found = [Finding("boundary", "note", text, advice) for text in (*known, *near)]
+    decided = "There the bound decides, not the data: is it meant?"
+    found += [Finding("boundary", "note", text, decided) for text in near_bounds(fitted)]
     return found or [Finding("boundary", "ok", "no variance near zero, no correlation near one.")]
 
 
@@ -196,14 +196,14 @@ def near_boundary(fitted: Fitted, k: int) -> list[str]:
 
 
 def near_bounds(fitted: Fitted) -> list[str]:
-    """Parameters outside the covariance matrices, as the rho of ar1, that are near a bound."""
+    """Parameters outside the covariance matrices, as the rho of ar1, that are at a bound or near it."""
     out = []
     for i, low, high in fitted.design.free:
         half = 0.5 * (high - low)
-        if np.isfinite(half) and abs(fitted.theta[i] - 0.5 * (low + high)) > NEARLY_ONE * half:
-            out.append(
-                f"{fitted.design.theta_names[i]} is {fitted.theta[i]:.4f}, between bounds {low:.3g} and {high:.3g}."
-            )
+        near = np.isfinite(half) and abs(fitted.theta[i] - 0.5 * (low + high)) > NEARLY_ONE * half
+        if near or fitted.bounds.get(i) == "bound":
+            name = fitted.design.theta_names[i]
+            out.append(f"{name} is {fitted.theta[i]:.4g}, between bounds {low:.3g} and {high:.3g}.")
     return out
 
 
@@ -429,7 +429,7 @@ def terms_table(fitted: Fitted) -> pd.DataFrame:
                 "effects": ", ".join(t.effects),
                 "structure": t.structure.tag,
                 "relationship": None if t.relationship is None else f"{link} ({t.relationship.kind})",
-                "parameters": ", ".join(design.theta_names[s]),
+                "parameters": ", ".join(design.theta_names[s]) or "none",
             }
         )
     columns = ["term", "levels", "with_records", "effects", "structure", "relationship", "parameters"]
@@ -460,7 +460,7 @@ def residual_sentence(fitted: Fitted) -> str:
     """R in words."""
     residual, names = fitted.design.residual, fitted.design.theta_names[fitted.design.slices[-1]]
     tag, dim = residual.structure.tag, residual.structure.dim
-    if residual.homogeneous:
+    if tag == "idv":
         what = "independent, one variance"
     elif residual.pairs is not None:
         what = f"one {tag} covariance matrix of {dim} positions ({examples(residual.classes)}) within units"
@@ -469,7 +469,7 @@ def residual_sentence(fitted: Fitted) -> str:
     else:
         what = f"independent, structure {tag}"
     weights = "" if residual.inverse_weights is None else ", divided by the weights of the records"
-    return f"Residuals: {what}{weights}; parameters {', '.join(names)}."
+    return f"Residuals: {what}{weights}; parameters {', '.join(names) or 'none'}."
 
 
 def method_sentence(fitted: Fitted) -> str:
@@ -482,8 +482,10 @@ def method_sentence(fitted: Fitted) -> str:
     value = f"-2 log L = {fitted.deviance:.6g}"
     if fitted.certificate is None:
         return f"The variances were given; {value} of the {name}."
+    known = fitted.control.restrictions.names
+    restricted = f" Fixed, equal or bounded beforehand: {examples(known)}." if known else ""
     how = {"ai": "average information", "em": "expectation-maximisation"}[fitted.control.optimiser]
-    return f"Variances maximise the {name} by {how}: {fitted.certificate.iterations} steps, {value}."
+    return f"Variances maximise the {name} by {how}: {fitted.certificate.iterations} steps, {value}.{restricted}"
 
 
 def engine_sentence(fitted: Fitted) -> str:

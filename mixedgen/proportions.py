@@ -272,7 +272,8 @@ def principal_components(fitted: Fitted) -> dict[str, PrincipalComponents]:
     """
     design = fitted.design
     require_positive(fitted)
-    sigma = float(np.sqrt(fitted.theta[-1])) if design.residual.homogeneous else 1.0
+    structure = design.residual.structure  # of one variance, which may be fixed, or of several
+    sigma = float(np.sqrt(structure.matrix(fitted.theta[design.slices[-1]])[0, 0])) if structure.tag == "idv" else 1.0
     factor_of = dict(zip(unique_keys(design.parsed.terms), (t.label for t in design.parsed.terms), strict=True))
     shared: dict[str, list[int]] = {}
     for k, t in enumerate(design.terms):

@@ -174,3 +174,12 @@ def test_explanation_tells_related_levels_from_independent_ones() -> None:
     lines = str(model.solve({"calf:A": 20.0, "sex": 1.0, "residual": 40.0}).explain()).splitlines()
     assert any("calf:A" in line and "related by A" in line for line in lines)
     assert any("Random term sex" in line and "independent" in line for line in lines)
+
+
+def test_restricted_parameters_are_told() -> None:
+    data = groups()
+    control = mg.Control(fix={"residual": 1.5}, bound={"g": (0.001, 0.01)})
+    fit = mg.lmm("y ~ x + (1|g)", data, control=control)
+    assert "g is 0.01, between bounds 0.001 and 0.01" in finding(fit.diagnose(), "boundary")["evidence"]
+    assert "'residual', 'g'" in str(fit.explain())
+    assert "one variance; parameters none" in str(fit.explain())

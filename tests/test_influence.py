@@ -191,7 +191,7 @@ def test_random_designs_equal_dense_algebra(seed: int) -> None:
         pytest.skip("no fixed effects")
     engine = choose(design)
     theta = random_theta(design, np.random.default_rng(1000 + seed), spread(design))
-    fit = mg.Fit(Fitted(design, engine, engine.at(theta), theta, "reml", mg.Control()), None, case.frame)
+    fit = mg.Fit(Fitted(design, engine, engine.at(theta), theta, "reml", mg.Control()), None, {"data": case.frame})
     found, dense = fit.influence("site"), Dense(fit)
     H = np.eye(fit.nobs) - dense.R @ dense.P
     np.testing.assert_allclose(found.leverage["total"], np.diag(H), LAW_RTOL, LAW_RTOL)
@@ -436,3 +436,14 @@ def test_principal_components_rebuild_the_covariance() -> None:
     pca = fit.repca()["calf:A"]
     rebuilt = pca.rotation.to_numpy() * pca.sdev.to_numpy() ** 2 @ pca.rotation.to_numpy().T
     np.testing.assert_allclose(rebuilt, SIGMA, DENSE_RTOL)  # several residual variances: on the scale of the response
+
+
+def test_a_fixed_residual_variance() -> None:
+    fit = mg.lmm("Reaction ~ Days + (Days|Subject)", mg.data.sleepstudy(), control=mg.Control(fix={"residual": 600.0}))
+    Sigma = fit.fitted.design.terms[0].structure.matrix(fit.fitted.theta)
+    np.testing.assert_allclose(fit.repca()["Subject"].sdev ** 2, np.linalg.eigvalsh(Sigma / 600.0)[::-1], DENSE_RTOL)
+    check_deletions(fit, fit.influence(), [np.array([i]) for i in range(fit.nobs)])
+    exact = fit.influence("Subject", exact=True)
+    assert exact.variances is not None
+    assert list(exact.variances.columns) == [*fit.theta.index, "converged"]
+    assert fit.r2().residual == 600.0
