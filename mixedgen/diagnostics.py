@@ -461,7 +461,7 @@ def residual_sentence(fitted: Fitted) -> str:
     residual, names = fitted.design.residual, fitted.design.theta_names[fitted.design.slices[-1]]
     tag, dim = residual.structure.tag, residual.structure.dim
     if tag == "idv":
-        what = "independent, one variance"
+        what = "independent, one variance" if residual.pairs is None else "a known matrix times one variance"
     elif residual.pairs is not None:
         what = f"one {tag} covariance matrix of {dim} positions ({examples(residual.classes)}) within units"
     elif residual.classes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -87,6 +87,12 @@ class KnownResidual(Residual):
     def precision_derivative(self, theta: Array, k: int) -> Array:
         """d(R^-1)/d sigma^2 at `pairs`."""
         return -self.inverse.data / self._variance(theta) ** 2
+
+    def select(self, rows: IntArray) -> KnownResidual:
+        """R of some records."""
+        R0 = sp.csr_array(self.R0[rows][:, rows])
+        inverse, logdet = block_inverse(R0, pd.RangeIndex(len(rows)))
+        return replace(self, position=self.position[rows], R0=R0, inverse=inverse, log_determinant=logdet)
 
 
 def known_residual(matrix: Any, index: pd.Index, kept: IntArray) -> KnownResidual:

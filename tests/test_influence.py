@@ -52,6 +52,12 @@ def repeated() -> pd.DataFrame:
     return frame[frame["time"] < 3].drop(index=[4, 10])
 
 
+def known_matrix(frame: pd.DataFrame) -> np.ndarray:
+    """Residuals of a pen are correlated."""
+    pen = frame["pen"].to_numpy()
+    return np.where(pen[:, None] == pen, 0.3, 0.0) + np.diag(frame["w"])
+
+
 def animals(formula: str, variances: dict[str, object], **options: object) -> mg.Fit:
     related = {"A": pedigree()} if ":A" in formula else None
     return mg.MixedModel(formula, repeated(), relationships=related, **options).solve(variances)
@@ -75,6 +81,9 @@ CASES: dict[str, Callable[[], mg.Fit]] = {
     ),
     "two traits": lambda: animals("cbind(y, z) ~ x + (1|calf:A)", {"calf:A": SIGMA, "residual": US[:2, :2]}),
     "zero variance": lambda: animals("y ~ x + (1|calf:A)", {"calf:A": 0.0, "residual": 3.0}),
+    "known residual": lambda: animals(
+        "y ~ x + (1|calf:A)", {"calf:A": 2.0, "residual": 1.5}, residual=known_matrix(repeated())
+    ),
     "least squares": lambda: animals("y ~ x", {"residual": 3.0}, weights="w"),
 }
 
@@ -168,7 +177,9 @@ def test_leverage_and_residuals_equal_dense_algebra(case: str) -> None:
         np.testing.assert_allclose(found.residuals[name], raw / np.sqrt(variance), **close)
 
 
-@pytest.mark.parametrize("case", ["slopes", "pedigree, us residual", "two traits", "direct and maternal"])
+@pytest.mark.parametrize(
+    "case", ["slopes", "pedigree, us residual", "two traits", "direct and maternal", "known residual"]
+)
 def test_large_groups_are_left_out_of_the_equations(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fit = CASES[case]()
     by = "Subject" if case == "slopes" else "pen"
