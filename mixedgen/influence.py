@@ -283,7 +283,8 @@ def require_forecast(fitted: Fitted, cases: Cases, exact: bool) -> None:
     seconds = cost.seconds + solves * ELEMENT_SECONDS * (4.0 * cost.nonzeros + design.n * (loads + 8.0))
     seconds += refits * steps * max(cost.seconds, LEAST_SECONDS)
     width = max(width_of(design), int(together.max(initial=0))) if solves else 0
-    size = cost.bytes + 8 * design.n * (4 * design.fixed.p + 6 * width)
+    p = design.fixed.p
+    size = cost.bytes + 8 * design.n * (4 * p + 6 * width) + 24 * p**2
     free = free_memory()
     if seconds > PATIENCE or (free is not None and size > free):
         there = "" if free is None else f" of {free / 2**30:.1f} GB that are free"
@@ -425,7 +426,7 @@ def refitted(fitted: Fitted, rows: IntArray, exact: bool) -> Fitted | str:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # one warning tells of all
             return refit_design(fitted, design)
-    except DesignError as err:
+    except (DesignError, EngineError) as err:
         return str(err)
 
 

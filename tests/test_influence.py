@@ -15,7 +15,7 @@ from test_engines import make_case, random_theta, spread
 import mixedgen as mg
 from mixedgen import influence as room
 from mixedgen.engines import choose
-from mixedgen.errors import ArgumentError, DataError, EngineError, NotAvailableError
+from mixedgen.errors import ArgumentError, ConvergenceWarning, DataError, EngineError, NotAvailableError
 from mixedgen.estimate import Fitted
 
 FROZEN = json.loads((Path(__file__).parent / "reference" / "influence.json").read_text())
@@ -358,6 +358,24 @@ def test_a_residual_class_that_is_gone_is_named() -> None:
     found = fit.influence("late", exact=True)
     assert found.undefined.str.contains("residual variance").all()
     assert fit.influence("late").undefined.empty
+
+
+def test_a_term_with_one_level_left_is_named() -> None:
+    data = mg.data.sleepstudy()
+    data["room"] = np.where(np.arange(180) % 20 < 10, "left", "right")
+    model = mg.MixedModel("Reaction ~ Days + (1|Subject) + (1|room)", data)
+    fit = model.solve({"Subject": 1000.0, "room": 10.0, "residual": 900.0})
+    assert fit.influence("room", exact=True).undefined.str.contains("one level of 'room' is left").all()
+    assert fit.influence("room").undefined.empty
+
+
+def test_refits_that_do_not_converge_are_told() -> None:
+    with pytest.warns(ConvergenceWarning):
+        fit = mg.lmm("Reaction ~ Days + (Days|Subject)", mg.data.sleepstudy(), control=mg.Control(max_iter=1))
+    with pytest.warns(ConvergenceWarning, match="fits without a case did not converge"):
+        found = fit.influence("Subject", exact=True)
+    assert found.variances is not None
+    assert not found.variances["converged"].all()
 
 
 def test_bad_groups_are_refused() -> None:
