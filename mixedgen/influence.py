@@ -271,30 +271,45 @@ def width_of(design: Design) -> int:
     return max(1, min(COLUMNS, WORKSPACE // design.n))
 
 
-def require_forecast(fitted: Fitted, cases: Cases, exact: bool) -> None:
-    """Raise an EngineError where time or memory are beyond reach."""
-    design, cost = fitted.design, fitted.engine.forecast()
+@dataclass(frozen=True)
+class Work:
+    """What an influence analysis takes: refits, right-hand sides, seconds and bytes."""
+
+    refits: int
+    solves: int
+    seconds: float
+    bytes: int
+
+
+def work_of(fitted: Fitted, cases: Cases, exact: bool) -> Work:
+    """Forecast of an influence analysis."""
+    design, cost, p = fitted.design, fitted.engine.forecast(), fitted.design.fixed.p
     sizes = np.array([len(m) for m in cases.members])
     together = sizes[(sizes > 1) & (sizes <= COLUMNS)]
     solves = 0 if exact else int(together.sum())
     refits = len(sizes) if exact else int(np.sum(sizes > COLUMNS))
-    loads = design.fixed.p + sum(t.values.size for t in design.terms) / design.n
     steps = STEPS if exact and fitted.certificate is not None else 1
-    seconds = cost.seconds + solves * ELEMENT_SECONDS * (4.0 * cost.nonzeros + design.n * (loads + 8.0))
-    seconds += refits * steps * max(cost.seconds, LEAST_SECONDS)
+    loads = p + sum(t.values.size for t in design.terms) / design.n
+    column = ELEMENT_SECONDS * (4.0 * cost.nonzeros + design.n * (loads + 8.0))
+    seconds = cost.seconds + solves * column + refits * steps * max(cost.seconds, LEAST_SECONDS)
     width = max(width_of(design), int(together.max(initial=0))) if solves else 0
-    p = design.fixed.p
-    size = cost.bytes + 8 * design.n * (4 * p + 6 * width) + 24 * p**2
-    free = free_memory()
-    if seconds > PATIENCE or (free is not None and size > free):
-        there = "" if free is None else f" of {free / 2**30:.1f} GB that are free"
-        raise EngineError(
-            f"influence would take {refits:,} refits and {solves:,} solves of {cost.order:,} equations: about "
-            f"{seconds / 3600:.1f} h and {size / 2**30:.1f} GB{there}; the limit is {PATIENCE / 3600:.0f} h. "
-            "Leave out exact=True, take single records (by=None), or a part of the data with subset=.",
-            seconds=seconds,
-            bytes=size,
-        )
+    return Work(refits, solves, seconds, cost.bytes + 8 * design.n * (4 * p + 6 * width) + 24 * p**2)
+
+
+def require_forecast(fitted: Fitted, cases: Cases, exact: bool) -> None:
+    """Raise an EngineError where time or memory are beyond reach."""
+    work, free = work_of(fitted, cases, exact), free_memory()
+    if work.seconds <= PATIENCE and (free is None or work.bytes <= free):
+        return
+    there = "" if free is None else f" of {free / 2**30:.1f} GB that are free"
+    raise EngineError(
+        f"influence would take {work.refits:,} refits and {work.solves:,} solves of "
+        f"{fitted.engine.forecast().order:,} equations: about {work.seconds / 3600:.1f} h and "
+        f"{work.bytes / 2**30:.1f} GB{there}; the limit is {PATIENCE / 3600:.0f} h. "
+        "Leave out exact=True, take single records (by=None), or a part of the data with subset=.",
+        seconds=work.seconds,
+        bytes=work.bytes,
+    )
 
 
 # ------------------------------------------------------------------------------------------------ at the variances
