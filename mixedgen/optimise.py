@@ -31,6 +31,7 @@ SMALLEST_FACTOR = 1e-6  # an iterate stays this far inside the cone, on the scal
 CORRELATION_MARGIN = 1e-9  # a correlation of exactly one would make R singular
 SMALLEST_START = 1e-8  # a start is pushed this far inside the cone
 NULL = 1e-13  # an eigenvalue below is zero but for rounding
+WORTH = 0.01  # of the gain that the factor scale promises: an average-information step that promises less is none
 SMALLEST_CURVATURE = 1e-10  # below, an eigenvalue of such a matrix is rounding
 FLAT_CURVATURE = 1e-8  # an information matrix, scaled to unit diagonal, with a smaller eigenvalue says nothing there
 BOUNDARY_VARIANCE = 1e-5  # variances (eigenvalues) below are candidates for an exact zero
@@ -401,8 +402,11 @@ def evaluate(problem: Problem, x: Array) -> Point | None:
 
 def average_information_step(problem: Problem, point: Point) -> tuple[Point | None, str]:
     """An average-information step on the natural scale, or one on the factor scale where that leaves the cone."""
-    target = point.x + newton_step(point.information, point.score, floor=False)
-    if inside(problem, target):
+    step = newton_step(point.information, point.score, floor=False)
+    target = point.x + step
+    # where all effects of a term are predicted as zero its information vanishes, and only the factor scale leads down
+    worth = float(step @ point.score) > WORTH * point.decrement
+    if worth and inside(problem, target):
         new = evaluate(problem, target)
         if new is not None and new.deviance <= point.deviance + problem.noise(point.deviance):
             return new, "ai"
