@@ -15,7 +15,7 @@ from scipy.sparse.csgraph import connected_components
 from mixedgen.design import Design
 from mixedgen.engines import Engine
 from mixedgen.errors import ConvergenceWarning, DataError, examples, require_count
-from mixedgen.estimate import Fitted, certify, check_estimable, default_start, moment_start
+from mixedgen.estimate import Fitted, certify, check_estimable, default_start, fit_by_moments, moment_start
 from mixedgen.optimise import maximise
 from mixedgen.residual import Residual
 from mixedgen.structure import lower_factor
@@ -212,6 +212,8 @@ def refit_design(fitted: Fitted, design: Design) -> Fitted:
     Variances that were given stay. Raises and warns as `refit`.
     """
     engine = type(fitted.engine)(design)
+    if fitted.moments is not None:
+        return fit_by_moments(design, engine, fitted.method, fitted.control)
     if fitted.certificate is None:
         return Fitted(design, engine, engine.at(fitted.theta), fitted.theta, fitted.method, fitted.control)
     check_estimable(design, engine)

@@ -161,3 +161,9 @@ def test_refit_of_rows_that_were_not_all_used(sleepstudy: pd.DataFrame) -> None:
         refit(fit, full.to_numpy()[:5])
     with pytest.raises(DataError, match="missing or infinite in 1 records"):
         refit(fit, full.where(full.index != 5))
+
+
+@pytest.mark.parametrize("method", ["minque", "mivque0", "anova3"])
+def test_refit_of_moments_estimates_anew(method: str) -> None:
+    fit = mg.lmm("Yield ~ 1 + (1|Batch)", mg.data.dyestuff(), method=method)
+    np.testing.assert_allclose(fit.refit(2.0 * mg.data.dyestuff()["Yield"]).theta, 4.0 * fit.theta, rtol=1e-9)
