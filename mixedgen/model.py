@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from mixedgen import (
     comparison,
     diagnostics,
+    factors,
     inference,
     influence,
     intervals,
@@ -280,6 +281,10 @@ class Fit:
         With `animals`, a term of markers gives the animals' values, the sums of the marker effects.
         """
         return prediction.blup(self.fitted, term, animals=animals)
+
+    def factors(self, term: str) -> factors.Factors:
+        """Loadings on principal axes, scores and stability of a factor-analytic or reduced-rank term."""
+        return factors.factors(self.fitted, term)
 
     def trajectory(self, term: str, at: Any, *, total: trajectories.Total | None = None) -> pd.DataFrame:
         """BLUP of a random regression at values of its covariates, with SE and reliability, or their mean or sum."""

@@ -31,7 +31,7 @@ FLOORS: dict[float, set[str]] = {
         "influence",
         "diagnostics",
     },  # made of what floor 9 computes
-    9: {"inference", "prediction", "variances", "simulation", "proportions"},
+    9: {"inference", "prediction", "variances", "simulation", "proportions", "factors"},
     8.5: {"degrees", "hypotheses"},  # what the tests of floor 9 share
     8: {"estimate"},
     7.5: {"constrained"},  # what profiles need beside the maximum
