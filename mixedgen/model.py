@@ -28,6 +28,7 @@ from mixedgen import (
     stages,
     tables,
     trajectories,
+    tidy,
     variances,
 )
 from mixedgen.degrees import Ddf, Inference
@@ -100,6 +101,11 @@ class Fit:
         if self.fitted.moments is not None:
             raise NotAvailableError(f"method={self.method!r} has no standard errors of variances, and so no tests.")
         return Inference(self.fitted)
+
+    @property
+    def _tests(self) -> Inference:
+        """`inference`, or after moments what has no tests and gives the rest."""
+        return self.inference if self.fitted.moments is None else Inference(self.fitted)
 
     @cached_property
     def _t_table(self) -> pd.DataFrame:
@@ -442,8 +448,34 @@ class Fit:
 
         ``"auto"`` is Satterthwaite's method; in a model so large that it takes long, none, and a line says so.
         """
-        tests = self.inference if self.fitted.moments is None else Inference(self.fitted)
-        return tables.summarise(tests, ddf)
+        return tables.summarise(self._tests, ddf)
+
+    def tidy(
+        self,
+        effects: tidy.Effects | Sequence[tidy.Effects] = ("fixed", "ran_pars"),
+        *,
+        conf_int: bool = False,
+        conf_method: tidy.ConfMethod = "wald",
+        level: float = 0.95,
+        ddf: Ddf = "satterthwaite",
+    ) -> pd.DataFrame:
+        """Fixed effects, standard deviations and correlations, or BLUPs, one row each: broom.mixed's ``tidy``.
+
+        Columns ``effect group level term estimate std.error statistic df p.value``, and ``conf.low conf.high`` with
+        `conf_int`: by standard errors, or by ``conf_method="profile"``, which standard deviations need.
+        """
+        return tidy.tidy(self._tests, effects, conf_int=conf_int, conf_method=conf_method, level=level, ddf=ddf)
+
+    def glance(self) -> pd.DataFrame:
+        """One row about the fit, ``nobs sigma logLik AIC BIC REMLcrit df.residual``: broom.mixed's ``glance``."""
+        return tidy.glance(self.fitted)
+
+    def augment(self, data: Any = None, *, influence: bool = True) -> pd.DataFrame:
+        """The records with ``.fitted .resid .hat .cooksd .fixed ...``: broom.mixed's ``augment``.
+
+        Given the data of the fit, all its columns come first; `influence` solves once for each record.
+        """
+        return tidy.augment(self.fitted, self.variables, data, influence=influence)
 
     def __repr__(self) -> str:
         """One line: formula, method and log-likelihood."""
