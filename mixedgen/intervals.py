@@ -292,6 +292,17 @@ class Profile:
             return self.estimate, self.target.low, self.target.high
         return self.estimate, self.end(-1, z), self.end(1, z)
 
+    def curve(self, level: float, points: int) -> pd.DataFrame:
+        """Columns ``parameter value zeta deviance`` at the estimate, and so many values to the end on either side."""
+        _, *ends = self.interval(level)
+        first, last = self.target.low + self.target.margin, self.target.high
+        steps = [np.linspace(self.estimate, np.clip(end, first, last), points + 1) for end in ends if np.isfinite(end)]
+        values = np.unique(np.concatenate([[self.estimate], *steps]))
+        zeta = np.array([self.zeta(float(v)) for v in values])
+        deviance = np.array([self.points[float(v)][0] for v in values])
+        frame = pd.DataFrame({"parameter": self.target.name, "value": values, "zeta": zeta, "deviance": deviance})
+        return frame[np.isfinite(deviance)]
+
     @property
     def lowest(self) -> float:
         """How far the profile comes below the optimum."""
@@ -354,14 +365,73 @@ def profile(fitted: Fitted, parameters: str | Sequence[str] | None = None, level
             continue
         along = Profile(ml, known[name])
         rows[name] = along.interval(level)
-        if along.lowest > LOWER_DEVIANCE:
-            warnings.warn(
-                f"the profile of {name} comes {along.lowest:.3g} below the deviance of the fit, which is no global "
-                "optimum: fit again with other start values.",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
+        warn_of_lower(along)
     return pd.DataFrame.from_dict(rows, orient="index", columns=COLUMNS).rename_axis("parameter")
+
+
+def warn_of_lower(along: Profile) -> None:
+    """Warn of a profile that comes below the optimum of the fit."""
+    if along.lowest > LOWER_DEVIANCE:
+        warnings.warn(
+            f"the profile of {along.target.name} comes {along.lowest:.3g} below the deviance of the fit, which is no "
+            "global optimum: fit again with other start values.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+
+
+def profile_points(
+    fitted: Fitted, parameters: str | Sequence[str] | None = None, level: float = 0.99, points: int = 8
+) -> pd.DataFrame:
+    """Points of the profile likelihood between the ends of an interval, as lme4's ``profile``.
+
+    Parameters
+    ----------
+    fitted : Fitted
+        The model; a REML fit is refitted by ML.
+    parameters : str or sequence of str, optional
+        Names among those of `profiled_names`; all by default.
+    level : float
+        Confidence level of the interval.
+    points : int
+        Values on either side of the estimate, equally spaced, the end the last of them.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``parameter value zeta deviance``, by value. A profile that meets the bound of its parameter ends there.
+        A correlation without an estimate, of an effect without variance, is left out.
+
+    Raises
+    ------
+    ArgumentError
+        If a name is unknown, the level no probability, or `points` no whole number from 1.
+    NotAvailableError
+        If the variances were given, or estimated by moments, or no parameter asked for has an estimate.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If a profile comes below the optimum of the fit.
+
+    Notes
+    -----
+    zeta = sign(psi - psi_hat) sqrt(D(psi) - D(psi_hat)), D as in `profile`: the straighter it is, the nearer the
+    likelihood is to that of a normal estimate.
+    """
+    require_probability(level)
+    require_count(points, "points")
+    ml = maximum_likelihood(fitted)
+    known = {t.name: t for t in targets(ml)}
+    curves = []
+    for name in named(parameters, known):
+        along = Profile(ml, known[name])
+        if np.isfinite(along.estimate):
+            curves.append(along.curve(level, points))
+            warn_of_lower(along)
+    if not curves:
+        raise NotAvailableError("no parameter asked for has an estimate, and so none has a profile.")
+    return pd.concat(curves, ignore_index=True)
 
 
 def as_expression(text: str, fitted: Fitted) -> Expression | None:

@@ -147,6 +147,12 @@ class Fit:
             raise ArgumentError(f"{', '.join(options)}: only for method='bootstrap'.")
         return intervals.profile(self.fitted, parameters, level)
 
+    def profile(
+        self, parameters: str | Sequence[str] | None = None, *, level: float = 0.99, points: int = 8
+    ) -> pd.DataFrame:
+        """Points of the profile likelihood, ``parameter value zeta deviance``, up to the ends of an interval."""
+        return intervals.profile_points(self.fitted, parameters, level, points)
+
     def bootstrap(
         self,
         statistic: Callable[[Fit], Any] | None = None,

@@ -1,6 +1,7 @@
 """Profile likelihood intervals against lme4, and the parametric bootstrap."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy.optimize import minimize_scalar
 import mixedgen as mg
 from mixedgen.errors import ArgumentError, ConvergenceWarning, NotAvailableError
 from mixedgen.estimate import Fitted
-from mixedgen.intervals import bootstrap, bootstrap_draws, bootstrap_intervals, profile, profiled_names
+from mixedgen.intervals import bootstrap, bootstrap_draws, bootstrap_intervals, profile, profile_points, profiled_names
 from mixedgen.likelihood import deviance
 
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "intervals.json").read_text())
@@ -68,6 +69,40 @@ def test_profile_equals_lme4(case):
             # beside the larger end: one near zero has no digits of its own
             atol = tolerance * max(abs(lower), abs(upper))
             np.testing.assert_allclose(table.loc[name, ["lower", "upper"]], [lower, upper], rtol=0, atol=atol)
+
+
+def test_points_of_a_profile_are_constrained_optima():
+    fit = mg.lmm(MODELS["dyestuff"], mg.data.dyestuff(), method="ml")
+    table = fit.profile(["sd Batch[(Intercept)]", "sigma"], points=3)
+    assert list(table.columns) == ["parameter", "value", "zeta", "deviance"]
+    for row in table.itertuples():
+        want = least_deviance(fit, row.parameter == "sigma", row.value)
+        assert row.deviance == pytest.approx(want, abs=1e-6)
+        assert row.zeta**2 == pytest.approx(want - fit.deviance, abs=1e-6)
+    curve = table[table["parameter"] == "sigma"]
+    assert len(curve) == 7
+    assert curve["value"].is_monotonic_increasing
+    np.testing.assert_allclose(curve["zeta"].iloc[[0, 3, 6]], [-2.5758293, 0.0, 2.5758293], atol=1e-6)
+    ends = fit.confint("sigma", level=0.99).iloc[0]
+    np.testing.assert_allclose(curve["value"].iloc[[0, 3, 6]], ends[["lower", "estimate", "upper"]], rtol=1e-8)
+
+
+def test_points_of_the_profile_of_a_coefficient_are_fits_without_it(sleepstudy):
+    fit = fitted_model("sleepstudy")
+    for row in profile_points(fit, "Days", points=2).itertuples():
+        without = mg.lmm(f"Reaction ~ 1 + offset({row.value!r} * Days) + (Days|Subject)", sleepstudy, method="ml")
+        assert row.deviance == pytest.approx(without.deviance, abs=1e-6)
+
+
+def test_a_profile_ends_at_a_bound():
+    table = profile_points(fitted_model("dyestuff2"), "sd Batch[(Intercept)]", points=2)
+    assert len(table) == 3  # the estimate is the bound
+    assert table["value"].iloc[0] == 0.0
+    with pytest.raises(ArgumentError, match="points"):
+        profile_points(fitted_model("dyestuff2"), points=0)
+    flat = replace(fitted_model("sleepstudy", method="ml"), theta=np.array([1400.0, 0.0, 0.0, 960.0]))
+    with pytest.raises(NotAvailableError, match="no parameter asked for"):
+        profile_points(flat, "cor Subject[(Intercept),Days]")
 
 
 def test_estimates_are_those_of_the_ml_fit():
