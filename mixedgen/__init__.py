@@ -34,6 +34,7 @@ from mixedgen.model import Fit, MixedModel, anova, emmeans, first_stage, lmm
 from mixedgen.optimise import Control
 from mixedgen.pedigree import Pedigree
 from mixedgen.relationship import Relationship, additive
+from mixedgen.report import table
 
 __version__ = "0.1.0"
 
@@ -72,4 +73,5 @@ __all__ = [
     "lmm",
     "markers",
     "single_step",
+    "table",
 ]

@@ -6,6 +6,7 @@ Every message says what is wrong, where (at most five examples and how many ther
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from importlib import import_module
 from numbers import Integral
 from typing import Any
 
@@ -83,3 +84,11 @@ def require_count(value: Any, name: str) -> None:
     """Raise an ArgumentError for what is no whole number from 1."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise ArgumentError(f"{name} must be a whole number from 1, not {value!r}.")
+
+
+def require_package(module: str, what: str, install: str) -> Any:
+    """An optional module, imported now, or a NotAvailableError that says what needs it and what to install."""
+    try:
+        return import_module(module)
+    except ImportError as err:
+        raise NotAvailableError(f'{what} needs {module.partition(".")[0]}: pip install "{install}".') from err

@@ -24,6 +24,7 @@ from mixedgen import (
     power,
     prediction,
     proportions,
+    report,
     simulation,
     stages,
     tables,
@@ -482,6 +483,51 @@ class Fit:
         Given the data of the fit, all its columns come first; `influence` solves once for each record.
         """
         return tidy.augment(self.fitted, self.variables, data, influence=influence)
+
+    # what the package maketables asks a result for
+    @property
+    def maketables(self) -> report.ForMaketables:
+        """The fit for ``maketables.ETable([fit.maketables, ...])``, with random effects among its statistics."""
+        return report.ForMaketables(self)
+
+    @property
+    def __maketables_coef_table__(self) -> pd.DataFrame:
+        """Fixed effects, ``b se t p df ci95l ci95u``."""
+        return report.maketables_coefficients(self._tests, None if self.fitted.moments is not None else self._t_table)
+
+    def __maketables_stat__(self, key: str) -> Any:
+        """A statistic by its key, or by the label of its row in `table`."""
+        return report.maketables_statistic(self, key)
+
+    @property
+    def __maketables_depvar__(self) -> str:
+        """The response."""
+        return ", ".join(self.fitted.design.parsed.responses)
+
+    @property
+    def __maketables_fixef_string__(self) -> str | None:
+        """Random terms, joined by plus signs."""
+        return report.maketables_terms(self.fitted)
+
+    @property
+    def __maketables_var_labels__(self) -> dict[str, str] | None:
+        """Labels of the variables, from ``data.attrs["variable_labels"]``."""
+        return report.maketables_labels(self.variables)
+
+    @property
+    def __maketables_vcov_info__(self) -> dict[str, str | None]:
+        """How standard errors and p-values were made."""
+        return report.maketables_vcov(self.fitted)
+
+    @property
+    def __maketables_stat_labels__(self) -> dict[str, str]:
+        """Labels of the statistics, by key."""
+        return dict(report.MAKETABLES_KEYS)
+
+    @property
+    def __maketables_default_stat_keys__(self) -> list[str]:
+        """Statistics shown unasked: records, levels, criteria, method, random effects."""
+        return report.maketables_keys(self.fitted)
 
     def __repr__(self) -> str:
         """One line: formula, method and log-likelihood."""
