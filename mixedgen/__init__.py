@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mixedgen import data
+from mixedgen import data, plots
 from mixedgen.errors import (
     ArgumentError,
     ConvergenceWarning,
@@ -72,6 +72,7 @@ __all__ = [
     "genomic_inbreeding",
     "lmm",
     "markers",
+    "plots",
     "single_step",
     "table",
 ]

@@ -9,6 +9,7 @@ import pytest
 import mixedgen as mg
 
 DATA_VARIABLE = "MIXEDGEN_DATA"
+os.environ["MPLBACKEND"] = "agg"  # figures without a screen
 
 
 @pytest.fixture
