@@ -467,16 +467,21 @@ def random_rows(fitted: Fitted) -> dict[str, float]:
 
 
 def own_parameters(fitted: Fitted, grp: str) -> dict[str, float]:
-    """Parameters of a structure that are neither variances nor covariances, by the label of their row."""
+    """Parameters of a structure that are neither variances nor covariances, by the label of their row.
+
+    Those are the parameters whose name holds no pair of effects: rho, or level and slope of a log variance.
+    """
     design = fitted.design
     k = next((k for k, t in enumerate(design.terms) if t.key == grp), -1)
     structure = design.residual.structure if k < 0 else design.terms[k].structure
     effects = (design.residual.classes or ("",)) if k < 0 else design.terms[k].effects
-    theta, names = fitted.theta[design.slices[k]], [name.strip("[]") for name in structure.names(effects)]
-    out = {f"{grp}: {names[i]}": float(theta[i]) for i, low, high in structure.free if np.isfinite(high - low)}
-    if k < 0 and not design.residual.classes:  # a variance by a covariate
-        out |= {f"{grp}: log variance, {names[i]}": float(theta[i]) for i, _, _ in structure.free}
-    return out
+    what = "log variance, " if structure.tag == "exp" else ""
+    named = zip(structure.names(effects), fitted.theta[design.slices[k]], strict=True)
+    return {
+        f"{grp}: {what}{name.strip('[]')}": float(value)
+        for name, value in named
+        if name not in ("", "[variance]") and "," not in name
+    }
 
 
 # ----------------------------------------------------------------------------------------------------- statistics
@@ -568,6 +573,9 @@ def fit_notes(fitted: Fitted, head: str) -> list[str]:
     design = fitted.design
     if fitted.certificate is None and fitted.moments is None:
         out.append(f"{head}: the variances are given, tests and intervals normal.")
+    restricted = restrictions(fitted)
+    if restricted:
+        out.append(f"{head}: restricted beforehand: {', '.join(restricted)}.")
     if not fitted.solved:
         out.append(f"{head}: a variance is negative, so there are no fixed effects.")
     if fitted.certificate is not None and fitted.certificate.singular:
@@ -580,6 +588,14 @@ def fit_notes(fitted: Fitted, head: str) -> list[str]:
     if many:
         out.append(f"{head}: correlations of {examples(many)} are not shown.")
     return out
+
+
+def restrictions(fitted: Fitted) -> list[str]:
+    """Variance parameters that were fixed, equated or bounded."""
+    control = fitted.control
+    fixed = [f"{name} = {value:g}" for name, value in control.fix.items()]
+    equal = [" = ".join(group) for group in control.equate]
+    return fixed + equal + [f"{low:g} ≤ {name} ≤ {high:g}" for name, (low, high) in control.bound.items()]
 
 
 # ----------------------------------------------------------------------------------------- the package maketables

@@ -216,7 +216,12 @@ def ran_vals_rows(tests: Inference, request: Request) -> pd.DataFrame:
     for key, frame in prediction.random_effects(tests.fitted, cond_var=True).items():
         se = np.sqrt(np.maximum(np.einsum("qaa->qa", frame.attrs["cond_var"]), 0.0))
         for a, effect in enumerate(frame.columns):
-            values = {"group": key, "level": frame.index, "term": effect, "estimate": frame[effect].to_numpy()}
+            values = {
+                "group": key,
+                "level": frame.index.astype(object),
+                "term": effect,
+                "estimate": frame[effect].to_numpy(),
+            }
             blocks.append(pd.DataFrame({**values, "std.error": se[:, a]}))
     if not blocks:
         raise NotAvailableError("the model has no random terms, and so no ran_vals.")

@@ -145,6 +145,17 @@ def test_many_correlations_are_left_out_with_a_note():
     assert any("correlations of 'replicate' are not shown" in note for note in table.notes)
 
 
+def test_restricted_parameters_are_named(sleepstudy):
+    control = mg.Control(fix={"Subject[1,Days]": 0.0}, bound={"residual": (0.0, 600.0)})
+    fit = mg.lmm("Reaction ~ Days + (Days|Subject)", sleepstudy, control=control)
+    table = mg.table(fit)
+    assert list(column(table, part=RANDOM)) == ["Subject: SD (Intercept)", "Subject: SD Days", "Residual: SD"]
+    assert column(table, part=RANDOM)["Residual: SD"] == f"{600**0.5:.3f}"
+    assert "(1): restricted beforehand: Subject[1,Days] = 0, 0 ≤ residual ≤ 600." in table.notes
+    equal = mg.lmm("diameter ~ 1 + (1|plate) + (1|sample)", mg.data.penicillin())
+    assert not any("restricted" in note for note in mg.table(equal).notes)
+
+
 # ------------------------------------------------------------------------------------------------- what is compared
 def test_notes_say_what_cannot_be_compared(sleepstudy, two):
     def has(fits, text):

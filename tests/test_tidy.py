@@ -163,6 +163,15 @@ def test_estimates_by_moments_have_what_they_have():
         fit.tidy("fixed", conf_int=True)
 
 
+def test_ids_stay_what_they_are(calves, pedigree):
+    model = mg.MixedModel("wwg ~ 0 + sex + (1|calf:A)", calves, relationships={"A": mg.additive(pedigree)})
+    fit = model.solve({"calf:A": 20.0, "residual": 40.0})
+    table = fit.tidy(["fixed", "ran_vals"], conf_int=True)
+    assert table["level"].dropna().tolist() == pedigree.ids.tolist()
+    assert np.isinf(table.loc[table["effect"] == "fixed", "df"]).all()  # given variances
+    assert fit.augment()["calf:A"].tolist() == calves["calf"].tolist()
+
+
 def test_several_residual_variances_have_rows_and_no_sigma(sleepstudy):
     data = sleepstudy.assign(half=np.where(sleepstudy["Days"] < 5, "a", "b"))
     fit = mg.lmm("Reaction ~ Days + (1|Subject)", data, residual="diag(half)")
