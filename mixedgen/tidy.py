@@ -291,8 +291,8 @@ def augment(fitted: Fitted, variables: pd.DataFrame, data: Any = None, *, influe
         On the index of the data. After the data ``.fitted`` (Xb + Zu and the offset), ``.resid``, ``.hat`` (derivative
         of the fitted value by its own record), ``.cooksd``, ``.fixed`` (Xb and the offset), ``.mu`` (as ``.fitted``),
         ``.offset``, ``.sqrtXwt`` and ``.sqrtrwt`` (root of the weight), ``.weights``, ``.wtres`` (residual times that
-        root). Correlated residuals have no ``.hat`` and ``.cooksd``. Under ``na_action="exclude"`` rows left out are
-        there, and missing.
+        root). Correlated residuals have neither ``.hat`` and ``.cooksd`` nor columns of weights. Under
+        ``na_action="exclude"`` rows left out are there, and missing.
 
     Raises
     ------
@@ -355,15 +355,21 @@ def given_records(fitted: Fitted, data: Any) -> pd.DataFrame:
 def fitted_columns(fitted: Fitted, influence: bool) -> pd.DataFrame:
     """What the fit says of each record, shape (n, columns)."""
     design, solution = fitted.design, fitted.system.solution
+    independent = design.residual.pairs is None
     offset = np.zeros(design.n) if design.offset is None else design.offset
-    w = np.ones(design.n) if design.residual.inverse_weights is None else 1.0 / design.residual.inverse_weights
     mu = design.y - solution.e + offset
     columns = {".fitted": mu, ".resid": solution.e}
-    if influence and design.residual.pairs is None:
-        columns |= influences(fitted)
-    fixed = np.asarray(design.fixed.X @ solution.b) + offset
-    columns |= {".fixed": fixed, ".mu": mu, ".offset": offset, ".sqrtXwt": np.sqrt(w), ".sqrtrwt": np.sqrt(w)}
-    return pd.DataFrame(columns | {".weights": w, ".wtres": np.sqrt(w) * solution.e})
+    columns |= influences(fitted) if influence and independent else {}
+    columns |= {".fixed": np.asarray(design.fixed.X @ solution.b) + offset, ".mu": mu, ".offset": offset}
+    return pd.DataFrame(columns | (weight_columns(fitted) if independent else {}))
+
+
+def weight_columns(fitted: Fitted) -> dict[str, Array]:
+    """Weights of independent records, their roots, and residuals times these."""
+    design = fitted.design
+    w = np.ones(design.n) if design.residual.inverse_weights is None else 1.0 / design.residual.inverse_weights
+    root = np.sqrt(w)
+    return {".sqrtXwt": root, ".sqrtrwt": root, ".weights": w, ".wtres": root * fitted.system.solution.e}
 
 
 def influences(fitted: Fitted) -> dict[str, Array]:

@@ -135,10 +135,8 @@ def test_leverage_is_the_derivative_of_the_fitted_value(sleepstudy, residual):
 
 def test_correlated_residuals_have_no_leverage(sleepstudy):
     fit = mg.lmm("Reaction ~ Days", sleepstudy, residual="ar1(Days|Subject)")
-    columns = list(fit.augment().columns)
-    assert ".fitted" in columns
-    assert ".hat" not in columns
-    assert ".cooksd" not in columns
+    columns = [c for c in fit.augment() if c.startswith(".")]
+    assert columns == [".fitted", ".resid", ".fixed", ".mu", ".offset"]
     assert ".hat" not in fit_of("sleepstudy").augment(influence=False)
 
 
