@@ -28,8 +28,8 @@ from mixedgen import (
     simulation,
     stages,
     tables,
-    trajectories,
     tidy,
+    trajectories,
     variances,
 )
 from mixedgen.degrees import Ddf, Inference
