@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mixedgen import inference, variances
+from mixedgen import inference, proportions, variances
 from mixedgen.degrees import Ddf, Inference
 from mixedgen.errors import ArgumentError, NotAvailableError, examples, require_package, require_probability
 from mixedgen.estimate import Fitted
@@ -492,6 +492,9 @@ def statistic_rows(model: Fit) -> dict[str, Any]:
     out |= {f"Levels of {t.key}": t.q for t in fitted.design.terms}
     if fitted.moments is None:
         out |= {"log-likelihood": model.llf, "AIC": model.aic, "BIC": model.bic}
+    if fitted.solved and fitted.design.traits is None:
+        r2 = proportions.r_squared(fitted)
+        out |= {"R² marginal": r2.marginal, "R² conditional": r2.conditional}
     out["Method"] = fitted.method.upper()
     if fitted.certificate is not None:
         out["Converged"] = "yes" if model.converged else "no"
@@ -505,7 +508,7 @@ def statistic_cells(
     digits: int,
 ) -> dict[str, list[tuple[str, str]]]:
     """Cells of the statistics, then those of the rows asked for besides."""
-    last = ("log-likelihood", "AIC", "BIC", "Method", "Converged")
+    last = ("log-likelihood", "AIC", "BIC", "R² marginal", "R² conditional", "Method", "Converged")
     names = sorted(union(tables), key=lambda name: last.index(name) + 1 if name in last else 0)
     out = {name: [t.get(name) for t in tables] for name in names}
     for label, given in rows.items():
@@ -536,7 +539,7 @@ def notes(models: Sequence[Fit], heads: Sequence[str], style: Style) -> tuple[st
 
 def cell_note(style: Style) -> str:
     """How estimates, intervals and p-values were made."""
-    text = "Random effects: standard deviations and correlations."
+    text = "Random effects: standard deviations and correlations. R² by Nakagawa and Schielzeth."
     tests = "" if style.ddf is None else DDF_TEXT[style.ddf]
     if style.uncertainty == "se":
         p = f"; p-values by {tests}" if style.p_values or style.stars else ""
@@ -595,7 +598,7 @@ def restrictions(fitted: Fitted) -> list[str]:
     control = fitted.control
     fixed = [f"{name} = {value:g}" for name, value in control.fix.items()]
     equal = [" = ".join(group) for group in control.equate]
-    return fixed + equal + [f"{low:g} ≤ {name} ≤ {high:g}" for name, (low, high) in control.bound.items()]
+    return fixed + equal + [f"{low:g} <= {name} <= {high:g}" for name, (low, high) in control.bound.items()]
 
 
 # ----------------------------------------------------------------------------------------- the package maketables
@@ -634,6 +637,8 @@ MAKETABLES_KEYS = {
     "ll": "log-likelihood",
     "aic": "AIC",
     "bic": "BIC",
+    "r2m": "R² marginal",
+    "r2c": "R² conditional",
     "method": "Method",
     "converged": "Converged",
 }
@@ -651,7 +656,8 @@ def maketables_keys(fitted: Fitted) -> list[str]:
     """Statistics that maketables shows unasked."""
     levels = [f"Levels of {t.key}" for t in fitted.design.terms]
     criteria = ["ll", "aic", "bic"] if fitted.moments is None else []
-    return ["N", *levels, *criteria, "method", *random_rows(fitted)]
+    shares = ["r2m", "r2c"] if fitted.solved and fitted.design.traits is None else []
+    return ["N", *levels, *criteria, *shares, "method", *random_rows(fitted)]
 
 
 def maketables_terms(fitted: Fitted) -> str | None:

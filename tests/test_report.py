@@ -62,7 +62,8 @@ def test_intervals_are_those_of_conf_int(two):
 @pytest.mark.parametrize("method", ["reml", "ml"])
 def test_random_effects_and_criteria_are_those_of_lme4(sleepstudy, method):
     want = LME4["sleepstudy_slope", method]
-    table = mg.table(mg.lmm("Reaction ~ Days + (Days|Subject)", sleepstudy, method=method))
+    fit = mg.lmm("Reaction ~ Days + (Days|Subject)", sleepstudy, method=method)
+    table, r2 = mg.table(fit), fit.r2()
     sd = [f"{r['sdcor']:.3f}" for r in want["varcomp"]]
     labels = ["Subject: SD (Intercept)", "Subject: SD Days", "Subject: correlation (Intercept), Days", "Residual: SD"]
     assert column(table, part=RANDOM) == dict(zip(labels, sd, strict=True))
@@ -72,6 +73,8 @@ def test_random_effects_and_criteria_are_those_of_lme4(sleepstudy, method):
         "log-likelihood": f"{want['llf']:.3f}",
         "AIC": f"{want['aic']:.3f}",
         "BIC": f"{want['bic']:.3f}",
+        "R² marginal": f"{r2.marginal:.3f}",
+        "R² conditional": f"{r2.conditional:.3f}",
         "Method": method.upper(),
         "Converged": "yes",
     }
@@ -151,7 +154,7 @@ def test_restricted_parameters_are_named(sleepstudy):
     table = mg.table(fit)
     assert list(column(table, part=RANDOM)) == ["Subject: SD (Intercept)", "Subject: SD Days", "Residual: SD"]
     assert column(table, part=RANDOM)["Residual: SD"] == f"{600**0.5:.3f}"
-    assert "(1): restricted beforehand: Subject[1,Days] = 0, 0 ≤ residual ≤ 600." in table.notes
+    assert "(1): restricted beforehand: Subject[1,Days] = 0, 0 <= residual <= 600." in table.notes
     equal = mg.lmm("diameter ~ 1 + (1|plate) + (1|sample)", mg.data.penicillin())
     assert not any("restricted" in note for note in mg.table(equal).notes)
 
@@ -327,7 +330,9 @@ def test_maketables_after_moments_has_no_p(sleepstudy):
     table = fit.maketables.__maketables_coef_table__
     assert table.loc["Intercept", ["b", "se"]].round(3).tolist() == [1527.5, 19.383]
     assert np.isnan(table.loc["Intercept", "p"])
-    assert fit.maketables.__maketables_default_stat_keys__[:3] == ["N", "Levels of Batch", "method"]
+    keys = fit.maketables.__maketables_default_stat_keys__
+    assert keys[:5] == ["N", "Levels of Batch", "r2m", "r2c", "method"]
+    assert fit.maketables.__maketables_stat__("r2c") == fit.r2().conditional
     assert mg.lmm("Reaction ~ Days", sleepstudy).maketables.__maketables_fixef_string__ is None
     assert fit.maketables.__maketables_vcov_info__["vcov_type"] == "model-based, moments"
     assert not hasattr(fit.maketables, "params")
