@@ -17,6 +17,7 @@ from mixedgen.errors import ArgumentError, NotAvailableError
 from mixedgen.estimate import Fitted
 from mixedgen.formula import factor_variables, model_spec
 from mixedgen.likelihood import score, working_variates
+from mixedgen.structure import tangent_columns, trapezoid
 from mixedgen.terms import unique_keys
 
 Array = NDArray[np.float64]
@@ -31,7 +32,6 @@ STEP = 5e-5  # of a standard deviation, in central differences, whose error is s
 AUTOMATIC_WORK = 2e11  # floating-point operations of the differences that a summary spends unasked
 AUTOMATIC_WEIGHTS = 2e9  # and elements of the weights of the records in the estimates
 FLAT = 1e-8  # eigenvalue of the scaled information below which the data tell nothing: lmerTest's tolerance
-NULL = 1e-10  # eigenvalue of a scaled covariance matrix at the boundary
 MAX_RANKED = 6000  # columns of [X Z] whose ranks containment counts
 
 
@@ -179,36 +179,16 @@ def free_directions(fitted: Fitted) -> Directions:
     factors, columns = [], []
     for b in d.blocks:
         L = trapezoid(theta[b], boundary=any(int(i) in fitted.bounds for i in b))
-        rows, cols = np.tril_indices(len(L))
         factors.append((b, L))
-        for j in range(L.shape[1]):
-            for i in range(j, len(L)):
-                column = np.zeros(len(theta))
-                column[b] = (rows == i) * L[cols, j] + (cols == i) * L[rows, j]
-                columns.append(column)
+        tangent = np.zeros((len(theta), L.shape[1] * len(L) - L.shape[1] * (L.shape[1] - 1) // 2))
+        tangent[b] = tangent_columns(L)
+        columns.append(tangent)
     blocked = np.concatenate([b for b, _ in factors]) if factors else np.zeros(0, dtype=np.intp)
     others = np.setdiff1d(np.arange(len(theta)), np.concatenate([blocked, list(fitted.bounds)]).astype(np.intp))
     se = np.sqrt(np.diag(fitted.theta_covariance)) if len(others) else np.zeros(len(theta))
     scale = 10.0 * np.where(np.isfinite(se) & (se > 0), se, np.maximum(np.abs(theta), STEP))
     jacobian = np.column_stack([np.zeros((len(theta), 0)), *columns, np.eye(len(theta))[:, others]])
     return Directions(tuple(factors), others, scale, jacobian)
-
-
-def trapezoid(triangle: Array, *, boundary: bool) -> Array:
-    """Lower trapezoidal L with L L' = Sigma, from Sigma's lower triangle; as many columns as its rank."""
-    c = int(round((np.sqrt(8 * len(triangle) + 1) - 1) / 2))
-    Sigma = np.zeros((c, c))
-    Sigma[np.tril_indices(c)] = triangle
-    Sigma = Sigma + np.tril(Sigma, -1).T
-    if not boundary:
-        return np.asarray(np.linalg.cholesky(Sigma), dtype=float)
-    scale = np.sqrt(np.maximum(np.diag(Sigma), np.finfo(float).tiny))
-    values, vectors = np.linalg.eigh(Sigma / np.outer(scale, scale))
-    kept = values > NULL * max(float(values[-1]), 1.0) if np.diag(Sigma).any() else np.zeros(c, dtype=bool)
-    if kept.all():
-        kept[0] = False
-    root = np.sqrt(values[kept])[:, None] * vectors[:, kept].T * scale
-    return np.asarray(np.linalg.qr(root, mode="r")).T if kept.any() else np.zeros((c, 0))
 
 
 def observed_information(fitted: Fitted, directions: Directions) -> Array:

@@ -217,8 +217,12 @@ def spreads(
         for j, i in combinations(range(c), 2):
             yield Spread(f"{cor}[{effects[own[j]]},{effects[own[i]]}]", "cor", block + k, (j, i), -1.0, 1.0)
     for k, (i, low, high) in enumerate(structure.free):
-        if np.isfinite(high - low):  # a loading or slope is no correlation
-            yield Spread(cor + structure.names(effects)[i], "free", free + k, (), low, high)
+        name = structure.names(effects)[i]
+        if np.isfinite(high - low):  # a loading or slope has no profile
+            shown = (
+                cor + name if name.startswith("[rho") else {"sigma": "residual"}.get(sd, sd.removeprefix("sd ")) + name
+            )
+            yield Spread(shown, "free", free + k, (), low, high)
 
 
 def sd_label(structure: Structure, effects: Sequence[str], k: int) -> str:

@@ -7,7 +7,7 @@ with D = dl/dSigma the Hessian J'AI J - 2 D_- makes the approach to it faster th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from mixedgen.engines import Engine, System
 from mixedgen.errors import ArgumentError, EngineError
 from mixedgen.likelihood import average_information, deviance, score, working_variates
 from mixedgen.restrictions import Restrictions
-from mixedgen.structure import lower_factor, lower_indices, square, triangle
+from mixedgen.structure import lower_factor, lower_indices, square, tangent_columns, trapezoid, triangle
 
 Array = NDArray[np.float64]
 IntArray = NDArray[np.intp]
@@ -34,6 +34,8 @@ NULL = 1e-13  # an eigenvalue below is zero but for rounding
 WORTH = 0.01  # of the gain that the factor scale promises: an average-information step that promises less is none
 SMALLEST_CURVATURE = 1e-10  # below, an eigenvalue of such a matrix is rounding
 FLAT_CURVATURE = 1e-8  # an information matrix, scaled to unit diagonal, with a smaller eigenvalue says nothing there
+# Of a typical variance: what is left of one beside others when a matrix is made singular. Iterates stay above.
+TRACE = 0.5 * SMALLEST_FACTOR**2
 BOUNDARY_VARIANCE = 1e-5  # variances (eigenvalues) below are candidates for an exact zero
 # Rounding noise of the deviance beside its size: that of its parts, and that of sums over n records, which
 # reaches 1e-11 (1e-5 in all) at 10^6 records.
@@ -220,6 +222,32 @@ class Problem:
         """Change of the deviance that rounding alone may make."""
         return rounding_noise(deviance, self.engine.design.n)
 
+    @cached_property
+    def traces(self) -> list[tuple[IntArray, Array]]:
+        """Covariance matrices of theta, and below which of their variances there is nothing but rounding."""
+        several = [b for b in self.blocks if len(b) > 1]
+        typical = self.units @ self.identity
+        return [(b, TRACE * np.diag(square(typical[b]))) for b in several]
+
+    @cached_property
+    def identity(self) -> Array:
+        """X of identity matrices."""
+        out = np.zeros(len(self.units))
+        for b in self.blocks:
+            out[b] = triangle(np.eye(len(square(out[b]))))
+        return out
+
+    def natural(self, x: Array) -> Array:
+        """Theta of an x; a variance that is rounding beside a typical one is zero, and so are its covariances."""
+        theta = np.asarray(self.units @ x)
+        for b, least in self.traces:
+            Sigma = square(theta[b])
+            gone = np.diag(Sigma) < least
+            if gone.any():
+                Sigma[gone, :] = Sigma[:, gone] = 0.0
+                theta[b] = triangle(Sigma)
+        return theta
+
     def to_units(self, theta: Array) -> Array:
         """X of a theta."""
         return np.asarray(np.linalg.solve(self.units, theta))
@@ -238,7 +266,7 @@ class Point:
 
     def __init__(self, problem: Problem, x: Array) -> None:
         self.problem, self.x = problem, x
-        self.theta = problem.units @ x
+        self.theta = problem.natural(x)
         self._system: System | None = problem.engine.at(self.theta)
 
     @property
@@ -566,6 +594,40 @@ def rounded(problem: Problem, point: Point, k: int) -> Array | None:
     return triangle(kept @ kept.T)
 
 
+def tangent_basis(theta: Array, blocks: Sequence[IntArray], bounds: Collection[int]) -> Array:
+    """Directions in which theta can move and keep what is at the boundary, shape (n_theta, k).
+
+    A singular matrix keeps its rank; a vanishing variance and a parameter at a bound have no direction.
+    """
+    unit = np.eye(len(theta))
+    columns = [np.zeros((len(theta), 0))]
+    for b in blocks:
+        if int(b[0]) not in bounds:
+            columns.append(unit[:, b])
+            continue
+        tangent = tangent_columns(trapezoid(theta[b], boundary=True))
+        columns.append(unit[:, b] @ tangent)
+    blocked = {int(i) for b in blocks for i in b}
+    columns.append(unit[:, [i for i in range(len(theta)) if i not in blocked and i not in bounds]])
+    return np.hstack(columns)
+
+
+def least_curvature(information: Array, basis: Array) -> tuple[float, int | None]:
+    """Smallest eigenvalue of the scaled information along a basis, and the parameter at fault where it vanishes."""
+    if not basis.shape[1]:
+        return 1.0, None
+    AI = basis.T @ information @ basis
+    d = np.sqrt(np.maximum(np.diag(AI), 1e-300))
+    scaled = AI / np.outer(d, d)
+    if not np.all(np.isfinite(scaled)):
+        return np.nan, int(np.argmax(np.diag(information)))
+    values, vectors = np.linalg.eigh(scaled)
+    if values[0] >= FLAT_CURVATURE:
+        return float(values[0]), None
+    worst = basis[:, np.argmax(np.abs(vectors[:, 0]))]
+    return float(values[0]), int(np.argmax(np.abs(worst)))
+
+
 def conclude(problem: Problem, point: Point, evidence: Point, history: tuple[Step, ...], finished: bool) -> Optimum:
     """Optimum with its evidence: gradient, curvature of the free parameters, and multipliers of the active bounds."""
     boundaries = []
@@ -581,11 +643,8 @@ def conclude(problem: Problem, point: Point, evidence: Point, history: tuple[Ste
                 Boundary(tuple(int(i) for i in b), direction, -float(np.linalg.eigvalsh(null.T @ D @ null)[-1]))
             )
     held = tuple(i for i, low, high in problem.free if not low < point.x[i] < high)
-    gone = {i for x in boundaries for i in x.parameters if len(x.parameters) == 1} | set(held)
-    free = np.array([i for i in range(len(point.x)) if i not in gone], dtype=int)
-    AI = evidence.information[np.ix_(free, free)]
-    d = np.sqrt(np.maximum(np.diag(AI), 1e-300))
-    values, vectors = np.linalg.eigh(AI / np.outer(d, d)) if len(free) else (np.ones(1), np.ones((1, 1)))
+    bounds = {i for x in boundaries for i in x.parameters} | set(held)
+    curvature, flat = least_curvature(evidence.information, tangent_basis(point.x, problem.blocks, bounds))
     _, gradient, hessian = evidence.newton
     size = np.sqrt(np.maximum(np.diag(hessian), 1e-30 * max(float(np.diag(hessian).max()), 1e-270)))
     return Optimum(
@@ -594,8 +653,8 @@ def conclude(problem: Problem, point: Point, evidence: Point, history: tuple[Ste
         deviance=point.deviance,
         decrement=evidence.decrement,
         gradient=float(np.max(np.abs(gradient / size))),
-        curvature=float(values[0]),
-        flat=int(free[np.argmax(np.abs(vectors[:, 0]))]) if len(free) and values[0] < FLAT_CURVATURE else None,
+        curvature=curvature,
+        flat=flat,
         boundaries=tuple(boundaries),
         history=history,
         finished=finished,

@@ -26,6 +26,7 @@ IntArray = NDArray[np.intp]
 # of the few operations that make it.
 PIVOT_TOLERANCE = 1e-14
 PRINCIPAL_STEPS, POLISHING_STEPS = 200, 60  # of a start by principal factors
+RANK = 1e-10  # an eigenvalue of a scaled matrix at the boundary below this is zero
 INDEFINITE = 1e-8  # an eigenvalue of a correlation matrix below minus this is no rounding
 
 
@@ -104,6 +105,27 @@ def _semidefinite_factor(Sigma: Array, indefinite: float) -> Array:
             L[j:, j] = root[:, j:].T @ (left / size)
             basis = np.column_stack([basis, left / size])
     return L
+
+
+def trapezoid(lower: Array, *, boundary: bool) -> Array:
+    """Lower trapezoidal L with L L' = Sigma, from Sigma's lower triangle; as many columns as its rank."""
+    Sigma = square(lower)
+    if not boundary:
+        return np.asarray(np.linalg.cholesky(Sigma), dtype=float)
+    scale = np.sqrt(np.maximum(np.diag(Sigma), np.finfo(float).tiny))
+    values, vectors = np.linalg.eigh(Sigma / np.outer(scale, scale))
+    kept = values > RANK * max(float(values[-1]), 1.0) if np.diag(Sigma).any() else np.zeros(len(Sigma), dtype=bool)
+    if kept.all():
+        kept[0] = False
+    root = np.sqrt(values[kept])[:, None] * vectors[:, kept].T * scale
+    return np.asarray(np.linalg.qr(root, mode="r")).T if kept.any() else np.zeros((len(Sigma), 0))
+
+
+def tangent_columns(L: Array) -> Array:
+    """Derivatives of the lower triangle of L L' by the entries of a lower trapezoidal L, column by column of L."""
+    rows, cols = lower_indices(len(L))
+    columns = [(rows == i) * L[cols, j] + (cols == i) * L[rows, j] for j in range(L.shape[1]) for i in range(j, len(L))]
+    return np.column_stack([np.zeros((len(rows), 0)), *columns])
 
 
 class Structure(ABC):

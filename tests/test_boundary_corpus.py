@@ -24,15 +24,16 @@ def slopes(seed: int, sign: float, effects: int = 2, groups: int = 8, each: int 
     return pd.DataFrame({"g": g, "x": x, "z": Z[:, -1], "y": y})
 
 
-def nothing(seed: int) -> pd.DataFrame:
-    """Groups that differ less than their records do."""
+def nothing(seed: int, intercept: float = 0.0, start: float = -1.0) -> pd.DataFrame:
+    """Groups whose slopes, and intercepts but for a multiple of chance, differ less than their records do."""
     data = slopes(seed, 1.0)
     rng = np.random.default_rng(seed + 1000)
     noise = rng.normal(size=len(data)).reshape(8, 5)
     noise -= noise.mean(axis=1, keepdims=True)
     slope = data["x"].to_numpy().reshape(8, 5)
     noise -= slope * (noise * slope).sum(axis=1, keepdims=True) / (slope**2).sum(axis=1, keepdims=True)
-    return data.assign(y=3.0 + data["x"] + noise.ravel())
+    means = intercept * rng.normal(size=8)[data["g"]]
+    return data.assign(y=3.0 + data["x"] + means + noise.ravel(), x=data["x"] - start - 1.0)
 
 
 def traits(seed: int, sign: float) -> pd.DataFrame:
@@ -70,6 +71,7 @@ CASES = [
     ),
     *((f"curves {s}", "y ~ x + us(x + z|g)", slopes(s, 1.0, effects=3)) for s in (9, 11, 14, 16, 18, 21)),
     *((f"nothing {s}", "y ~ x + us(x|g)", nothing(s)) for s in (1, 2, 3)),
+    *((f"intercepts {s}", "y ~ x + us(x|g)", nothing(s, 2.0, start)) for s, start in ((4, -1.0), (5, 0.0), (6, 3.0))),
     *(
         (f"traits {s} {sign:+.0f}", "cbind(y1, y2) ~ 1 + (1|g)", traits(s, sign))
         for s in (1, 2, 3)
@@ -110,7 +112,7 @@ def corpus() -> list[tuple[str, mg.Fit, str, object]]:
 def test_there_are_many_of_every_kind(corpus):
     kinds = [name.split()[0] for name, *_ in corpus]
     assert len(corpus) >= 20
-    assert min(kinds.count(kind) for kind in ("slopes", "curves", "nothing", "traits", "families")) >= 2
+    assert min(kinds.count(kind) for kind in ("slopes", "curves", "nothing", "intercepts", "traits", "families")) >= 2
 
 
 def test_the_boundary_is_reached_exactly_and_reported(corpus):
@@ -125,6 +127,16 @@ def test_the_boundary_is_reached_exactly_and_reported(corpus):
             correlation = Sigma[0, 1] / np.sqrt(Sigma[0, 0] * Sigma[1, 1])
             assert abs(correlation) == pytest.approx(1.0, abs=NULL), name
         assert (fit.varcomp["bound"].iloc[: len(Sigma)] != "").all(), name
+
+
+def test_a_zero_variance_beside_another_is_exactly_zero(corpus):
+    for name, fit, *_ in corpus:
+        if name.startswith("intercepts"):
+            Sigma = first_matrix(fit)
+            assert Sigma[0, 0] > 0.1, name
+            assert not Sigma[1].any(), name
+            plain = fit.update(". ~ . - us(x|g) + (1|g)")
+            assert fit.reml_criterion == pytest.approx(plain.reml_criterion, rel=1e-10), name
 
 
 def test_a_far_start_comes_to_the_same_optimum(corpus):

@@ -134,6 +134,14 @@ def test_a_bound_that_binds_is_the_fixed_value(sleep):
     np.testing.assert_allclose(bounded.varcomp["se"], held.varcomp["se"], rtol=1e-4)
 
 
+def test_a_bounded_variance_is_profiled_under_its_name(sleep):
+    ml = fitted("Reaction ~ Days + (1|Subject)", sleep, method="ml")
+    bounded = fitted("Reaction ~ Days + (1|Subject)", sleep, method="ml", bound={"Subject": (100.0, 9000.0)})
+    want = ml.confint("sd Subject[(Intercept)]").iloc[0] ** 2
+    got = bounded.confint("Subject").iloc[0]
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
 def test_a_bounded_correlation(sleep):
     formula = "Reaction ~ Days + ar1(0 + third|Subject)"
     free = fitted(formula, sleep)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+import mixedgen as mg
 from mixedgen.errors import FormulaError
 from mixedgen.structure import ONE_COEFFICIENT, STRUCTURES, Structure, lower_factor, lower_indices, make_structure
 
@@ -230,3 +231,16 @@ def test_factor_on_the_boundary(Sigma: np.ndarray) -> None:
 def test_factor_of_an_indefinite_matrix(Sigma: np.ndarray, scale: float) -> None:
     with pytest.raises(ValueError, match="not positive semi-definite"):
         lower_factor(scale * Sigma)
+
+
+def test_correlations_of_no_matrix_are_never_visited():
+    """A determinant may be positive beside negative eigenvalues: the likelihood of such residuals is none."""
+    data = mg.data.sleepstudy()
+    fit = mg.lmm("Reaction ~ Days + (1|Subject)", data, residual="toep(Days|Subject)")
+    R = fit.fitted.design.residual.structure.matrix(fit.fitted.theta[1:])
+    assert fit.converged
+    assert np.linalg.eigvalsh(R)[0] > 0
+    indefinite = fit.fitted.theta.copy()
+    indefinite[11:] = np.where(np.arange(9) % 2, 0.9, -0.9)
+    indefinite[11:13] = 0.9, -0.9
+    assert not np.isfinite(fit.fitted.design.residual.logdet(indefinite[1:]))
