@@ -33,8 +33,10 @@ from mixedgen.known_residual import known_residual
 from mixedgen.pedigree import Pedigree
 from mixedgen.reconcile import IdReport, reconcile
 from mixedgen.relationship import Relationship
-from mixedgen.residual import Residual, build_residual, residual_columns
+from mixedgen.residual import Residual, residual_columns
 from mixedgen.restrictions import Restrictions, restrict
+from mixedgen.sections import residual_of
+from mixedgen.structure import Structure
 from mixedgen.terms import (
     INTERCEPT_NAMES,
     Term,
@@ -128,6 +130,11 @@ class Design:
             out += [t.key + suffix for suffix in t.structure.names(short)]
         return tuple(out + ["residual" + s for s in self.residual.structure.names(self.residual.classes or ("",))])
 
+    @property
+    def structures(self) -> tuple[Structure, ...]:
+        """Structure of each term, and last that of R."""
+        return (*(t.structure for t in self.terms), self.residual.structure)
+
     @cached_property
     def multiplicity(self) -> tuple[float, ...]:
         """Number of levels (records for R) behind each positive semi-definite block of theta."""
@@ -137,14 +144,12 @@ class Design:
     @cached_property
     def blocks(self) -> tuple[IntArray, ...]:
         """Parameters of each positive semi-definite block of theta: a lower triangle, row by row."""
-        structures = [*(t.structure for t in self.terms), self.residual.structure]
-        return tuple(s.start + b for s, x in zip(self.slices, structures, strict=True) for b in x.blocks)
+        return tuple(s.start + b for s, x in zip(self.slices, self.structures, strict=True) for b in x.blocks)
 
     @cached_property
     def free(self) -> tuple[tuple[int, float, float], ...]:
         """Parameters of theta outside the blocks, with their bounds."""
-        structures = [*(t.structure for t in self.terms), self.residual.structure]
-        parts = zip(self.slices, structures, strict=True)
+        parts = zip(self.slices, self.structures, strict=True)
         return tuple((s.start + i, low, high) for s, x in parts for i, low, high in x.free)
 
     def term(self, name: str) -> int:
@@ -294,7 +299,7 @@ def build(
     if known:
         R: Residual = known_residual(residual, frame.index, kept)
     else:
-        R = traits.residual(parts, weight) if traits else build_residual(parts, used, weight)
+        R = traits.residual(parts, weight) if traits else residual_of(parts, used, weight)
     design = Design(
         parsed=parsed,
         y=y if offset is None else y - offset,

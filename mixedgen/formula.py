@@ -52,8 +52,9 @@ STRUCTURES: dict[str, dict[str, object]] = {
     "rr": {"k": 1},
     "idv": {},
 }
-# A reduced-rank residual covariance is singular; `exp` is the log-linear variance.
-RESIDUAL_STRUCTURES: dict[str, dict[str, object]] = {k: v for k, v in STRUCTURES.items() if k != "rr"} | {"exp": {}}
+# A reduced-rank residual covariance is singular; `exp` is the log-linear variance; `at` divides the records.
+RESIDUAL_STRUCTURES: dict[str, dict[str, object]] = {k: v for k, v in STRUCTURES.items() if k != "rr"}
+RESIDUAL_STRUCTURES |= {"exp": {}, "at": {}}
 
 CONTRASTS = ("treatment", "sum", "helmert", "poly", "diff")
 
@@ -823,8 +824,12 @@ def _residual_term(text: Text, lexemes: Sequence[Lexeme]) -> ResidualTerm:
     call = lexemes[0]
     first, *rest = text.arguments(call) or [[]]
     names = _names([part for _, part in split_at(first, ("|",))])
-    if names is None or len(names) > (1 if structure == "exp" else 2):
-        form = "exp(column)" if structure == "exp" else f"{structure}(positions) or {structure}(positions|unit)"
+    if names is None or len(names) > (1 if structure in ("exp", "at") else 2):
+        form = (
+            f"{structure}(column)"
+            if structure in ("exp", "at")
+            else f"{structure}(positions) or {structure}(positions|unit)"
+        )
         raise text.error(f"'{call.text}' is not of the form {form} with names of columns", call.start)
     options = _options(text, call, RESIDUAL_STRUCTURES[structure], rest)
     return ResidualTerm(structure, options, *names)

@@ -88,6 +88,13 @@ class KnownResidual(Residual):
         """d(R^-1)/d sigma^2 at `pairs`."""
         return -self.inverse.data / self._variance(theta) ** 2
 
+    def draw(self, theta: Array, rng: np.random.Generator, n: int) -> Array:
+        """Draws from N(0, R)."""
+        out = np.empty((len(self.position), n))
+        for own in connected_blocks(self.R0):
+            out[own] = np.linalg.cholesky(self.R0[own][:, own].toarray()) @ rng.standard_normal((len(own), n))
+        return out * np.sqrt(self._variance(theta))
+
     def select(self, rows: IntArray) -> KnownResidual:
         """R of some records."""
         R0 = sp.csr_array(self.R0[rows][:, rows])
@@ -156,15 +163,18 @@ def require_symmetric(R0: sp.csr_array, labels: pd.Index) -> None:
         raise DataError(f"the residual covariance matrix is not symmetric in {len(bad)} places: {examples(where)}.")
 
 
-def block_inverse(R0: sp.csr_array, labels: pd.Index) -> tuple[sp.csr_array, float]:
-    """Inverse by connected blocks, and the log-determinant."""
+def connected_blocks(R0: sp.csr_array) -> list[IntArray]:
+    """Records of each block of a matrix."""
     label = connected_components(R0, directed=False)[1]
     order = np.argsort(label, kind="stable")
-    bounds = np.flatnonzero(np.diff(label[order], prepend=-1, append=-1))
+    return np.split(order, np.flatnonzero(np.diff(label[order])) + 1)
+
+
+def block_inverse(R0: sp.csr_array, labels: pd.Index) -> tuple[sp.csr_array, float]:
+    """Inverse by connected blocks, and the log-determinant."""
     rows, columns, values = [], [], []
     logdet = 0.0
-    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
-        own = order[start:stop]
+    for own in connected_blocks(R0):
         block = R0[own][:, own].toarray()
         try:
             factor = cho_factor(0.5 * (block + block.T), lower=True)

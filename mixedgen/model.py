@@ -271,7 +271,7 @@ class Fit:
     def scale(self) -> float:
         """Residual variance; raises where there is more than one."""
         if not self.fitted.design.residual.homogeneous:
-            raise NotAvailableError("there is one residual variance for each class: see `varcomp`.")
+            raise NotAvailableError("there is not one residual variance, or residuals are correlated: see `varcomp`.")
         return float(self.fitted.theta[-1])
 
     @property

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mixedgen.errors import DesignError, FormulaError, examples
 from mixedgen.formula import ResidualTerm
 from mixedgen.frame import numeric
-from mixedgen.structure import Diagonal, Identity, LogLinear, Structure, make_structure
+from mixedgen.structure import Autoregressive, Diagonal, Identity, LogLinear, Structure, make_structure
 from mixedgen.terms import codes_of
 
 Array = NDArray[np.float64]
@@ -97,6 +97,10 @@ class Residual(ABC):
     def select(self, rows: IntArray) -> Residual:
         """R of some records; classes that lose all of theirs stay."""
 
+    @abstractmethod
+    def draw(self, theta: Array, rng: np.random.Generator, n: int) -> Array:
+        """Draws from N(0, R), shape (records, n)."""
+
 
 def take(values: Array | None, rows: IntArray) -> Array | None:
     """Some elements of an array; None of None."""
@@ -142,6 +146,10 @@ class DiagonalResidual(Residual):
     def precision_derivative(self, theta: Array, k: int) -> Array:
         """Diagonal of d(R^-1)/dtheta_k."""
         return -self._derivative(theta, k) / self.variances(theta) ** 2
+
+    def draw(self, theta: Array, rng: np.random.Generator, n: int) -> Array:
+        """Draws from N(0, R)."""
+        return np.sqrt(self.variances(theta))[:, None] * rng.standard_normal((len(self.position), n))
 
     def _weighted(self, values: Array) -> Array:
         return values if self.inverse_weights is None else values * self.inverse_weights
@@ -338,16 +346,48 @@ class UnitResidual(Residual):
         weights = take(self.inverse_weights, rows)
         return replace(self, position=self.position[rows], inverse_weights=weights, unit=self.unit[rows])
 
+    def draw(self, theta: Array, rng: np.random.Generator, n: int) -> Array:
+        """Draws from N(0, R)."""
+        Sigma = self.structure.matrix(theta)
+        out = np.empty((len(self.position), n))
+        for p in self.patterns:
+            L = np.linalg.cholesky(self._block(Sigma, p))
+            out[p.rows] = L @ rng.standard_normal((*p.rows.shape, n))
+        return out / self._root_weights[:, None]
+
 
 # From the formula
 
 
 def residual_columns(parts: Sequence[ResidualTerm]) -> list[str]:
-    """Columns a residual structure needs, or a FormulaError for one that cannot be estimated."""
-    if len(parts) > 1:
-        text = ":".join(f"{p.structure}({p.positions})" for p in parts)
-        raise FormulaError(f"the residual structure {text} is understood, but cannot be estimated by this version.")
+    """Columns a residual structure needs."""
     return [c for part in parts for c in (part.positions, part.unit) if c is not None]
+
+
+def places(column: pd.Series) -> tuple[IntArray, pd.Index, IntArray]:
+    """Level of each record, the levels present, and where each level stands.
+
+    Notes
+    -----
+    Whole numbers, also as categories in increasing order, stand where they say, in steps of the greatest common divisor
+    of their distances: 1, 2, 4 has a gap that counts as a step; 10, 20, 30 has none. Other levels stand next to each
+    other, in the order of the categories, or sorted.
+    """
+    code, levels = codes_of(column)
+    if pd.api.types.is_numeric_dtype(levels.dtype) and not pd.api.types.is_bool_dtype(levels.dtype):
+        values = levels.to_numpy(dtype=float)
+        if np.all(values == np.round(values)) and np.all(np.diff(values) > 0):
+            distance = (values - values[0]).astype(np.intp)
+            return code, levels, distance // max(int(np.gcd.reduce(distance)), 1)
+    return code, levels, np.arange(len(levels))
+
+
+def residual_structure(part: ResidualTerm, dim: int, place: IntArray) -> Structure:
+    """Structure over the positions of a residual."""
+    options = dict(part.options)
+    if part.structure == "ar1" and dim > 1:
+        return Autoregressive(dim, bool(options.get("hom", True)), place)
+    return make_structure(part.structure, dim, options)
 
 
 def build_residual(parts: Sequence[ResidualTerm], frame: pd.DataFrame, weights: Array | None) -> Residual:
@@ -360,7 +400,7 @@ def build_residual(parts: Sequence[ResidualTerm], frame: pd.DataFrame, weights: 
     if part.structure == "exp":
         x = numeric(frame[part.positions], part.positions, frame.index)
         return LogLinearResidual(LogLinear(part.positions), (), every, inverse_weights, x)
-    position, levels = codes_of(frame[part.positions])
+    position, levels, place = places(frame[part.positions])
     classes = tuple(str(v) for v in levels)
     options = dict(part.options)
     if part.structure == "diag":
@@ -375,7 +415,8 @@ def build_residual(parts: Sequence[ResidualTerm], frame: pd.DataFrame, weights: 
         )
     unit, units = codes_of(frame[part.unit])
     check_once(unit, position, units, levels, part)
-    return UnitResidual(make_structure(part.structure, len(levels), options), classes, position, inverse_weights, unit)
+    structure = residual_structure(part, len(levels), place)
+    return UnitResidual(structure, classes, position, inverse_weights, unit)
 
 
 def check_once(unit: IntArray, position: IntArray, units: pd.Index, levels: pd.Index, part: ResidualTerm) -> None:

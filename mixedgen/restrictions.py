@@ -118,6 +118,11 @@ class Restricted(Structure):
         return len(self.kept)
 
     @property
+    def unseen(self) -> tuple[int, ...]:  # type: ignore[override]
+        """Those of the base that are left."""
+        return tuple(k for k, i in enumerate(self.kept) if i in self.base.unseen)
+
+    @property
     def blocks(self) -> tuple[IntArray, ...]:
         """Variances that are left alone, and covariance matrices of which no element is restricted."""
         return self._blocks
@@ -211,6 +216,91 @@ class Restricted(Structure):
         )
 
 
+@dataclass(frozen=True)
+class RestrictedResidual(Residual):
+    """R of a residual that reads its own parameters, as a function of those that are left.
+
+    Attributes
+    ----------
+    base : Residual
+        R as a function of all its parameters.
+    """
+
+    base: Residual
+    structure: Restricted
+
+    @property
+    def classes(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Those of the base."""
+        return self.base.classes
+
+    @property
+    def position(self) -> IntArray:  # type: ignore[override]
+        """Those of the base."""
+        return self.base.position
+
+    @property
+    def inverse_weights(self) -> Array | None:  # type: ignore[override]
+        """Those of the base."""
+        return self.base.inverse_weights
+
+    @property
+    def pairs(self) -> tuple[IntArray, IntArray] | None:
+        """Those of the base."""
+        return self.base.pairs
+
+    @property
+    def multiplicity(self) -> tuple[float, ...]:
+        """Number of records behind each block that is left."""
+        return tuple(float(len(self.position)) * m for m in self.structure.multiplicity)
+
+    def _members(self, k: int) -> list[int]:
+        """Parameters of the base that parameter k stands for."""
+        return [int(i) for i in np.flatnonzero(self.structure.owner == k)]
+
+    def variances(self, theta: Array) -> Array:
+        """Diagonal of R."""
+        return self.base.variances(self.structure.full(theta))
+
+    def solve(self, theta: Array, V: Array) -> Array:
+        """R^-1 V."""
+        return self.base.solve(self.structure.full(theta), V)
+
+    def multiply(self, theta: Array, V: Array) -> Array:
+        """R V."""
+        return self.base.multiply(self.structure.full(theta), V)
+
+    def multiply_derivative(self, theta: Array, k: int, V: Array) -> Array:
+        """(dR/dtheta_k) V."""
+        full = self.structure.full(theta)
+        return np.sum([self.base.multiply_derivative(full, i, V) for i in self._members(k)], axis=0)
+
+    def logdet(self, theta: Array) -> float:
+        """log|R|."""
+        return self.base.logdet(self.structure.full(theta))
+
+    def logdet_derivative(self, theta: Array, k: int) -> float:
+        """tr(R^-1 dR/dtheta_k)."""
+        return sum(self.base.logdet_derivative(self.structure.full(theta), i) for i in self._members(k))
+
+    def precision(self, theta: Array) -> Array:
+        """R^-1."""
+        return self.base.precision(self.structure.full(theta))
+
+    def precision_derivative(self, theta: Array, k: int) -> Array:
+        """d(R^-1)/dtheta_k."""
+        full = self.structure.full(theta)
+        return np.sum([self.base.precision_derivative(full, i) for i in self._members(k)], axis=0)
+
+    def draw(self, theta: Array, rng: np.random.Generator, n: int) -> Array:
+        """Draws from N(0, R)."""
+        return self.base.draw(self.structure.full(theta), rng, n)
+
+    def select(self, rows: IntArray) -> RestrictedResidual:
+        """R of some records."""
+        return replace(self, base=self.base.select(rows))
+
+
 def square_size(block: IntArray) -> int:
     """Number of effects of a lower triangle."""
     return len(square(np.zeros(len(block))))
@@ -273,15 +363,14 @@ def restrict(
             raise ArgumentError(f"{examples(group)} are parameters of different terms: only those of one can be equal.")
     if not sum(s.size for s in new):
         raise ArgumentError("every variance parameter is fixed: use model.solve(variances).")
-    if new[-1] is not residual.structure and not isinstance(residual, ClassResidual | UnitResidual | KnownResidual):
-        raise NotAvailableError(
-            f"parameters of the residual structure {residual.structure.tag}() cannot be restricted."
-        )
+    if new[-1] is not residual.structure and residual.structure.tag == "exp":
+        raise NotAvailableError("parameters of the residual structure exp() cannot be restricted.")
     out = tuple(t if s is t.structure else replace(t, structure=s) for t, s in zip(terms, new, strict=False))
-    if new[-1] is residual.structure:
+    if not isinstance(new[-1], Restricted):
         return out, residual
-    assert isinstance(residual, ClassResidual | UnitResidual | KnownResidual)
-    return out, replace(residual, structure=new[-1])
+    if isinstance(residual, ClassResidual | UnitResidual | KnownResidual):  # which take all from their structure
+        return out, replace(residual, structure=new[-1])
+    return out, RestrictedResidual(residual, new[-1])
 
 
 def restricted(restrictions: Restrictions, structure: Structure, names: Sequence[str]) -> Structure:

@@ -8,16 +8,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse.csgraph import connected_components
 
 from mixedgen.design import Design
 from mixedgen.engines import Engine
 from mixedgen.errors import ConvergenceWarning, DataError, examples, require_count
 from mixedgen.estimate import Fitted, certify, check_estimable, default_start, fit_by_moments, moment_start
 from mixedgen.optimise import maximise
-from mixedgen.residual import Residual
 from mixedgen.structure import lower_factor
 from mixedgen.terms import Term
 
@@ -75,10 +72,10 @@ def simulate(
 def draw(fitted: Fitted, mean: Array, n: int, rng: np.random.Generator, *, new_effects: bool = True) -> Array:
     """Draws around a mean of the records, shape (records, n)."""
     out = np.empty((len(mean), n))
-    roots = residual_roots(fitted)
+    residual, theta = fitted.design.residual, fitted.theta[fitted.design.slices[-1]]
     for start in range(0, n, DRAWS):
         stop = min(start + DRAWS, n)
-        out[:, start:stop] = mean[:, None] + draw_residuals(roots, len(mean), rng, stop - start)
+        out[:, start:stop] = mean[:, None] + residual.draw(theta, rng, stop - start)
         if new_effects:
             out[:, start:stop] += draw_random_part(fitted, rng, stop - start)
     return out
@@ -120,52 +117,6 @@ def draw_effects(t: Term, Sigma: Array, rng: np.random.Generator, n: int) -> Arr
     else:
         v = np.moveaxis(t.relationship.sample(rng, t.c * n).reshape(t.q, t.c, n), 1, 0)
     return np.tensordot(lower_factor(Sigma), v, axes=1)
-
-
-def residual_roots(fitted: Fitted) -> list[tuple[IntArray, Array]]:
-    """Cholesky factors of R by units.
-
-    Returns
-    -------
-    list of (rows, root)
-        Records of the units of one size, shape (units, m), and the factor of each, shape (units, m, m).
-    """
-    design = fitted.design
-    residual, theta = design.residual, fitted.theta[design.slices[-1]]
-    if residual.pairs is None:
-        return [(np.arange(design.n)[:, None], np.sqrt(residual.variances(theta))[:, None, None])]
-    units = units_of(residual, design.n)
-    return [(rows, np.asarray(np.linalg.cholesky(unit_blocks(residual, theta, rows)))) for rows in units]
-
-
-def units_of(residual: Residual, n: int) -> list[IntArray]:
-    """Records that share residuals, the units of one size together, each of shape (units, m)."""
-    assert residual.pairs is not None
-    first, second = residual.pairs
-    graph = sp.coo_array((np.ones(len(first), dtype=bool), (first, second)), shape=(n, n))
-    unit = connected_components(graph, directed=False)[1]
-    order = np.argsort(unit, kind="stable")
-    size = np.bincount(unit)
-    start = np.cumsum(size) - size
-    return [order[start[size == m][:, None] + np.arange(m)] for m in np.unique(size)]
-
-
-def unit_blocks(residual: Residual, theta: Array, rows: IntArray) -> Array:
-    """R of each unit, shape (units, m, m): column j from R times the indicator of every unit's record j."""
-    blocks = np.empty((*rows.shape, rows.shape[1]))
-    for j in range(rows.shape[1]):
-        indicator = np.zeros(len(residual.position))
-        indicator[rows[:, j]] = 1.0
-        blocks[:, :, j] = residual.multiply(theta, indicator)[rows]
-    return blocks
-
-
-def draw_residuals(roots: list[tuple[IntArray, Array]], size: int, rng: np.random.Generator, n: int) -> Array:
-    """Draws from N(0, R), shape (records, n)."""
-    out = np.empty((size, n))
-    for rows, L in roots:
-        out[rows] = L @ rng.standard_normal((*rows.shape, n))
-    return out
 
 
 def refit(fitted: Fitted, y: ArrayLike | pd.Series) -> Fitted:

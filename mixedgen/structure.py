@@ -132,6 +132,7 @@ class Structure(ABC):
     """Covariance structure of `dim` coefficients."""
 
     start_correlation = 0.0  # of the matrix that default starts are made of: factors need one to find a direction
+    unseen: tuple[int, ...] = ()  # parameters that `matrix` does not show
 
     def __init__(self, dim: int) -> None:
         self.dim = dim
@@ -453,16 +454,29 @@ class CompoundSymmetry(Correlated):
 
 
 class Autoregressive(Correlated):
-    """`ar1`: the correlation of two coefficients is rho to the power of their distance in order."""
+    """`ar1`: the correlation of two coefficients is rho to the power of their distance.
+
+    Parameters
+    ----------
+    dim : int
+        Number of coefficients.
+    hom : bool
+        Whether they share one variance.
+    place : ndarray of int, shape (dim,), optional
+        Increasing places; 0, 1, 2, ... by default.
+    """
 
     tag = "ar1"
     n_correlations = 1
     lowest = -1.0
 
+    def __init__(self, dim: int, hom: bool, place: IntArray | None = None) -> None:
+        super().__init__(dim, hom)
+        self.place: IntArray = np.arange(dim) if place is None else place
+
     @property
     def _lag(self) -> IntArray:
-        k = np.arange(self.dim)
-        return np.abs(k[:, None] - k)
+        return np.abs(self.place[:, None] - self.place)
 
     def correlation(self, rho: Array) -> Array:
         """rho^|a - b|."""
@@ -473,8 +487,10 @@ class Autoregressive(Correlated):
         return (self._lag * rho[0] ** np.maximum(self._lag - 1, 0))[None]
 
     def mean_correlations(self, C: Array) -> Array:
-        """Mean at distance one."""
-        return np.array([np.diag(C, -1).mean()])
+        """Mean of neighbours, those nearest to each other."""
+        step = np.diff(self.place)
+        mean = float(np.diag(C, -1)[step == step.min()].mean())
+        return np.array([np.sign(mean) * abs(mean) ** (1.0 / step.min())])
 
 
 class Toeplitz(Correlated):

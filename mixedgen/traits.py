@@ -84,10 +84,11 @@ class Traits:
         """
         inverse_weights = None if weights is None else 1.0 / weights[self.row]
         tag, options = ("us", {}) if not parts else (parts[0].structure, dict(parts[0].options))
-        if parts and (parts[0].positions != "trait" or tag == "exp"):
+        if parts and (len(parts) > 1 or parts[0].positions != "trait" or tag == "exp"):
+            written = ":".join(f"{p.structure}({p.positions})" for p in parts)
             raise FormulaError(
                 f"the residual of cbind(...) is a structure over its traits, such as us(trait) or diag(trait), not "
-                f"{tag}({parts[0].positions}). The long form, with a column of traits, takes any."
+                f"{written}. The long form, with a column of traits, takes any."
             )
         if tag == "diag":
             return ClassResidual(Diagonal(len(self.names)), self.names, self.trait, inverse_weights)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mixedgen.errors import ArgumentError, NotAvailableError, examples
 from mixedgen.estimate import Fitted
-from mixedgen.structure import lower_factor
+from mixedgen.structure import Structure, lower_factor
 
 Array = NDArray[np.float64]
 
@@ -32,7 +32,9 @@ def components(fitted: Fitted) -> pd.DataFrame:
     -------
     DataFrame
         Columns ``grp var1 var2 vcov sdcor se bound``: `sdcor` is the standard deviation, or the correlation on rows of
-        two effects; `se` comes from the inverse average information; `bound` says what is at its boundary.
+        two effects; `se`, that of `vcov`, comes from the inverse average information; `bound` says what is at its
+        boundary. A correlation in a product of residual structures has a row of its own, `var1` its column and `var2`
+        the parameter, without `vcov`: `se` is then that of the correlation.
     """
     design = fitted.design
     H = fitted.theta_covariance
@@ -41,7 +43,9 @@ def components(fitted: Fitted) -> pd.DataFrame:
         rows += block_rows(t.key, t.effects, t.structure, fitted.theta[s], H[s, s], bounds_in(fitted, s))
     s = design.slices[-1]
     classes: tuple[str | None, ...] = design.residual.classes or (None,)
-    rows += block_rows("Residual", classes, design.residual.structure, fitted.theta[s], H[s, s], bounds_in(fitted, s))
+    structure, bounds = design.residual.structure, bounds_in(fitted, s)
+    rows += block_rows("Residual", classes, structure, fitted.theta[s], H[s, s], bounds)
+    rows += correlation_rows("Residual", structure, design.residual.classes, fitted.theta[s], H[s, s], bounds)
     return pd.DataFrame(rows, columns=["grp", "var1", "var2", "vcov", "sdcor", "se", "bound"])
 
 
@@ -77,6 +81,19 @@ def block_rows(
                 "bound": next((bounds[int(i)] for i in own if int(i) in bounds), None) if len(own) else "fixed",
             }
         )
+    return rows
+
+
+def correlation_rows(
+    grp: str, structure: Structure, classes: tuple[str, ...], theta: Array, H: Array, bounds: dict[int, str]
+) -> list[dict[str, Any]]:
+    """Rows of correlations that are no elements of one matrix: of a product of structures."""
+    names = structure.names(classes or ("",))
+    rows = []
+    for i in structure.unseen:
+        *section, rho, column = names[i].strip("[]").split(",")
+        row = {"grp": grp, "var1": ",".join([*section, column]), "var2": rho, "vcov": np.nan, "sdcor": theta[i]}
+        rows.append({**row, "se": float(np.sqrt(H[i, i])), "bound": bounds.get(i)})
     return rows
 
 

@@ -262,7 +262,7 @@ RESIDUAL_CASES = [
     ("us(Days)", ["us(Days)", "units"]),
     ("rr(Days|Subject, k=2)", ["rr"]),
     ("diag(Days|Subject)", ["diag(Days)", "leave out"]),
-    ("ar1(Days):ar1(Subject)", ["this version"]),
+    ("idv(Days):diag(Subject)", ["has no correlation"]),
     ("foo(Days)", ["foo(Days)", "diag()"]),
     ("Days", ["'Days'", "diag()"]),
     ("diag(Days", ["not closed"]),

@@ -42,13 +42,14 @@ FLOORS: dict[float, set[str]] = {
     5: {"engines"},
     4: {"design"},
     3.8: {"traits", "restrictions"},
-    3.7: {"known_residual"},
+    3.75: {"sections"},  # sums of residual structures
+    3.7: {"known_residual", "separable"},  # and their products
     3.6: {"fixed", "residual"},  # unknown-parent groups of the terms are columns of X
     3.4: {"terms"},
     3.2: {"frame"},
     3: {"formula", "reconcile", "revision"},
     2.8: {"lexemes"},
-    2.5: {"genomic"},  # relationships made of genotypes
+    2.5: {"genomic", "grid"},  # made of relationships and structures
     2: {"relationship", "structure", "basis"},
     1: {"pedigree", "genotypes", "sparse"},
     0.7: {"parentage", "covariance"},  # what pedigrees and genotypes are read and computed with
