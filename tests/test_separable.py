@@ -365,6 +365,69 @@ def test_no_correlation_is_least_squares() -> None:
     assert zero.llf == pytest.approx(ols.llf, abs=EXACT)
 
 
+def test_sections_are_the_trials_by_themselves() -> None:
+    frame = make_frame(6, holes=0.05)
+    together = mg.lmm("y ~ 0 + trial", frame, residual="at(trial):ar1(row):ar1(col)", method="ml")
+    apart = [mg.lmm("y ~ 1", d, residual="ar1(row):ar1(col)", method="ml") for _, d in frame.groupby("trial")]
+    assert together.llf == pytest.approx(sum(fit.llf for fit in apart), abs=1e-7)
+    theta = np.concatenate([fit.theta.to_numpy() for fit in apart])
+    np.testing.assert_allclose(together.theta, theta, atol=1e-4)  # where the criterion is flat to 1e-8
+    rows = together.varcomp
+    assert rows["var1"].tolist() == ["t0", "t1", "t0,row", "t0,col", "t1,row", "t1,col"]
+
+
+def test_sections_with_equal_parameters_are_units() -> None:
+    frame = make_frame(6, holes=0.05)
+    names = [[f"residual[t{k},{name}]" for k in range(2)] for name in ("variance", "rho,row", "rho,col")]
+    sections = "at(trial):ar1(row):ar1(col)"
+    equal = mg.lmm("y ~ x + (1|gen)", frame, residual=sections, control=mg.Control(equate=names))
+    units = mg.lmm("y ~ x + (1|gen)", frame, residual="ar1(row|trial):ar1(col|trial)")
+    np.testing.assert_allclose(equal.theta, units.theta, rtol=1e-6)
+    assert equal.llf == pytest.approx(units.llf, abs=1e-8)
+    variances = mg.lmm("y ~ x + (1|gen)", frame, residual=sections, control=mg.Control(equate=names[1:]))
+    diagonal = mg.lmm("y ~ x + (1|gen)", frame, residual="diag(trial):ar1(row):ar1(col)")
+    assert variances.llf == pytest.approx(diagonal.llf, abs=1e-8)
+    assert len(variances.simulate(2, seed=1)) == len(frame)
+
+
+def test_a_correlation_fixed_at_zero_is_no_correlation() -> None:
+    frame = trial()
+    fixed = mg.lmm("yield ~ gen", frame, residual="ar1(row):ar1(col)", control=mg.Control(fix={COL: 0.0}))
+    rows = mg.lmm("yield ~ gen", frame, residual="ar1(row):idv(col)")
+    np.testing.assert_allclose(fixed.theta, rows.theta, rtol=1e-6)
+    assert fixed.llf == pytest.approx(rows.llf, abs=1e-8)
+
+
+def test_sections_of_units_are_fits_apart() -> None:
+    """Unstructured residuals of each half of the subjects."""
+    frame = mg.data.sleepstudy()
+    frame = frame[frame["Days"] < 3].reset_index(drop=True)
+    frame["half"] = np.where(pd.to_numeric(frame["Subject"].astype(str)) < 340, "a", "b")
+    fit = mg.lmm("Reaction ~ 0 + half", frame, residual="at(half):us(Days|Subject)", method="ml")
+    apart = [mg.lmm("Reaction ~ 1", d, residual="us(Days|Subject)", method="ml") for _, d in frame.groupby("half")]
+    assert fit.llf == pytest.approx(sum(f.llf for f in apart), abs=1e-6)
+    assert "residual[a,0,1]" in fit.theta.index and "sigma[b,2]" in fit.confint("sigma[b,2]").index
+    mixed = mg.lmm("Reaction ~ 0 + half", frame, residual="at(half):diag(Days)", method="ml")
+    assert mixed.llf == pytest.approx(
+        mg.lmm(
+            "Reaction ~ 0 + half",
+            frame.assign(c=frame["half"] + frame["Days"].astype(str)),
+            residual="diag(c)",
+            method="ml",
+        ).llf,
+        abs=1e-7,
+    )
+
+
+def test_records_of_a_fit_may_be_left_out() -> None:
+    design, frame, spec, theta = make_case("sections", 5)
+    records = np.flatnonzero(np.arange(design.n) % 4)
+    R = full_matrix(frame, spec, theta, False)[np.ix_(records, records)]
+    part = design.residual.select(records)
+    np.testing.assert_allclose(part.multiply(theta, np.eye(len(records))), R, atol=EXACT)
+    np.testing.assert_allclose(part.solve(theta, np.eye(len(records))) @ R, np.eye(len(records)), atol=EXACT)
+
+
 # ------------------------------------------------------------------------------------- what is made of the fit
 
 
@@ -480,6 +543,9 @@ REFUSED = [
     ("ar1(row):exp(col)", lambda d: d, ["exp(col)", "no place in a product"]),
     ("ar1(row):ar1(col)", lambda d: d.assign(row=1), ["ar1()", "needs two"]),
     ("ar1(row):ar1(bed)", lambda d: d, ["bed"]),
+    ("at(gen)", lambda d: d, ["at(gen):ar1(row):ar1(col)"]),
+    ("at(gen|row):ar1(col)", lambda d: d, ["at(column)"]),
+    ("at(row):ar1(col):ar1(gen)", lambda d: d.assign(col=d["row"]), ["row 0:", "needs two"]),
 ]
 
 

@@ -1,5 +1,5 @@
 # Residuals over a row-by-column grid with empty plots: REML by dense algebra and nlminb, and nlme where it can.
-# Rscript tests/reference/trials.R > tests/reference/trials.json
+# Rscript trials.R > trials.json
 suppressPackageStartupMessages({library(nlme); library(jsonlite)})
 data(Wheat2, package = "nlme")
 trial <- data.frame(row = as.integer(round(Wheat2$latitude / 4.3)), col = as.integer(round(Wheat2$longitude / 1.2)),
