@@ -456,12 +456,20 @@ def model_sentence(fitted: Fitted) -> str:
     )
 
 
+COMPOSED = {
+    "product": "correlated within units by a product of structures over the places of a grid",
+    "at": "independent between sections, each with parameters of its own",
+}
+
+
 def residual_sentence(fitted: Fitted) -> str:
     """R in words."""
     residual, names = fitted.design.residual, fitted.design.theta_names[fitted.design.slices[-1]]
     tag, dim = residual.structure.tag, residual.structure.dim
     if tag == "idv":
         what = "independent, one variance" if residual.pairs is None else "a known matrix times one variance"
+    elif tag in COMPOSED:
+        what = COMPOSED[tag]
     elif residual.pairs is not None:
         what = f"one {tag} covariance matrix of {dim} positions ({examples(residual.classes)}) within units"
     elif residual.classes:

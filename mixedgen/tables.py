@@ -126,6 +126,9 @@ def random_table(varcomp: pd.DataFrame) -> pd.DataFrame:
                     "Corr": " ".join(f"{c:.2f}" for c in corr),
                 }
             )
+        # correlations of a product of structures, which belong to no two of the effects
+        alone = [(f"{c['var1']},{c['var2']}", f"{c['sdcor']:.2f}") for c in cov if pd.isna(c["vcov"])]
+        rows += [{"Groups": "", "Name": n, "Variance": "", "Std.Dev.": "", "Corr": r} for n, r in alone]
     return pd.DataFrame(rows, columns=["Groups", "Name", "Variance", "Std.Dev.", "Corr"])
 
 

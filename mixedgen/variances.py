@@ -33,8 +33,8 @@ def components(fitted: Fitted) -> pd.DataFrame:
     DataFrame
         Columns ``grp var1 var2 vcov sdcor se bound``: `sdcor` is the standard deviation, or the correlation on rows of
         two effects; `se`, that of `vcov`, comes from the inverse average information; `bound` says what is at its
-        boundary. A correlation in a product of residual structures has a row of its own, `var1` its column and `var2`
-        the parameter, without `vcov`: `se` is then that of the correlation.
+        boundary. A correlation in a product of residual structures has a row of its own, `var1` the parameter and
+        `var2` its column, without `vcov`: `se` is then that of the correlation.
     """
     design = fitted.design
     H = fitted.theta_covariance
@@ -91,8 +91,8 @@ def correlation_rows(
     names = structure.names(classes or ("",))
     rows = []
     for i in structure.unseen:
-        *section, rho, column = names[i].strip("[]").split(",")
-        row = {"grp": grp, "var1": ",".join([*section, column]), "var2": rho, "vcov": np.nan, "sdcor": theta[i]}
+        rho, _, column = names[i].strip("[]").rpartition(",")
+        row = {"grp": grp, "var1": rho, "var2": column, "vcov": np.nan, "sdcor": theta[i]}
         rows.append({**row, "se": float(np.sqrt(H[i, i])), "bound": bounds.get(i)})
     return rows
 

@@ -292,13 +292,13 @@ def test_the_product_of_two_equal_correlations_is_nlmes_manhattan_exponential() 
 def test_asreml_on_the_nebraska_trial() -> None:
     """Published with ASReml-R in the help page of agridat's stroup.nin, four digits; 18 of 242 plots have no yield."""
     fit = mg.lmm("yield ~ gen", trial(), residual="ar1(row):ar1(col)")
-    table = fit.varcomp.set_index("var1")
+    table = fit.varcomp.set_index("var2")
     assert fit.nobs == 224
     assert float(f"{fit.theta[VARIANCE]:.3g}") == 48.7
     assert fit.varcomp["se"].iloc[0] == pytest.approx(7.155, rel=1e-3)
     np.testing.assert_allclose(table["sdcor"][["row", "col"]], [0.4375, 0.6555], atol=5.1e-5)
     np.testing.assert_allclose(table["se"][["row", "col"]], [0.0806, 0.05638], rtol=1e-3)
-    assert table.loc["row", "var2"] == "rho" and np.isnan(table.loc["row", "vcov"])
+    assert table.loc["row", "var1"] == "rho" and np.isnan(table.loc["row", "vcov"])
 
 
 def test_asreml_on_slate_hall_farm(data_folder: Path) -> None:
@@ -373,7 +373,8 @@ def test_sections_are_the_trials_by_themselves() -> None:
     theta = np.concatenate([fit.theta.to_numpy() for fit in apart])
     np.testing.assert_allclose(together.theta, theta, atol=1e-4)  # where the criterion is flat to 1e-8
     rows = together.varcomp
-    assert rows["var1"].tolist() == ["t0", "t1", "t0,row", "t0,col", "t1,row", "t1,col"]
+    assert rows["var1"].tolist() == ["t0", "t1", "t0,rho", "t0,rho", "t1,rho", "t1,rho"]
+    assert rows["var2"].tolist()[2:] == ["row", "col", "row", "col"]
 
 
 def test_sections_with_equal_parameters_are_units() -> None:
@@ -525,6 +526,17 @@ def test_predictions_of_the_plots_are_the_fitted_values() -> None:
     fit = mg.lmm("y ~ 1 + (1|gen)", frame, residual="ar1(row):ar1(col)")
     np.testing.assert_allclose(fit.predict(), fit.fittedvalues, rtol=EXACT)
     np.testing.assert_allclose(fit.fittedvalues + fit.resid, frame["y"], rtol=EXACT)
+
+
+def test_summary_and_tables_show_the_correlations() -> None:
+    fit = mg.lmm("y ~ 1 + (1|gen)", small(), residual="ar1(row):ar1(col)", method="ml")
+    summary = fit.summary().random_effects
+    assert summary["Name"].tolist()[-2:] == ["rho,row", "rho,col"]
+    assert summary["Corr"].tolist()[-2:] == [f"{fit.theta[name]:.2f}" for name in (ROW, COL)]
+    table = fit.tidy(conf_int=True, conf_method="profile").set_index("term")
+    np.testing.assert_allclose(table.loc[["cor__rho.row", "cor__rho.col"], "estimate"], fit.theta[[ROW, COL]])
+    assert table.loc["cor__rho.row", "conf.low"] < fit.theta[ROW] < table.loc["cor__rho.row", "conf.high"]
+    assert "a product of structures" in str(fit.explain())
 
 
 def test_refit_repeats_the_fit() -> None:
