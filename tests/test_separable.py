@@ -568,6 +568,15 @@ def test_what_is_refused(residual: str, change: Callable[[pd.DataFrame], pd.Data
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
+def test_a_field_that_is_mostly_empty_is_refused_with_its_size() -> None:
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"row": np.repeat(np.arange(200), 200), "col": np.tile(np.arange(200), 200)})
+    frame = frame[rng.random(len(frame)) < 0.35].copy()
+    frame["y"] = rng.normal(size=len(frame))
+    with pytest.raises(mg.DesignError, match=r"places of the grid have no record.*elements"):
+        mg.lmm("y ~ 1 + (1|row)", frame, residual="ar1(row):ar1(col)")
+
+
 def test_rows_without_a_place_are_left_out_and_counted() -> None:
     frame = small()
     frame["row"] = frame["row"].astype(float)

@@ -7,7 +7,15 @@ import pytest
 
 import mixedgen as mg
 from mixedgen.errors import FormulaError
-from mixedgen.structure import ONE_COEFFICIENT, STRUCTURES, Structure, lower_factor, lower_indices, make_structure
+from mixedgen.structure import (
+    ONE_COEFFICIENT,
+    STRUCTURES,
+    Autoregressive,
+    Structure,
+    lower_factor,
+    lower_indices,
+    make_structure,
+)
 
 # Central differences of a smooth function: the rounding of 1e-16 / step and the curvature of step^2 are both 1e-11.
 DIFFERENCE, DIFFERENCE_TOLERANCE = 1e-5, 1e-9
@@ -25,6 +33,8 @@ def cases() -> Iterator[object]:
             yield pytest.param(make_structure(tag, dim, {}), id=f"{tag}-{dim}")
     yield pytest.param(make_structure("fa", 5, {"k": 2}), id="fa-k=2-5")
     yield pytest.param(make_structure("rr", 5, {"k": 2}), id="rr-k=2-5")
+    for hom in (True, False):
+        yield pytest.param(Autoregressive(4, hom, np.array([0, 1, 3, 7])), id=f"ar1-hom={hom}-places")
     for tag in ("diag", "cs", "ar1"):
         for hom in (True, False):
             yield pytest.param(make_structure(tag, 3, {"hom": hom}), id=f"{tag}-hom={hom}-3")
