@@ -592,7 +592,7 @@ def residual_variance(fitted: Fitted, interval: str | None, *, new: bool) -> Arr
         return design.residual.variances(theta)
     if not design.residual.homogeneous:
         raise NotAvailableError(
-            "the residuals of this model differ in variance or are correlated, and new data do not say which they "
-            "have: take interval='confidence', and add the variance."
+            "the residual variance differs between records, or residuals are correlated, and new data do not say which "
+            "they have: take interval='confidence', and add the variance."
         )
     return float(theta[0])
