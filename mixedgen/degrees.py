@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -16,6 +16,7 @@ from mixedgen.engines import System
 from mixedgen.errors import ArgumentError, NotAvailableError
 from mixedgen.estimate import Fitted
 from mixedgen.formula import factor_variables, model_spec
+from mixedgen.hull import linear_hull
 from mixedgen.likelihood import score, working_variates
 from mixedgen.structure import tangent_columns, trapezoid
 from mixedgen.terms import unique_keys
@@ -323,26 +324,37 @@ def kenward_roger_weights(fitted: Fitted) -> Array:
     Raises
     ------
     NotAvailableError
-        If the model is an ML fit, V is not linear in theta, or the information does not fit into memory.
+        If the model is an ML fit, V has no linear parameters, or the information does not fit into memory.
+
+    Notes
+    -----
+    tr(P V_i P V_j) / 2 follows from that of the elements sigma of the covariance matrices, in which V is linear, by
+    V_i = sum_k (dsigma_k / dtheta_i) V_k.
     """
     if not fitted.reml:
         raise NotAvailableError("Kenward-Roger is defined for REML fits; fit with method='reml', or ask for 'z'.")
-    if not is_linear(fitted.design):
-        raise NotAvailableError("Kenward-Roger is not available for structures that are not linear; use Satterthwaite.")
+    if is_linear(fitted.design):
+        return pseudo_inverse(reml_information(fitted))
+    hull = linear_hull(fitted)
+    return pseudo_inverse(hull.jacobian.T @ reml_information(hull.fitted) @ hull.jacobian)
+
+
+def reml_information(fitted: Fitted) -> Array:
+    """Expected REML information of a V that is linear in theta, shape (n_theta, n_theta)."""
     if exact_possible(fitted):
-        return pseudo_inverse(expected_information(fitted, True)[0])
+        return expected_information(fitted, True)[0]
     directions = free_directions(fitted)
     if directions.jacobian.shape[1] == len(fitted.theta):
         slopes = differences(fitted, directions, lambda system: system.traces(True))
         E = -0.5 * np.linalg.solve(directions.jacobian.T, slopes.T)
-        return pseudo_inverse(0.5 * (E + E.T))
+        return 0.5 * (E + E.T)
     Q = n_effects(fitted.design)
     if 8 * Q**2 > MEMORY_LIMIT or not has_exact_information(fitted):
         raise NotAvailableError(
             f"Kenward-Roger at a boundary needs a matrix of {Q} x {Q} effects ({8 * Q**2 / 1e9:.1f} GB), which is "
             f"beyond {MEMORY_LIMIT / 1e9:.1f} GB, and one residual variance; use ddf='satterthwaite'."
         )
-    return pseudo_inverse(expected_information(fitted, True)[0])
+    return expected_information(fitted, True)[0]
 
 
 # ----------------------------------------------------------------------------------------------- containment
@@ -469,11 +481,12 @@ def kenward_roger_moments(inference: Inference, L: Array) -> tuple[Array, Array,
     derivatives : ndarray, shape (n_theta, m, m)
         w'V_i w = -L Phi P_i Phi L', with w = V^-1 X Phi L'.
     adjusted : ndarray, shape (m, m)
-        L (Phi + 2 Phi [sum_ij W_ij (Q_ij - P_i Phi P_j)] Phi) L' [1]_.
+        L (Phi + 2 Phi [sum_ij W_ij (Q_ij - P_i Phi P_j - R_ij / 4)] Phi) L' [1]_.
 
     Notes
     -----
     Phi (Q_ij - P_i Phi P_j) Phi = (V_i w)' P (V_j w): one solve with m n_theta right-hand sides, and no cancellation.
+    Phi R_ij Phi = w' V_ij w, which vanishes where V is linear in theta.
 
     References
     ----------
@@ -489,7 +502,26 @@ def kenward_roger_moments(inference: Inference, L: Array) -> tuple[Array, Array,
     # sum_ij W_ij (V_i w)' P (V_j w), the sum over j first
     mixed = np.einsum("ij,njm->inm", inference.expected_covariance, projected, optimize=True)
     adjustment = np.einsum("ina,inb->ab", moved, mixed, optimize=True)
-    return V, derivatives, V + adjustment + adjustment.T
+    adjusted = V + adjustment + adjustment.T
+    if not is_linear(fitted.design):
+        adjusted -= 0.5 * second_order(fitted, w, inference.expected_covariance)
+    return V, derivatives, adjusted
+
+
+def second_order(fitted: Fitted, w: Array, W: Array) -> Array:
+    """Sum of W_ij w' V_ij w, V_ij the second derivatives of V by central differences, shape (m, m)."""
+    size = STEP * np.where(np.diag(W) > 0, np.sqrt(np.diag(W)), np.maximum(np.abs(fitted.theta), 1.0))
+
+    def weighted(j: int) -> Callable[[Array], Array]:
+        return lambda theta: np.einsum(
+            "i,na,inb->ab", W[j], w, np.stack(list(moved_weights(replace(fitted, theta=theta), w))), optimize=True
+        )
+
+    out = np.zeros((w.shape[1],) * 2)
+    for j, h in enumerate(size):
+        step = h * np.eye(len(size))[j]
+        out += (weighted(j)(fitted.theta + step) - weighted(j)(fitted.theta - step)) / (2.0 * h)
+    return 0.5 * (out + out.T)
 
 
 def kenward_roger_t(inference: Inference, L: Array) -> TStatistics:

@@ -34,6 +34,7 @@ FLOORS: dict[float, set[str]] = {
         "diagnostics",
     },  # made of what floor 9 computes
     9: {"inference", "prediction", "variances", "simulation", "proportions", "factors"},
+    8.3: {"hull"},
     8.5: {"degrees", "hypotheses"},  # what the tests of floor 9 share
     8: {"estimate"},
     7.5: {"constrained"},  # what profiles need beside the maximum
