@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mixedgen import data, plots
+from mixedgen.custom import CorrelationFunction
 from mixedgen.errors import (
     ArgumentError,
     ConvergenceWarning,
@@ -40,6 +41,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ArgumentError",
+    "CorrelationFunction",
     "Control",
     "ConvergenceWarning",
     "DataError",

@@ -14,9 +14,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from mixedgen.custom import CorrelationFunction
 from mixedgen.errors import ArgumentError, DesignError, examples
 from mixedgen.fixed import FixedPart, build_fixed
-from mixedgen.formula import CONTRASTS, ParsedFormula, ResidualTerm, parse, parse_residual
+from mixedgen.formula import (
+    CONTRASTS,
+    RESIDUAL_STRUCTURES,
+    STRUCTURES,
+    ParsedFormula,
+    ResidualTerm,
+    parse,
+    parse_residual,
+)
 from mixedgen.frame import (
     column_or_values,
     complete_rows,
@@ -204,6 +213,24 @@ def checked_relationships(relationships: Mapping[str, Relationship] | None) -> d
     return dict(relationships)
 
 
+def checked_structures(structures: Mapping[str, CorrelationFunction] | None) -> dict[str, CorrelationFunction]:
+    """Structures of the user's by name, or an ArgumentError that says what stands in their place."""
+    for name, source in (structures or {}).items():
+        if not isinstance(source, CorrelationFunction):
+            raise ArgumentError(f"structure {name!r} is a {type(source).__name__}, not a CorrelationFunction.")
+        if name in RESIDUAL_STRUCTURES or name in STRUCTURES or not str(name).isidentifier():
+            raise ArgumentError(f"structures: {name!r} cannot be the name of a structure of one's own; take another.")
+    return dict(structures or {})
+
+
+def require_used(own: Mapping[str, CorrelationFunction], parsed: ParsedFormula, parts: Sequence[ResidualTerm]) -> None:
+    """Raise an ArgumentError for structures that nothing uses."""
+    used = {t.structure for t in parsed.terms} | {p.structure for p in parts}
+    idle = [name for name in own if name not in used]
+    if idle:
+        raise ArgumentError(f"structures: {examples(idle)} stands in no term and in no residual.")
+
+
 def build(
     formula: str,
     data: Any,
@@ -217,6 +244,7 @@ def build(
     unmatched: Unmatched = "raise",
     constraints: Sequence[str] = (),
     restrictions: Restrictions | None = None,
+    structures: Mapping[str, CorrelationFunction] | None = None,
 ) -> Design:
     """Design of a formula on a data frame.
 
@@ -244,6 +272,8 @@ def build(
         Columns of X to set to zero where X is not of full rank.
     restrictions : Restrictions, optional
         Variance parameters that are fixed, equal or bounded.
+    structures : mapping of str to CorrelationFunction, optional
+        Structures of the user's by their names in the formula and in `residual`.
 
     Returns
     -------
@@ -261,9 +291,12 @@ def build(
     frame = read_frame(data)
     if na_action not in ("omit", "exclude"):
         raise ArgumentError(f"na_action must be 'omit' or 'exclude', not {na_action!r}.")
-    parsed = parse(formula, relationships=tuple(relationships), columns=[str(c) for c in frame.columns])
+    own = checked_structures(structures)
+    columns = [str(c) for c in frame.columns]
+    parsed = parse(formula, relationships=tuple(relationships), columns=columns, structures=own)
     known = residual is not None and not isinstance(residual, str)
-    parts = parse_residual(residual) if residual is not None and not known else ()
+    parts = parse_residual(residual, own) if residual is not None and not known else ()
+    require_used(own, parsed, parts)
     frame, names, response_names, weight_name = prepare(parsed, parts, frame, weights, contrasts)
     chosen = select_rows(frame, subset)
     complete, lost = complete_rows(frame.iloc[chosen] if subset is not None else frame, names)

@@ -233,7 +233,11 @@ class ResidualTerm:
 
 
 def parse(
-    formula: str, *, relationships: Collection[str] = (), columns: Collection[str] | None = None
+    formula: str,
+    *,
+    relationships: Collection[str] = (),
+    columns: Collection[str] | None = None,
+    structures: Mapping[str, object] | None = None,
 ) -> ParsedFormula:
     """Read a model formula.
 
@@ -245,6 +249,8 @@ def parse(
         Names that may stand as links right of a bar.
     columns : collection of str, optional
         Columns of the data; given, links are checked against them.
+    structures : mapping of str to object, optional
+        Structures of the user's by their names in formulas; the object becomes the option ``source`` of the term.
 
     Returns
     -------
@@ -269,7 +275,7 @@ def parse(
     ('1 + Days', '1 + Days', 'Subject')
     """
     names = None if columns is None else frozenset(columns)
-    text = Text(formula, frozenset(relationships), names)
+    text = Text(formula, frozenset(relationships), names, structures=tuple((structures or {}).items()))
     left, right = sides(text, text.all_lexemes())
     fixed: list[Summand] = []
     offsets: list[str] = []
@@ -288,13 +294,15 @@ def parse(
     return ParsedFormula(formula, responses, rhs, tuple(offsets), tuple(terms))
 
 
-def parse_residual(residual: str) -> tuple[ResidualTerm, ...]:
+def parse_residual(residual: str, structures: Mapping[str, object] | None = None) -> tuple[ResidualTerm, ...]:
     """Read the structure of the residual.
 
     Parameters
     ----------
     residual : str
         Such as ``"diag(site)"``, ``"us(trait|unit)"``, ``"ar1(row):ar1(col)"``, ``"exp(x)"``.
+    structures : mapping of str to object, optional
+        As in `parse`.
 
     Returns
     -------
@@ -311,7 +319,7 @@ def parse_residual(residual: str) -> tuple[ResidualTerm, ...]:
     >>> parse_residual("ar1(time|subject)")
     (ResidualTerm(structure='ar1', options=(('hom', True),), positions='time', unit='subject'),)
     """
-    text = Text(residual)
+    text = Text(residual, structures=tuple((structures or {}).items()))
     parts = split_at(text.all_lexemes(), (":",))
     return tuple(_residual_term(text, part) for _, part in parts)
 
@@ -504,14 +512,26 @@ def _refuse_operators(text: Text, summand: Summand) -> None:
 def _tag(text: Text, call: Lexeme) -> tuple[str, Options, list[Lexeme]]:
     """Structure, options and lexemes around the bar of `us(...|..., hom=True)`."""
     structure = call.function or ""
-    if structure not in STRUCTURES:
-        known = ", ".join(STRUCTURES)
+    known_here = STRUCTURES | own_structures(text)
+    if structure not in known_here:
+        known = ", ".join(known_here)
         raise text.error(
             f"'{structure}(...|...)' is no structure; known are {known} (was a '+' forgotten before the parenthesis?)",
             call.start,
         )
     first, *rest = text.arguments(call)
-    return structure, _options(text, call, STRUCTURES[structure], rest), first
+    return structure, _with_source(text, structure, _options(text, call, known_here[structure], rest)), first
+
+
+def own_structures(text: Text) -> dict[str, dict[str, object]]:
+    """Structures of the user's and their arguments with defaults."""
+    return {name: {"hom": True} for name, _ in text.structures}
+
+
+def _with_source(text: Text, structure: str, options: Options) -> Options:
+    """Options of a structure of the user's with the object that makes it."""
+    own = dict(text.structures)
+    return (*options, ("source", own[structure])) if structure in own else options
 
 
 def _options(text: Text, call: Lexeme, defaults: dict[str, object], arguments: list[list[Lexeme]]) -> Options:
@@ -815,12 +835,12 @@ def _refuse_unused(text: Text, terms: Sequence[RandomTerm]) -> None:
 def _residual_term(text: Text, lexemes: Sequence[Lexeme]) -> ResidualTerm:
     """One factor such as `us(trait|unit)`."""
     structure = lexemes[0].function if len(lexemes) == 1 else None
-    if structure not in RESIDUAL_STRUCTURES:
-        known = ", ".join(f"{name}()" for name in RESIDUAL_STRUCTURES)
-        what = (
-            f"'{as_written(text, lexemes)}' is no residual structure" if lexemes else "a residual structure is missing"
-        )
+    known_here = RESIDUAL_STRUCTURES | own_structures(text)
+    if structure not in known_here:
+        known = ", ".join(f"{name}()" for name in known_here)
+        what = f"'{as_written(text, lexemes)}' is no" if lexemes else "missing is a"
         raise text.error(f"{what} residual structure; known are {known}", lexemes[0].start if lexemes else 0)
+    assert structure is not None
     call = lexemes[0]
     first, *rest = text.arguments(call) or [[]]
     names = _names([part for _, part in split_at(first, ("|",))])
@@ -831,5 +851,5 @@ def _residual_term(text: Text, lexemes: Sequence[Lexeme]) -> ResidualTerm:
             else f"{structure}(positions) or {structure}(positions|unit)"
         )
         raise text.error(f"'{call.text}' is not of the form {form} with names of columns", call.start)
-    options = _options(text, call, RESIDUAL_STRUCTURES[structure], rest)
+    options = _with_source(text, structure, _options(text, call, known_here[structure], rest))
     return ResidualTerm(structure, options, *names)

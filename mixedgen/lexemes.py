@@ -52,6 +52,7 @@ class Text:
     relationships: frozenset[str] = frozenset()
     columns: frozenset[str] | None = None
     dots: bool = False  # whether a dot may stand for what was there
+    structures: tuple[tuple[str, object], ...] = ()  # of the user's, by their names
 
     def error(self, message: str, position: int) -> FormulaError:
         """Error with the source and a caret under the place."""

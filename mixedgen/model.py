@@ -32,6 +32,7 @@ from mixedgen import (
     trajectories,
     variances,
 )
+from mixedgen.custom import CorrelationFunction
 from mixedgen.degrees import Ddf, Inference
 from mixedgen.design import Design, NaAction, Unmatched, build
 from mixedgen.engines import Engine, Forecast, choose
@@ -600,6 +601,8 @@ class MixedModel:
         Coding of factors: ``{"diet": "sum"}``; treatment, sum, helmert, poly, diff.
     unmatched : {"raise", "omit"}
         Records whose id is not in the relationship they link to: an error, or left out and counted.
+    structures : mapping of str to CorrelationFunction, optional
+        Covariance structures of one's own, by their names in the formula and in `residual`.
     method : {"reml", "ml"}
         Restricted or full likelihood.
     control : Control, optional
@@ -633,6 +636,7 @@ class MixedModel:
         na_action: NaAction = "omit",
         contrasts: Mapping[str, str] | None = None,
         unmatched: Unmatched = "raise",
+        structures: Mapping[str, CorrelationFunction] | None = None,
         method: str = "reml",
         control: Control | None = None,
     ) -> None:
@@ -652,6 +656,7 @@ class MixedModel:
             "na_action": na_action,
             "contrasts": contrasts,
             "unmatched": unmatched,
+            "structures": structures,
         }
         self.design: Design = build(
             **self.arguments, constraints=self.control.constraints, restrictions=self.control.restrictions
@@ -704,6 +709,7 @@ def lmm(
     na_action: NaAction = "omit",
     contrasts: Mapping[str, str] | None = None,
     unmatched: Unmatched = "raise",
+    structures: Mapping[str, CorrelationFunction] | None = None,
     method: str = "reml",
     control: Control | None = None,
 ) -> Fit:
@@ -711,7 +717,9 @@ def lmm(
 
     Parameters
     ----------
-    formula, data, relationships, residual, weights, subset, na_action, contrasts, unmatched, method, control
+    formula, data, relationships, residual, weights, subset, na_action, contrasts, unmatched
+        As in `MixedModel`.
+    structures, method, control
         As in `MixedModel`.
 
     Returns
@@ -755,6 +763,7 @@ def lmm(
         na_action=na_action,
         contrasts=contrasts,
         unmatched=unmatched,
+        structures=structures,
         method=method,
         control=control,
     ).fit()

@@ -382,12 +382,12 @@ def places(column: pd.Series) -> tuple[IntArray, pd.Index, IntArray]:
     return code, levels, np.arange(len(levels))
 
 
-def residual_structure(part: ResidualTerm, dim: int, place: IntArray) -> Structure:
+def residual_structure(part: ResidualTerm, levels: pd.Index, place: IntArray) -> Structure:
     """Structure over the positions of a residual."""
-    options = dict(part.options)
+    dim, options = len(levels), dict(part.options)
     if part.structure == "ar1" and dim > 1:
         return Autoregressive(dim, bool(options.get("hom", True)), place)
-    return make_structure(part.structure, dim, options)
+    return make_structure(part.structure, dim, options, list(levels))
 
 
 def build_residual(parts: Sequence[ResidualTerm], frame: pd.DataFrame, weights: Array | None) -> Residual:
@@ -415,7 +415,7 @@ def build_residual(parts: Sequence[ResidualTerm], frame: pd.DataFrame, weights: 
         )
     unit, units = codes_of(frame[part.unit])
     check_once(unit, position, units, levels, part)
-    structure = residual_structure(part, len(levels), place)
+    structure = residual_structure(part, levels, place)
     return UnitResidual(structure, classes, position, inverse_weights, unit)
 
 

@@ -407,7 +407,7 @@ def build_part(term: ResidualTerm, frame: pd.DataFrame) -> Part:
     structure = (
         Identity(1)
         if len(levels) == 1 and term.structure in ("idv", "diag")
-        else residual_structure(term, len(levels), place)
+        else residual_structure(term, levels, place)
     )
     return Part(term, structure, code, tuple(str(v) for v in levels))
 

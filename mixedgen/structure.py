@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -778,7 +779,14 @@ def number_of_factors(options: dict[str, object]) -> int:
     return int(str(options.get("k", 1)))
 
 
-def make_structure(tag: str, dim: int, options: dict[str, object]) -> Structure:
+class Source(Protocol):
+    """What makes a structure of the user's from its name, dimension, number of variances and levels."""
+
+    def structure(self, tag: str, dim: int, hom: bool, levels: Sequence[object]) -> Structure:
+        """The structure."""
+
+
+def make_structure(tag: str, dim: int, options: dict[str, object], levels: Sequence[object] = ()) -> Structure:
     """Structure of `dim` coefficients by its name in the formula.
 
     Parameters
@@ -788,13 +796,17 @@ def make_structure(tag: str, dim: int, options: dict[str, object]) -> Structure:
     dim : int
         Number of coefficients.
     options : dict
-        Options in the formula, such as ``hom``.
+        Options in the formula, such as ``hom``; ``source``, a `Source`, for a structure of the user's.
+    levels : sequence
+        What the coefficients belong to, which a structure of the user's is a function of.
 
     Raises
     ------
     FormulaError
         If no structure of that name can be estimated.
     """
+    if "source" in options:
+        return cast(Source, options["source"]).structure(tag, dim, bool(options["hom"]), levels)
     if tag not in STRUCTURES:
         raise FormulaError(
             f"the covariance structure {tag}() cannot be estimated; those that can: {', '.join(STRUCTURES)}."

@@ -252,7 +252,7 @@ def build_term(term: RandomTerm, key: str, frame: pd.DataFrame, relationships: M
         )
     columns, names, spec = effect_columns(term.effects, frame)
     values, effects = spread(loads, columns, names)
-    structure = make_structure(term.structure, len(effects), dict(term.options))
+    structure = make_structure(term.structure, len(effects), dict(term.options), effects)
     return Term(key, effects, structure, relationship, levels, loads.record, loads.level, values, len(frame), spec)
 
 
@@ -267,7 +267,7 @@ def build_pairs(term: RandomTerm, key: str, frame: pd.DataFrame, relationships: 
     pairs = pd.DataFrame({k: column.to_numpy()[where] for k, column in enumerate(columns)}, index=labels)
     K = product_of_pairs(relationships[links[0]], relationships[links[1]], pairs)
     values, effects, spec = effect_columns(term.effects, frame)
-    structure = make_structure(term.structure, len(effects), dict(term.options))
+    structure = make_structure(term.structure, len(effects), dict(term.options), effects)
     return Term(key, effects, structure, K, labels, None, code, values, len(frame), spec)
 
 

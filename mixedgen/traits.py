@@ -66,7 +66,7 @@ class Traits:
         values = np.zeros((len(load), len(self.names) * c))
         values[np.arange(len(load))[:, None], trait[:, None] * c + np.arange(c)] = term.values[load]
         effects = tuple(self._effect(t, e, c) for t in self.names for e in term.effects)
-        structure = make_structure(written.structure, len(effects), dict(written.options))
+        structure = make_structure(written.structure, len(effects), dict(written.options), effects)
         level = term.level[load]
         return Term(term.key, effects, structure, term.relationship, term.levels, record, level, values, len(self.row))
 
@@ -92,7 +92,7 @@ class Traits:
             )
         if tag == "diag":
             return ClassResidual(Diagonal(len(self.names)), self.names, self.trait, inverse_weights)
-        structure = make_structure(tag, len(self.names), options)
+        structure = make_structure(tag, len(self.names), options, self.names)
         return UnitResidual(structure, self.names, self.trait, inverse_weights, self.row)
 
     def select(self, values: IntArray) -> Traits:

@@ -50,6 +50,7 @@ FLOORS: dict[float, set[str]] = {
     3.2: {"frame"},
     3: {"formula", "reconcile", "revision"},
     2.8: {"lexemes"},
+    2.3: {"custom"},
     2.5: {"genomic", "grid"},  # made of relationships and structures
     2: {"relationship", "structure", "basis"},
     1: {"pedigree", "genotypes", "sparse"},
