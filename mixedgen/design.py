@@ -315,7 +315,9 @@ def build(
     y = evaluate(parsed.responses[0], used, parsed.responses[0]) if traits is None else traits.y
     offset = np.sum([evaluate(o, used, f"offset({o})") for o in parsed.offsets], axis=0) if parsed.offsets else None
     keys = unique_keys(parsed.terms)
-    terms = [build_term(t, k, used, relationships) for t, k in zip(parsed.terms, keys, strict=True)]
+    terms = [
+        build_term(t, k, used, relationships, several_traits=several) for t, k in zip(parsed.terms, keys, strict=True)
+    ]
     if traits is not None:
         terms = [traits.term(t, written) for t, written in zip(terms, parsed.terms, strict=True)]
         offset = None if offset is None else offset[traits.row]

@@ -17,7 +17,7 @@ from mixedgen.formula import Column, Factor, Mates, Members, MultiMembership, Pa
 from mixedgen.frame import check_finite, dense_or_sparse, materialise, numeric
 from mixedgen.reconcile import near_misses
 from mixedgen.relationship import Relationship, product_of_pairs
-from mixedgen.structure import Structure, make_structure
+from mixedgen.structure import Identity, Structure, make_structure
 
 Array = NDArray[np.float64]
 IntArray = NDArray[np.intp]
@@ -233,14 +233,22 @@ def load_ranges(record: IntArray | None, n: int) -> tuple[IntArray, IntArray]:
     return count, np.cumsum(count) - count
 
 
-def build_term(term: RandomTerm, key: str, frame: pd.DataFrame, relationships: Mapping[str, Relationship]) -> Term:
-    """Z, structure and relationship of one random term."""
+def build_term(
+    term: RandomTerm,
+    key: str,
+    frame: pd.DataFrame,
+    relationships: Mapping[str, Relationship],
+    *,
+    several_traits: bool = False,
+) -> Term:
+    """Z, structure and relationship of one random term; with several traits the structure is still to be spanned."""
     factor = term.factors[-1]
     relationship = None if factor.link is None else relationships[factor.link]
     if len(term.factors) == 2 and all(f.link is not None and isinstance(f.source, Column) for f in term.factors):
-        return build_pairs(term, key, frame, relationships)
+        return build_pairs(term, key, frame, relationships, several_traits=several_traits)
     if len(term.factors) > 1 and any(f.link is not None or not isinstance(f.source, Column) for f in term.factors):
-        return build_term(nearest_factor(term, frame), key, frame, relationships)
+        nearest = nearest_factor(term, frame)
+        return build_term(nearest, key, frame, relationships, several_traits=several_traits)
     if isinstance(factor.source, Column):
         loads, levels = plain_loads(term, frame, relationship)
     else:
@@ -252,11 +260,25 @@ def build_term(term: RandomTerm, key: str, frame: pd.DataFrame, relationships: M
         )
     columns, names, spec = effect_columns(term.effects, frame)
     values, effects = spread(loads, columns, names)
-    structure = make_structure(term.structure, len(effects), dict(term.options), effects)
+    structure = own_structure(term, effects, several_traits=several_traits)
     return Term(key, effects, structure, relationship, levels, loads.record, loads.level, values, len(frame), spec)
 
 
-def build_pairs(term: RandomTerm, key: str, frame: pd.DataFrame, relationships: Mapping[str, Relationship]) -> Term:
+def own_structure(term: RandomTerm, effects: tuple[str, ...], *, several_traits: bool) -> Structure:
+    """Structure of the effects of one trait; one that takes their place until the traits span it."""
+    if several_traits:
+        return Identity(len(effects))
+    return make_structure(term.structure, len(effects), dict(term.options), effects)
+
+
+def build_pairs(
+    term: RandomTerm,
+    key: str,
+    frame: pd.DataFrame,
+    relationships: Mapping[str, Relationship],
+    *,
+    several_traits: bool = False,
+) -> Term:
     """Term of two related factors, such as the crosses of two pools: the pairs that occur are its levels."""
     names, links = [str(f.source) for f in term.factors], [str(f.link) for f in term.factors]
     for name, link in zip(names, links, strict=True):
@@ -267,7 +289,7 @@ def build_pairs(term: RandomTerm, key: str, frame: pd.DataFrame, relationships: 
     pairs = pd.DataFrame({k: column.to_numpy()[where] for k, column in enumerate(columns)}, index=labels)
     K = product_of_pairs(relationships[links[0]], relationships[links[1]], pairs)
     values, effects, spec = effect_columns(term.effects, frame)
-    structure = make_structure(term.structure, len(effects), dict(term.options), effects)
+    structure = own_structure(term, effects, several_traits=several_traits)
     return Term(key, effects, structure, K, labels, None, code, values, len(frame), spec)
 
 
