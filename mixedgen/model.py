@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from mixedgen import (
+    bootstrap,
     comparison,
     diagnostics,
     factors,
@@ -142,7 +143,7 @@ class Fit:
         ``"bootstrap"`` gives percentiles of `bootstrap`, whose arguments are the options.
         """
         if method == "bootstrap":
-            return intervals.percentile(self.fitted, parameters, level, **options)
+            return bootstrap.percentile(self.fitted, parameters, level, **options)
         if method != "profile":
             raise ArgumentError(f'method must be "profile" or "bootstrap", not {method!r}; Wald intervals: conf_int().')
         if options:
@@ -170,7 +171,7 @@ class Fit:
         Columns ``estimate bias se``, ends of percentile, basic and normal intervals, and the number of replicates.
         """
         own = None if statistic is None else OfFit(statistic, self.variables)
-        return intervals.bootstrap(self.fitted, own, n, seed, workers, level, progress)
+        return bootstrap.bootstrap(self.fitted, own, n, seed, workers, level, progress)
 
     # tests
     def anova(

@@ -21,7 +21,7 @@ FLOORS: dict[float, set[str]] = {
     10: {"model"},
     9.8: {"plots"},
     9.7: {"power", "stages", "trajectories"},  # made of tests, means and predictions
-    9.6: {"tidy", "report"},  # frames and tables for reports
+    9.6: {"tidy", "report", "bootstrap"},  # frames and tables for reports
     9.5: {
         "tables",
         "interop",
@@ -34,8 +34,8 @@ FLOORS: dict[float, set[str]] = {
         "diagnostics",
     },  # made of what floor 9 computes
     9: {"inference", "prediction", "variances", "simulation", "proportions", "factors"},
-    8.3: {"hull"},
     8.5: {"degrees", "hypotheses"},  # what the tests of floor 9 share
+    8.3: {"hull"},
     8: {"estimate"},
     7.5: {"constrained"},  # what profiles need beside the maximum
     7: {"optimise", "moments"},
@@ -50,8 +50,8 @@ FLOORS: dict[float, set[str]] = {
     3.2: {"frame"},
     3: {"formula", "reconcile", "revision"},
     2.8: {"lexemes"},
-    2.3: {"custom"},
     2.5: {"genomic", "grid"},  # made of relationships and structures
+    2.3: {"custom"},
     2: {"relationship", "structure", "basis"},
     1: {"pedigree", "genotypes", "sparse"},
     0.7: {"parentage", "covariance"},  # what pedigrees and genotypes are read and computed with

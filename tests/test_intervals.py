@@ -10,9 +10,10 @@ import pytest
 from scipy.optimize import minimize_scalar
 
 import mixedgen as mg
+from mixedgen.bootstrap import bootstrap, bootstrap_draws, bootstrap_intervals
 from mixedgen.errors import ArgumentError, ConvergenceWarning, NotAvailableError
 from mixedgen.estimate import Fitted
-from mixedgen.intervals import bootstrap, bootstrap_draws, bootstrap_intervals, profile, profile_points, profiled_names
+from mixedgen.intervals import profile, profile_points, profiled_names
 from mixedgen.likelihood import deviance
 
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "intervals.json").read_text())
