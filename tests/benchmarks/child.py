@@ -32,6 +32,18 @@ def peak_megabytes() -> float | None:
     return int(line.split()[1]) / 1024
 
 
+def outcome(fit: Any, forecast: Any) -> dict[str, Any]:
+    """What was forecast and what was found, with the peak memory of this process."""
+    return {
+        "megabytes": peak_megabytes(),
+        "forecast": {"flops": forecast.flops, "megabytes": forecast.bytes / 2**20, "seconds": forecast.seconds},
+        "steps": len(fit.history),
+        "llf": fit.llf,
+        "theta": fit.theta.to_dict(),
+        "converged": fit.converged,
+    }
+
+
 def race(job: dict[str, Any]) -> dict[str, Any]:
     """Warm up on the smallest workload, then time ``calls`` fits of the workload asked for."""
     peer, workload, frame = PYTHON_PEERS[job["peer"]], WORKLOADS[job["workload"]], pd.read_csv(job["csv"])

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tests.benchmarks.child import peak_megabytes
+from tests.benchmarks.child import outcome
 from tests.benchmarks.processes import Command
 
 GENERATIONS = 10
@@ -156,12 +156,7 @@ def measure(shape: str, size: int) -> dict[str, Any]:
         "groups": int(records["cg"].nunique()),
         "seconds": stages,
         "total": sum(stages.values()),
-        "megabytes": peak_megabytes(),
-        "forecast": {"flops": forecast.flops, "megabytes": forecast.bytes / 2**20, "seconds": forecast.seconds},
-        "steps": len(fit.history),
-        "llf": fit.llf,
-        "theta": fit.theta.to_dict(),
-        "converged": fit.converged,
+        **outcome(fit, forecast),
         "mean_reliability": float(values["reliability"].mean()),
     }
 

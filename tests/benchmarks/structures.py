@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tests.benchmarks.child import peak_megabytes
+from tests.benchmarks.child import outcome
 from tests.benchmarks.pedigrees import DECIMALS, Population, breeding_values, panmictic
 from tests.benchmarks.processes import Command
 
@@ -115,22 +115,17 @@ def measure(name: str) -> dict[str, Any]:
         "design and analysis": analysed - start,
         "AI-REML": end - analysed,
         "total": end - start,
-        "megabytes": peak_megabytes(),
-        "forecast": {"flops": forecast.flops, "megabytes": forecast.bytes / 2**20, "seconds": forecast.seconds},
-        "steps": len(fit.history),
-        "llf": fit.llf,
-        "theta": fit.theta.to_dict(),
-        "converged": fit.converged,
+        **outcome(fit, forecast),
     }
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("models", nargs="*", choices=[[], *MODELS], default=list(MODELS))
+    parser.add_argument("models", nargs="*", help=f"some of {', '.join(MODELS)}; all by default")
     parser.add_argument("--here", action="store_true", help="in this process, as JSON: what the others call")
     options = parser.parse_args(argv)
-    for name in options.models:
+    for name in options.models or list(MODELS):
         if options.here:
             print("\n" + json.dumps(measure(name)))
             continue

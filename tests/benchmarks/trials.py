@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tests.benchmarks.child import peak_megabytes
+from tests.benchmarks.child import outcome
 from tests.benchmarks.processes import Command
 
 VARIANCES = {"gen": 0.5, "block": 0.1, "plot": 0.25, "residual": 1.0}
@@ -68,12 +68,7 @@ def measure(side: int, nugget: bool) -> dict[str, Any]:
         "plots": len(frame),
         "genotypes": len(values),
         "seconds": {"analysis": analysed - start, "REML": fitted - analysed, "BLUP and PEV": done - fitted},
-        "megabytes": peak_megabytes(),
-        "forecast": {"order": forecast.order, "flops": forecast.flops, "megabytes": forecast.bytes / 2**20},
-        "steps": len(fit.history),
-        "llf": fit.llf,
-        "theta": fit.theta.to_dict(),
-        "converged": fit.converged,
+        **outcome(fit, forecast),
     }
 
 
