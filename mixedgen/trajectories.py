@@ -17,6 +17,7 @@ from mixedgen.newdata import coded_effects
 from mixedgen.prediction import effects_frame
 from mixedgen.structure import LogLinear
 from mixedgen.terms import Term
+from mixedgen.variances import standard_errors
 
 Array = NDArray[np.float64]
 Total = Literal["mean", "sum"]
@@ -99,14 +100,13 @@ def variance_at(fitted: Fitted, at: Any) -> pd.DataFrame:
     Notes
     -----
     w' Sigma w of a level with K_ii = 1, w the basis at the point; SE by the delta method from the inverse average
-    information [1]_, a variance at zero counted as known.
+    information [1]_ as in `vfun`, a variance at zero counted as known.
 
     References
     ----------
     .. [1] Fischer, Gilmour & van der Werf (2004) Genet Sel Evol 36:363.
     """
     frame = read_frame(at)
-    H = np.nan_to_num(fitted.theta_covariance)
     parts = dict(variance_parts(fitted, frame))
     total = (
         np.sum([v for v, _ in parts.values()], axis=0),
@@ -122,17 +122,12 @@ def variance_at(fitted: Fitted, at: Any) -> pd.DataFrame:
             own.assign(
                 term=name,
                 variance=value,
-                se=standard_errors(gradient, H),
+                se=standard_errors(gradient, fitted),
                 share=share,
-                share_se=standard_errors(slope, H),
+                share_se=standard_errors(slope, fitted),
             )
         )
     return pd.concat(out).sort_index(kind="stable").reset_index(drop=True)
-
-
-def standard_errors(gradient: Array, H: Array) -> Array:
-    """Standard errors of functions of theta by their gradients, shape (m,)."""
-    return np.sqrt(np.maximum(np.einsum("mi,ij,mj->m", gradient, H, gradient), 0.0))
 
 
 def variance_parts(fitted: Fitted, frame: pd.DataFrame) -> Iterator[tuple[str, tuple[Array, Array]]]:

@@ -222,13 +222,18 @@ def variance_function(fitted: Fitted, text: str) -> VarianceFunction:
         raise ArgumentError(
             f"{f.text!r} has no value at these variances: a division by zero, or a root or log of a negative number."
         )
-    gradient = f.gradient(fitted.theta)
+    (se,) = standard_errors(f.gradient(fitted.theta)[None], fitted)
+    return VarianceFunction(f.name, f.text, estimate, float(se))
+
+
+def standard_errors(gradients: Array, fitted: Fitted) -> Array:
+    """Delta-method standard errors of functions of theta, gradients (m, n_theta); NaN where theta has none."""
     H = fitted.theta_covariance.copy()
     known = [i for i, kind in fitted.bounds.items() if kind == "zero variance"]
     H[known, :] = H[:, known] = 0.0
-    used = np.flatnonzero(gradient)
-    variance = float(gradient[used] @ H[np.ix_(used, used)] @ gradient[used])
-    return VarianceFunction(f.name, f.text, estimate, float(np.sqrt(variance)))
+    used = [np.flatnonzero(g) for g in gradients]  # what a function does not depend on may have no standard error
+    variances = [g[u] @ H[np.ix_(u, u)] @ g[u] for g, u in zip(gradients, used, strict=True)]
+    return np.sqrt(np.maximum(variances, 0.0))
 
 
 def read_expression(text: str, names: tuple[str, ...]) -> tuple[ast.expr, dict[str, int]]:

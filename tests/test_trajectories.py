@@ -76,6 +76,15 @@ def test_a_residual_variance_that_changes_with_the_covariate():
     np.testing.assert_allclose(table.loc["Subject", "variance"], fit.theta["Subject"], rtol=1e-10)
 
 
+def test_variances_the_data_do_not_tell_apart_have_no_standard_error():
+    data = pd.DataFrame({"cow": list("aabbcc"), "x": [0.0, 1.0] * 3, "y": [1.0, 2.0, 1.5, 2.5, 0.5, 3.0]})
+    fit = mg.MixedModel("y ~ 1 + us(x|cow)", data).solve({"cow": [[2.0, 0.1], [0.1, 1.0]], "residual": 1.0})
+    at_zero = fit.variance_at({"x": [0.0]}).set_index("term")
+    assert np.isnan(fit.vfun("cow[1,1]").se)
+    assert at_zero.loc[["cow", "residual", "total"], "se"].isna().all()
+    assert np.isnan(at_zero.at["cow", "share_se"])
+
+
 def test_with_a_relationship(calves, pedigree):
     data = pd.concat([calves] * 6, ignore_index=True)
     data["age"] = np.repeat(np.arange(6.0), 5)
