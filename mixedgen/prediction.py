@@ -19,6 +19,21 @@ Array = NDArray[np.float64]
 COLUMNS = 256  # right-hand sides solved at once: records x this many numbers are in memory
 
 
+class Attached(np.ndarray):
+    """Array in the attrs of a frame. pandas asks whether the attrs of two frames are equal, and wants one answer."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:  # type: ignore[override]
+        return np.array_equal(np.asarray(self), np.asarray(other))
+
+    def __ne__(self, other: object) -> bool:  # type: ignore[override]
+        return not self == other
+
+    def __getitem__(self, key: Any) -> Any:
+        return np.asarray(self)[key]
+
+
 def random_effects(fitted: Fitted, *, cond_var: bool) -> dict[str, pd.DataFrame]:
     """BLUP of each term, levels by effects; with `cond_var`, `frame.attrs["cond_var"]` holds Var(u | y, b).
 
@@ -31,7 +46,7 @@ def random_effects(fitted: Fitted, *, cond_var: bool) -> dict[str, pd.DataFrame]
     for k, t in enumerate(fitted.design.terms):
         frame = pd.DataFrame(fitted.system.solution.u[k], index=t.levels, columns=list(t.effects))
         if cond_var:
-            frame.attrs["cond_var"] = fitted.system.conditional_variance(k)
+            frame.attrs["cond_var"] = fitted.system.conditional_variance(k).view(Attached)
         out[t.key] = frame
     return out
 

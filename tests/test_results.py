@@ -280,6 +280,18 @@ def test_ranef(slope: mg.Fit) -> None:
     assert "cond_var" not in slope.ranef(cond_var=False)["Subject"].attrs
 
 
+def test_frames_of_random_effects_can_be_sorted_and_joined(slope: mg.Fit) -> None:
+    frame = slope.ranef()["Subject"]
+    top = frame.nlargest(3, "Days")
+    assert list(top.index) == list(frame["Days"].sort_values(ascending=False).index[:3])
+    both = pd.concat([frame, frame.copy()])
+    assert both.shape == (36, 2)
+    np.testing.assert_array_equal(both.attrs["cond_var"][3], frame.attrs["cond_var"][3])
+    other = slope.refit(mg.data.sleepstudy()["Reaction"].to_numpy()[::-1]).ranef()["Subject"]
+    assert pd.concat([frame, other]).attrs == {}
+    assert frame.merge(other, left_index=True, right_index=True).shape == (18, 4)
+
+
 def test_conditional_variance_is_given_the_fixed_effects(slope: mg.Fit) -> None:
     m = dense(slope)
     p = m["X"].shape[1]
