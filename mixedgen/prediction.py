@@ -25,12 +25,15 @@ class Attached(np.ndarray):
     __hash__ = None  # type: ignore[assignment]
 
     def __eq__(self, other: object) -> bool:  # type: ignore[override]
+        """Whether all values are the same."""
         return np.array_equal(np.asarray(self), np.asarray(other))
 
     def __ne__(self, other: object) -> bool:  # type: ignore[override]
+        """Whether any value differs."""
         return not self == other
 
     def __getitem__(self, key: Any) -> Any:
+        """Return a part, which is a plain array again."""
         return np.asarray(self)[key]
 
 
