@@ -18,7 +18,7 @@ from mixedgen.basis import leg
 GIVEN = 1e-8
 # Two optima of one likelihood: what the loop leaves of criterion and predictions.
 REML = 1e-6
-# It stops where the criterion cannot tell steps from rounding: some 1e-5 standard errors of theta, here a fifth of theta.
+# It stops where the criterion cannot tell steps from rounding: 1e-5 standard errors of theta, each a fifth of theta here.
 THETA = 5e-6
 AGES = np.array([1.0, 2.0, 4.0])
 
@@ -343,7 +343,7 @@ class Case:
 TWO = np.array([[3.0, 0.8], [0.8, 2.0]])
 THREE = np.array([[3.0, 0.9, 0.5], [0.9, 2.0, -0.2], [0.5, -0.2, 1.5]])
 ONE_FACTOR = np.outer([1.5, 1.0, 0.7], [1.5, 1.0, 0.7]) + np.diag([0.6, 0.9, 1.1])
-CORRELATED = 3.0 * 0.6 ** np.abs(np.subtract.outer(np.arange(3), np.arange(3)))
+CORRELATED = 3.0 * 0.6 ** np.abs(np.subtract.outer(AGES, AGES))
 CASES = {
     "traits": Case(
         "cbind(y1, y2) ~ x + (1|pen) + (1|id:A)",
