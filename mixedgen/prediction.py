@@ -22,13 +22,13 @@ COLUMNS = 256  # right-hand sides solved at once: records x this many numbers ar
 class Attached(np.ndarray):
     """Array in the attrs of a frame. pandas asks whether the attrs of two frames are equal, and wants one answer."""
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
-    def __eq__(self, other: object) -> bool:  # type: ignore[override]
+    def __eq__(self, other: object) -> bool:
         """Whether all values are the same."""
         return np.array_equal(np.asarray(self), np.asarray(other))
 
-    def __ne__(self, other: object) -> bool:  # type: ignore[override]
+    def __ne__(self, other: object) -> bool:
         """Whether any value differs."""
         return not self == other
 

@@ -18,7 +18,7 @@ from mixedgen.basis import leg
 GIVEN = 1e-8
 # Two optima of one likelihood: what the loop leaves of criterion and predictions.
 REML = 1e-6
-# It stops where the criterion cannot tell steps from rounding: 1e-5 standard errors of theta, each a fifth of theta here.
+# It stops where the criterion cannot tell steps from rounding, at 1e-5 standard errors of theta or less.
 THETA = 5e-6
 AGES = np.array([1.0, 2.0, 4.0])
 
