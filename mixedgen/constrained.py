@@ -321,6 +321,8 @@ class Region:
             at = value(self.theta(z)) / scale
             return at if np.isfinite(at) else BREAKDOWN
 
+        # the search ends when the level is met this closely, which rounding of level and deviance may prevent
+        accuracy = max(ENOUGH, 2.0 * rounding_noise(self.level, self.engine.design.n) / self.drop)
         constraint: Any = {"type": "ineq", "fun": lambda z: self.room(z)[0], "jac": lambda z: self.room(z)[1]}
         origin = np.zeros(len(self.centre))
         down = -slope(origin)
@@ -333,7 +335,7 @@ class Region:
                 jac=slope,
                 constraints=constraint,
                 method="SLSQP",
-                options={"ftol": 1e-11, "maxiter": MAX_STEPS},
+                options={"ftol": accuracy, "maxiter": MAX_STEPS},
             )
             left = self.room(found.x)[0]
             if abs(left) < ON_LEVEL:

@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.optimize import minimize_scalar
+from test_equivalences import additive, herd
 
 import mixedgen as mg
+from mixedgen import constrained
 from mixedgen.bootstrap import bootstrap, bootstrap_draws, bootstrap_intervals
 from mixedgen.errors import ArgumentError, ConvergenceWarning, NotAvailableError
 from mixedgen.estimate import Fitted
@@ -433,3 +435,20 @@ def test_confint_refuses_what_it_does_not_know() -> None:
     for ask in (moments.confint, moments.bootstrap):
         with pytest.raises(NotAvailableError, match="minque"):
             ask()
+
+
+def test_rounding_of_the_criterion_does_not_keep_the_search_going(monkeypatch):
+    exact, calls = constrained.value_of, []
+
+    def counted(*args):
+        calls.append(1)
+        return exact(*args)
+
+    monkeypatch.setattr(constrained, "value_of", counted)
+    data = herd().dropna(subset="y1")
+    data["y1"] += np.random.default_rng(9).normal(size=len(data))
+    fit = mg.lmm("y1 ~ x + us(1|members(id, mates(id, pen)):A)", data, relationships=additive())
+    direct, both, social = fit.theta.index[:3]
+    ends = fit.confint(f"total = {direct} + 4 * {both} + 4 * {social}").loc["total"]
+    assert ends["lower"] < ends["estimate"] < ends["upper"]
+    assert len(calls) < 200  # some 40 for both ends; 2,000 where the search does not know of rounding
