@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 from numpy.typing import NDArray
 
 from mixedgen.engines.system import System
+from mixedgen.sparse.threads import one_thread
 
 Array = NDArray[np.float64]
+
+MANY = 50_000  # elements from which BLAS would take more threads
 
 
 def deviance(system: System, reml: bool) -> float:
@@ -98,5 +103,7 @@ def average_information(system: System, F: Array | None = None) -> Array:
     """
     if F is None:
         F = working_variates(system)[0]
-    AI = 0.5 * (F.T @ system.project(F))
+    PF = system.project(F)
+    with one_thread() if F.size > MANY else nullcontext():  # a thin product: memory is what it waits for
+        AI = 0.5 * (F.T @ PF)
     return 0.5 * (AI + AI.T)

@@ -266,3 +266,22 @@ factor.solve(np.ones(2)); factor.selected_inverse()
 assert "numba" not in sys.modules and "llvmlite" not in sys.modules
 """
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+def test_threads_rest_after_a_stall(monkeypatch):
+    """A piece of work far below the speed of one thread leaves the next ones to one thread, until the rest is over."""
+    from mixedgen.sparse import threads
+
+    clock = {"now": 0.0}
+    monkeypatch.setattr(threads, "_rest", {"until": 0.0})
+    monkeypatch.setattr(threads, "single_speed", lambda: 1e9)
+    monkeypatch.setattr(threads.time, "perf_counter", lambda: clock["now"])
+    monkeypatch.setattr(threads.time, "monotonic", lambda: 100.0 + clock["now"])
+    allowed = []
+    several = threads.n_threads()
+    for seconds in (1.0, 1.0, 20.0, 1.0, threads.REST, 1.0):
+        with threads.paced(1e9):
+            allowed.append(threads.n_threads())
+            clock["now"] += seconds
+    one = 1 if several > 1 else several
+    assert allowed == [several, several, several, one, one, several]

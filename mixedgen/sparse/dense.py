@@ -12,7 +12,7 @@ from scipy.linalg.lapack import dpotrf, dpotri, dpotrs
 
 from mixedgen.errors import EngineError
 from mixedgen.sparse.contract import Factor, Floats, Forecast, Ints, Symbolic, not_positive, overwritten
-from mixedgen.sparse.threads import one_thread
+from mixedgen.sparse.threads import one_thread, paced
 
 TINY_ORDER = 64  # up to it LAPACK factorises and solves with one thread of itself
 TINY_INVERSE = 16  # the same for inverses
@@ -21,7 +21,9 @@ THREADED_ORDER = 400  # from it on more threads than one pay
 
 def _threads(n: int, tiny: int) -> AbstractContextManager[Any]:
     """One BLAS thread for small orders; setting it costs more than a tiny factorisation."""
-    return one_thread() if tiny < n < THREADED_ORDER else nullcontext()
+    if n >= THREADED_ORDER:
+        return paced(n**3 / 3.0)
+    return one_thread() if n > tiny else nullcontext()
 
 
 class DenseSymbolic(Symbolic):

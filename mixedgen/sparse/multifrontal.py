@@ -17,7 +17,7 @@ from mixedgen.sparse import symbolic as structure
 from mixedgen.sparse.contract import Factor, Floats, Forecast, Ints, Symbolic, not_positive, overwritten
 from mixedgen.sparse.ordering import Index, Pointer, full_pattern, minimum_degree
 from mixedgen.sparse.symbolic import Flags, Pattern, Plan, Tree
-from mixedgen.sparse.threads import n_threads, one_thread
+from mixedgen.sparse.threads import n_threads, one_thread, paced
 
 logger = logging.getLogger("mixedgen.sparse")
 
@@ -64,6 +64,7 @@ class SparseSymbolic(Symbolic):
         self.work_size = int(max((w * (m - w)).max(), 1))
         self._stack: Floats | None = None
         flops = w * m.astype(np.float64) ** 2 - m * w.astype(np.float64) ** 2 + w.astype(np.float64) ** 3 / 3
+        self.flops = flops
         self.large = np.flatnonzero(_heavy(self.plan, flops))
         nnz = int((w * m - w * (w - 1) // 2).sum())
         stored = 2 * int(self.plan.panel[-1]) + self.stack_size + self.work_size + 2 * int(self.plan.value_from[-1])
@@ -82,7 +83,7 @@ class SparseSymbolic(Symbolic):
         bad = -1
         for low, high, large in self.segments():
             if large:
-                bad = _factor_large(plan, low, L, stack, ready, values, info)
+                bad = _factor_large(plan, low, self.flops[low], L, stack, ready, values, info)
             else:
                 with one_thread():
                     bad = numeric.factor_fronts(plan, low, high, L, stack, ready, values, info)
@@ -158,7 +159,7 @@ class SparseFactor(Factor):
         info = np.zeros(1, np.int32)
         for low, high, large in reversed(list(symbolic.segments())):
             if large:
-                _invert_large(plan, low, Z, stack, values, work, info)
+                _invert_large(plan, low, symbolic.flops[low], Z, stack, values, work, info)
             else:
                 with one_thread():
                     numeric.invert_fronts(plan, low, high, Z, stack, values, work, info)
@@ -171,18 +172,24 @@ class SparseFactor(Factor):
         return Z[symbolic.places], blocks
 
 
-def _factor_large(plan: Plan, s: int, L: Floats, stack: Floats, ready: Flags, values: Floats, info: Index) -> int:
+def _factor_large(
+    plan: Plan, s: int, flops: float, L: Floats, stack: Floats, ready: Flags, values: Floats, info: Index
+) -> int:
     """Factorise one large front with all threads; the first column that is not positive, or -1."""
     bad = numeric.assemble(plan, s, L, stack, ready, values, False)
     if bad >= 0:
         return bad
     _share(plan, s, lambda low, high, _: numeric.thin_columns(plan, s, low, high, L, stack))
-    return numeric.eliminate(plan, s, L, stack, ready, info)
+    with paced(flops):
+        return numeric.eliminate(plan, s, L, stack, ready, info)
 
 
-def _invert_large(plan: Plan, s: int, Z: Floats, stack: Floats, values: Floats, work: Floats, info: Index) -> None:
+def _invert_large(
+    plan: Plan, s: int, flops: float, Z: Floats, stack: Floats, values: Floats, work: Floats, info: Index
+) -> None:
     """Invert on one large front with all threads."""
-    numeric.invert_front(plan, s, Z, stack, values, work, info)
+    with paced(flops):
+        numeric.invert_front(plan, s, Z, stack, values, work, info)
     offsets = numeric.thin_offsets(plan, s)
     if offsets[-1] > 0:
         numeric.divide_leaves(plan, s, Z)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from typing import Any
 
+import numpy as np
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 
@@ -26,3 +29,41 @@ def one_thread() -> AbstractContextManager[Any]:
 def n_threads() -> int:
     """Threads that BLAS would use: what the user allows to numerical work."""
     return max((library.num_threads for library in _blas().lib_controllers), default=1)
+
+
+PROBE_ORDER = 512  # of the product that says how fast one thread is: some milliseconds
+WORTH_A_LOOK = 2e8  # flops: less is over before it can be judged
+STALLED = 0.3  # of the speed of one thread: several that are slower wait for a core that other work holds
+REST = 30.0  # seconds of one thread, until several are tried again
+_rest = {"until": 0.0}
+
+
+@cache
+def single_speed() -> float:
+    """Floating-point operations in a second of one thread, measured once."""
+    A = np.ones((PROBE_ORDER, PROBE_ORDER))
+    seconds = []
+    with one_thread():
+        for _ in range(3):
+            start = time.perf_counter()
+            A @ A
+            seconds.append(time.perf_counter() - start)
+    return 2.0 * PROBE_ORDER**3 / min(seconds)
+
+
+@contextmanager
+def paced(flops: float) -> Iterator[None]:
+    """All BLAS threads for a large piece of work; one for a while after they have stalled.
+
+    BLAS threads wait for each other by spinning: where other work holds a core, two may take thirty times as long as
+    one. The answers differ by rounding only.
+    """
+    if time.monotonic() < _rest["until"]:
+        with one_thread():
+            yield
+        return
+    start = time.perf_counter()
+    yield
+    seconds = time.perf_counter() - start
+    if flops > WORTH_A_LOOK and n_threads() > 1 and flops < STALLED * single_speed() * seconds:
+        _rest["until"] = time.monotonic() + REST
