@@ -214,7 +214,21 @@ def likelihood_ratios(fits: Sequence[Fitted]) -> pd.DataFrame:
         "df": df,
         "p": chi_squared_tail(chisq, df),
     }
-    return pd.DataFrame(table, index=pd.Index([f.design.parsed.source for f in fits], name="model"))
+    return pd.DataFrame(table, index=pd.Index(model_labels(fits), name="model"))
+
+
+def model_labels(fits: Sequence[Fitted]) -> list[str]:
+    """Formulas, with what is known of the variance parameters where formulas are the same."""
+    labels = [f.design.parsed.source for f in fits]
+    twice = {label for label in labels if labels.count(label) > 1}
+    return [label + known_parameters(f) if label in twice else label for label, f in zip(labels, fits, strict=True)]
+
+
+def known_parameters(fitted: Fitted) -> str:
+    """Parameters that were fixed or equated, in brackets."""
+    known = fitted.control.restrictions
+    parts = [f"{name} = {value:g}" for name, value in known.fix.items()] + [" = ".join(g) for g in known.equate]
+    return f" [{', '.join(parts)}]" if parts else ""
 
 
 def chi_squared_tail(x: Array, df: Array) -> Array:

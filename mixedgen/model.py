@@ -305,6 +305,10 @@ class Fit:
         """BLUP of a random regression at values of its covariates, with SE and reliability, or their mean or sum."""
         return trajectories.trajectory(self.fitted, term, at, total)
 
+    def combination(self, term: str, weights: Mapping[str, float] | pd.DataFrame) -> pd.DataFrame:
+        """BLUP of sums of the effects of each level, with SE and reliability: total breeding values, indices."""
+        return trajectories.combination(self.fitted, term, weights)
+
     def variance_at(self, at: Any) -> pd.DataFrame:
         """Variances of the terms at values of their covariates, and their shares of the total, with SE."""
         return trajectories.variance_at(self.fitted, at)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mixedgen.errors import ArgumentError, NotAvailableError
+from mixedgen.errors import ArgumentError, NotAvailableError, examples
 from mixedgen.estimate import Fitted
 from mixedgen.formula import factor_variables
 from mixedgen.frame import read_frame, require_columns
@@ -65,14 +65,60 @@ def trajectory(fitted: Fitted, term: str, at: Any, total: Total | None = None) -
     if total is not None:
         W = (W.mean(axis=0) if total == "mean" else W.sum(axis=0))[None]
         points = pd.DataFrame({"points": [len(points)]})
+    return combined(fitted, k, points, W)
+
+
+def combination(fitted: Fitted, term: str, weights: Mapping[str, Any] | pd.DataFrame) -> pd.DataFrame:
+    """BLUP of sums of the effects of each level, such as total breeding values or a selection index.
+
+    Parameters
+    ----------
+    fitted : Fitted
+        The model.
+    term : str
+        Name of the term.
+    weights : mapping of str to float, or DataFrame
+        Weight of each effect by its name, zero where it is not named; a frame has a row for each combination, the
+        weights in its columns, and its index names them.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``level``, for a frame ``combination``, ``value se pev reliability accuracy``.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no such term or effect, or a weight is no finite number.
+
+    Notes
+    -----
+    As `trajectory`, with w the weights.
+    """
+    k = fitted.design.term(term)
+    t = fitted.design.terms[k]
+    table = weights if isinstance(weights, pd.DataFrame) else pd.DataFrame([dict(weights)])
+    unknown = [name for name in table.columns if name not in t.effects]
+    if unknown:
+        raise ArgumentError(f"term {t.key!r} has no effect {examples(unknown)}; it has {examples(t.effects)}.")
+    W = table.reindex(columns=list(t.effects), fill_value=0.0).to_numpy(dtype=float)
+    if not np.all(np.isfinite(W)):
+        raise ArgumentError("weights must be finite numbers.")
+    several = isinstance(weights, pd.DataFrame)
+    return combined(fitted, k, pd.DataFrame({"combination": table.index}) if several else pd.DataFrame(), W)
+
+
+def combined(fitted: Fitted, k: int, names: pd.DataFrame, W: Array) -> pd.DataFrame:
+    """BLUP of w'u for each level and each row w of W, told apart by the columns of `names`."""
+    t = fitted.design.terms[k]
     Sigma = t.structure.matrix(fitted.theta[fitted.design.slices[k]])
     values = fitted.system.solution.u[k] @ W.T
     pev = np.einsum("ma,qab,mb->qm", W, fitted.system.prediction_error(k), W, optimize=True)
     scale = np.ones(t.q) if t.relationship is None else np.asarray(t.relationship.diagonal)
     variance = np.outer(scale, np.einsum("ma,ab,mb->m", W, Sigma, W))
     out = effects_frame(t.levels, tuple(map(str, range(len(W)))), values, pev, variance).drop(columns="effect")
-    for place, name in enumerate(points.columns, start=1):
-        out.insert(place, name, np.tile(points[name].to_numpy(), t.q))
+    for place, name in enumerate(names.columns, start=1):
+        out.insert(place, name, np.tile(names[name].to_numpy(), t.q))
     return out
 
 

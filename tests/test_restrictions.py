@@ -230,3 +230,11 @@ def test_what_cannot_be_restricted(sleep):
         fitted(SLOPES, sleep, "exp(Days)", fix={"residual[Days]": 0.0})
     with pytest.raises(NotAvailableError, match="minque"):
         fitted("Reaction ~ Days + (1|Subject)", sleep, method="minque", fix={"residual": 900.0})
+
+
+def test_models_that_differ_in_restrictions_are_told_apart(sleep):
+    free = fitted(SLOPES, sleep, method="ml")
+    zero = fitted(SLOPES, sleep, method="ml", fix={"Subject[1,Days]": 0.0})
+    table = free.anova(zero)
+    assert list(table.index) == [f"{SLOPES} [Subject[1,Days] = 0]", SLOPES]
+    assert table["df"].iloc[1] == 1.0

@@ -119,3 +119,18 @@ def test_trajectories_refuse(lines, calves, pedigree):
     )
     with pytest.raises(NotAvailableError, match="between classes"):
         by_class.variance_at({"Days": DAYS})
+
+
+def test_a_combination_is_the_sum_of_its_effects(lines):
+    weights = pd.DataFrame({"(Intercept)": [1.0, 1.0], "Days": [0.0, 9.0]}, index=["first", "last"])
+    table = lines.combination("Subject", weights)
+    assert list(table.columns[:3]) == ["level", "combination", "value"]
+    want = lines.trajectory("Subject", {"Days": [0.0, 9.0]})
+    np.testing.assert_allclose(table[["value", "se", "reliability"]], want[["value", "se", "reliability"]], rtol=1e-10)
+    one = lines.combination("Subject", {"Days": 1.0})
+    effects = lines.blup("Subject")
+    np.testing.assert_allclose(one["pev"], effects.loc[effects["effect"] == "Days", "pev"], rtol=1e-10)
+    with pytest.raises(ArgumentError, match="no effect 'days'; it has '\\(Intercept\\)', 'Days'"):
+        lines.combination("Subject", {"days": 1.0})
+    with pytest.raises(ArgumentError, match="finite"):
+        lines.combination("Subject", {"Days": np.nan})
