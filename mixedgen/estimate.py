@@ -34,6 +34,7 @@ FARTHEST = 3000.0  # standard deviations from zero of a covariate: the square of
 LONG = 1.0  # seconds after which a progress line is worth its place
 IDLE = 1e-9  # a multiplier this small for each record is none
 VANISHING = 1e-8  # a residual variance this small beside that of y is on its way to zero
+MOST_POSITIONS = 100  # of a residual covariance matrix that is looked at for a singular combination
 EXACT_FIT = 1e-14  # residual variance beside the mean square of y: rounding only
 
 
@@ -165,10 +166,10 @@ class Fitted:
 
     @cached_property
     def theta_covariance(self) -> Array:
-        """Inverse average information of the free parameters; NaN for those on the boundary."""
+        """Inverse average information of the free parameters; NaN for those on the boundary, and for given ones."""
         free = np.array([i for i in range(len(self.theta)) if i not in self.bounds], dtype=int)
         out = np.full((len(self.theta),) * 2, np.nan)
-        if self.moments is not None:
+        if self.optimum is None:  # given, or estimated by moments
             return out
         AI = self.information[np.ix_(free, free)]
         d = np.sqrt(np.maximum(np.diag(AI), 1e-300))
@@ -433,19 +434,34 @@ def combination(row: Array, effects: tuple[str, ...]) -> str:
     return " ".join(parts).lstrip("+")
 
 
+def lost_direction(Sigma: Array) -> Array | None:
+    """Combination of positions whose residuals have no variance; None where there is none."""
+    if not 1 < len(Sigma) <= MOST_POSITIONS:
+        return None
+    scale = np.sqrt(np.maximum(np.diag(Sigma), np.finfo(float).tiny))
+    values, vectors = np.linalg.eigh(Sigma / np.outer(scale, scale))
+    return vectors[:, 0] / scale if values[0] < VANISHING else None
+
+
 def certify(design: Design, engine: Engine, optimum: Optimum) -> Certificate:
     """Verdict on an optimum."""
     singular = describe_boundary(design, optimum)
     wrong = [x for x in optimum.boundaries if x.multiplier < -CERTIFIED_GRADIENT]
     idle = [x for x in optimum.boundaries if abs(x.multiplier) < IDLE * design.n]
     at = design.slices[-1].start
-    R = np.diag(design.residual.structure.matrix(optimum.theta[at:]))
-    vanishing = np.flatnonzero(VANISHING * np.diag(engine.typical_residual) > R)
+    Sigma = design.residual.structure.matrix(optimum.theta[at:])
+    vanishing = np.flatnonzero(VANISHING * np.diag(engine.typical_residual) > np.diag(Sigma))
+    lost = lost_direction(Sigma)
     problem = ""
     if len(vanishing):
         classes = design.residual.classes
         name = f"the residual variance of {classes[vanishing[0]]}" if classes else "residual"
         problem = f"{name} goes to zero: the other effects fit its records exactly"
+    elif lost is not None:
+        classes = design.residual.classes
+        named = classes if len(classes) == len(lost) else tuple(f"position {k + 1}" for k in range(len(lost)))
+        where = combination(lost, named)
+        problem = f"the residual covariance matrix becomes singular: the other effects fit {where} exactly"
     elif idle:
         name = design.theta_names[idle[0].parameters[0]]
         problem = f"the likelihood does not depend on {name}: it is confounded with the fixed effects or another term"

@@ -173,3 +173,17 @@ def test_a_matrix_of_lower_rank_from_the_outset_is_no_worse(corpus):
         if name.startswith("slopes"):
             rr = fitted(formula.replace("us(x|g)", "rr(x|g, k=1)"), data)
             assert rr.reml_criterion == pytest.approx(fit.reml_criterion, abs=1e-7), name
+
+
+def test_residuals_without_variance_in_one_direction_are_told():
+    """Two traits of one record for each animal, whose errors are nearly the same: R becomes singular."""
+    rng = np.random.default_rng(43)
+    ids = np.arange(1, 31)
+    frame = pd.DataFrame(
+        {"id": ids, "sire": np.where(ids > 10, 1 + ids % 5, 0), "dam": np.where(ids > 10, 6 + ids % 5, 0)}
+    )
+    u, e, v = rng.normal(size=(3, 30))
+    data = pd.DataFrame({"animal": ids, "y1": u + e, "y2": v + e + 0.3 * rng.normal(size=30)})[10:]
+    with pytest.warns(mg.ConvergenceWarning, match="becomes singular: the other effects fit 1 y1 -0.53. y2 exactly"):
+        fit = mg.lmm("cbind(y1, y2) ~ 1 + (1|animal:A)", data, relationships={"A": mg.additive(mg.Pedigree(frame))})
+    assert not fit.converged
