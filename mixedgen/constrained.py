@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -28,6 +29,7 @@ SMALLEST_CURVATURE = 1e-3  # eigenvalue, beside the largest, of the information 
 OFF_BOUNDARY = 0.03
 BREAKDOWN = 1e8  # beside the drop of a region, where the equations break down
 ON_LEVEL = 1e-6  # of the drop: what an end may be off
+MAX_ROUNDS, RESTARTS = 60, 8  # of one search, and searches with new scales
 FLAT = 1e-3  # slope of a function where it is least inside a region; it is a square on the scale of factors
 
 
@@ -299,6 +301,14 @@ class Region:
             self._last = (key, max(room, -BREAKDOWN), -self.root.T @ gradient / self.drop)
         return self._last[1], self._last[2]
 
+    def recentred(self, z: Array) -> Region:
+        """The same region in coordinates scaled by the information at z."""
+        out = copy(self)
+        out.centre = self.centre + self.root @ z
+        out.root = np.linalg.cholesky(inverse_curvature(self.engine, self.coordinates, out.centre))
+        out._last = (b"", np.nan, np.zeros(0))
+        return out
+
     def least(self, value: Callable[[Array], float], gradient: Callable[[Array], Array], scale: float) -> float:
         """Smallest value of a function of theta in the region.
 
@@ -310,36 +320,62 @@ class Region:
         Notes
         -----
         Sequential quadratic programming with exact gradients, from where a straight function and a quadratic deviance
-        have the answer, then from the optimum. The deviance is on the level at the answer, or the function is flat.
+        have the answer, then from the optimum; a search that does not end goes on with the scales of where it is. The
+        deviance is on the level at the answer, or the function is flat.
         """
-
-        def slope(z: Array) -> Array:
-            J = self.root.T @ self.coordinates.jacobian(self.centre + self.root @ z).T
-            return np.asarray(J @ gradient(self.theta(z)) / scale)
-
-        def objective(z: Array) -> float:
-            at = value(self.theta(z)) / scale
-            return at if np.isfinite(at) else BREAKDOWN
-
-        # the search ends when the level is met this closely, which rounding of level and deviance may prevent
-        accuracy = max(ENOUGH, 2.0 * rounding_noise(self.level, self.engine.design.n) / self.drop)
-        constraint: Any = {"type": "ineq", "fun": lambda z: self.room(z)[0], "jac": lambda z: self.room(z)[1]}
-        origin = np.zeros(len(self.centre))
-        down = -slope(origin)
+        search = Search(self, value, gradient, scale)
+        down = -search.slope(np.zeros(len(self.centre)))
         length = float(np.linalg.norm(down))
-        starts = [down * np.sqrt(2.0 * self.drop) / length, origin] if length > 0 else [origin]
-        for start in starts:
-            found = optimize.minimize(
-                objective,
-                start,
-                jac=slope,
-                constraints=constraint,
-                method="SLSQP",
-                options={"ftol": accuracy, "maxiter": MAX_STEPS},
-            )
-            left = self.room(found.x)[0]
-            if abs(left) < ON_LEVEL:
-                return float(objective(found.x) * scale)
-            if left > 0 and np.linalg.norm(slope(found.x)) < FLAT:
-                return float(min(objective(found.x), objective(self.on_boundary(found.x))) * scale)
+        starts = [down * np.sqrt(2.0 * self.drop) / length] if length > 0 else []
+        for start in [*starts, np.zeros(len(self.centre))]:
+            search, z = Search(self, value, gradient, scale), start
+            for _ in range(RESTARTS):
+                z, answer = search.run(z)
+                if answer is not None:
+                    return answer * scale
+                search = Search(search.region.recentred(z), value, gradient, scale)
+                z = np.zeros(len(z))
         raise NotAvailableError("the search for an end of the interval does not end.")
+
+
+@dataclass(frozen=True)
+class Search:
+    """A function of theta to be made small in a region, in units of `scale`."""
+
+    region: Region
+    value: Callable[[Array], float]
+    gradient: Callable[[Array], Array]
+    scale: float
+
+    def slope(self, z: Array) -> Array:
+        """Derivative of the function by z."""
+        r = self.region
+        J = r.root.T @ r.coordinates.jacobian(r.centre + r.root @ z).T
+        return np.asarray(J @ self.gradient(r.theta(z)) / self.scale)
+
+    def objective(self, z: Array) -> float:
+        """The function; large where it has no value."""
+        at = self.value(self.region.theta(z)) / self.scale
+        return at if np.isfinite(at) else BREAKDOWN
+
+    def run(self, start: Array) -> tuple[Array, float | None]:
+        """Where a search from a start ends, and the smallest value where that is the answer."""
+        r = self.region
+        # the search ends when the level is met this closely, which rounding of level and deviance may prevent
+        accuracy = max(ENOUGH, 2.0 * rounding_noise(r.level, r.engine.design.n) / r.drop)
+        constraint: Any = {"type": "ineq", "fun": lambda z: r.room(z)[0], "jac": lambda z: r.room(z)[1]}
+        found = optimize.minimize(
+            self.objective,
+            start,
+            jac=self.slope,
+            constraints=constraint,
+            method="SLSQP",
+            options={"ftol": accuracy, "maxiter": MAX_ROUNDS},
+        )
+        z = found.x
+        left = r.room(z)[0]
+        if abs(left) < ON_LEVEL and found.success:
+            return z, self.objective(z)
+        if left > 0 and np.linalg.norm(self.slope(z)) < FLAT:
+            return z, min(self.objective(z), self.objective(r.on_boundary(z)))
+        return z, None

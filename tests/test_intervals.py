@@ -312,6 +312,39 @@ def test_a_ratio_does_not_follow_the_scale_of_y():
     np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-9)
 
 
+def test_profile_of_total_heritability_beside_a_singular_matrix():
+    """Direct and maternal effects that correlate at 1: no parameters in the region lie beyond the ends."""
+    rng = np.random.default_rng(12)
+    G = [[1.0, -0.2], [-0.2, 0.5]]
+    founders, first, n = 20, 80, 200
+    sire, dam, value = np.zeros(n, int), np.zeros(n, int), rng.multivariate_normal([0, 0], G, size=n)
+    for k in range(founders, n):
+        parents = np.arange(0, founders) if k < first else np.arange(founders, first)
+        s, d = rng.choice(parents[::2]), rng.choice(parents[1::2])
+        sire[k], dam[k] = s + 1, d + 1
+        value[k] = 0.5 * (value[s] + value[d]) + np.sqrt(0.5) * rng.multivariate_normal([0, 0], G)
+    ids = np.arange(1, n + 1)
+    y = value[:, 0] + value[dam - 1, 1] + 1.2 * rng.normal(size=n)
+    data = pd.DataFrame({"animal": ids, "dam": dam, "y": y})[ids > founders]
+    A = mg.additive(mg.Pedigree(pd.DataFrame({"id": ids, "sire": sire, "dam": dam})))
+    fit = mg.lmm("y ~ 1 + us(1|members(animal, dam):A)", data, relationships={"A": A})
+    assert fit.certificate.singular
+    a, ab, b, e = fit.theta.index
+    estimate, lower, upper = fit.confint(f"h = ({a} + 1.5*{ab} + 0.5*{b}) / ({a} + {ab} + {b} + {e})").loc["h"]
+    assert lower < estimate < upper
+    L = np.linalg.cholesky(np.array([[fit.theta[a], fit.theta[ab]], [fit.theta[ab], fit.theta[b]]]) + 1e-9 * np.eye(2))
+    inside = 0
+    for _ in range(400):
+        moved = L + np.tril(rng.normal(scale=0.35, size=(2, 2)))
+        S = moved @ moved.T
+        theta = np.array([S[0, 0], S[1, 0], S[1, 1], fit.theta[e] * np.exp(rng.normal(scale=0.2))])
+        if deviance(fit.fitted.engine.at(theta), True) < CHI2 - 2.0 * fit.llf:
+            inside += 1
+            h = theta[:3] @ [1.0, 1.5, 0.5] / theta.sum()
+            assert lower - 1e-6 < h < upper + 1e-6
+    assert inside > 50
+
+
 def test_bootstrap_of_a_function_of_the_variances():
     fit = mg.lmm(MODELS["dyestuff"], mg.data.dyestuff())
     table = fit.confint(["h = Batch / (Batch + residual)", "sigma"], method="bootstrap", n=6, seed=2)
