@@ -15,8 +15,9 @@ from scipy.special import chdtrc
 from mixedgen.degrees import Inference, plain_name
 from mixedgen.design import Design
 from mixedgen.engines import choose
-from mixedgen.errors import ArgumentError, NotAvailableError, examples
+from mixedgen.errors import ArgumentError, NotAvailableError, examples, require_count
 from mixedgen.estimate import Fitted, fit
+from mixedgen.exact_test import exact_p, require_one_variance
 from mixedgen.fixed import FixedPart
 from mixedgen.formula import RandomTerm, model_spec
 from mixedgen.hypotheses import fixed_terms, hypotheses, without
@@ -292,19 +293,29 @@ class Reduction:
     weights: tuple[tuple[float, int], ...] | None
 
 
-def random_anova(fitted: Fitted) -> pd.DataFrame:
+def random_anova(fitted: Fitted, draws: int | None = None, seed: int | None = None) -> pd.DataFrame:
     """Likelihood-ratio test of each random term, or of each slope in it.
+
+    Parameters
+    ----------
+    fitted : Fitted
+        The model.
+    draws : int, optional
+        Draws from the exact null distribution of the restricted likelihood ratio of one variance.
+    seed : int, optional
+        Of the draws.
 
     Returns
     -------
     DataFrame
         By what is dropped, columns ``npar loglik aic lrt df p p_boundary``. `p` is that of a chi-squared, as lmerTest
         has it, which is too large where a variance is zero under the hypothesis; `p_boundary` is that of the mixture.
+        With `draws` a column ``p_exact`` besides: the share of draws that reach the statistic.
 
     Raises
     ------
     NotAvailableError
-        If there is no random term, or the variances were given.
+        If there is no random term, the variances were given, or the exact distribution is not known.
 
     Notes
     -----
@@ -321,6 +332,9 @@ def random_anova(fitted: Fitted) -> pd.DataFrame:
         raise NotAvailableError("the model has no random term to test.")
     if fitted.optimum is None:
         raise NotAvailableError("the variances were given, not estimated: there is no likelihood ratio to test them.")
+    if draws is not None:
+        require_count(draws, "draws")
+        require_one_variance(fitted)
     full = n_parameters(fitted)
     rows = {"<none>": lr_row(fitted, fitted, full, None)}
     for r in reductions(fitted.design):
@@ -328,7 +342,12 @@ def random_anova(fitted: Fitted) -> pd.DataFrame:
         smaller = fit(r.design, choose(r.design, control.engine), fitted.method, control)
         rows[r.name] = lr_row(smaller, fitted, full, r.weights)
     columns = ["npar", "loglik", "aic", "lrt", "df", "p", "p_boundary"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("term")
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("term")
+    if draws is None:
+        return table
+    rng = np.random.default_rng(seed)
+    exact = [np.nan if np.isnan(x) else exact_p(fitted, float(x), int(draws), rng) for x in table["lrt"]]
+    return table.assign(p_exact=exact)
 
 
 def lr_row(smaller: Fitted, full: Fitted, npar: int, weights: tuple[tuple[float, int], ...] | None) -> dict[str, float]:

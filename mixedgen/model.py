@@ -202,9 +202,12 @@ class Fit:
         """F test of L b = rhs, or with ``joint=False`` a t test of each row."""
         return comparison.contest(self.inference, L, joint=joint, rhs=rhs, ddf=ddf, level=level)
 
-    def ranova(self) -> pd.DataFrame:
-        """Likelihood-ratio tests of the random terms, ``npar loglik aic lrt df p p_boundary``."""
-        return comparison.random_anova(self.fitted)
+    def ranova(self, *, draws: int | None = None, seed: int | None = None) -> pd.DataFrame:
+        """Likelihood-ratio tests of the random terms, ``npar loglik aic lrt df p p_boundary``.
+
+        With `draws`, ``p_exact`` besides, of an only variance, simulated from its finite-sample null distribution.
+        """
+        return comparison.random_anova(self.fitted, draws, seed)
 
     def cov_params(self) -> pd.DataFrame:
         """Covariance matrix of `params`, (X'V^-1 X)^-1."""

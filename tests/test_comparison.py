@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from inference_fits import FITS, fit_of, frame
+from scipy import stats
 from scipy.special import chdtrc
 
 import mixedgen as mg
+from mixedgen.exact_test import exact_p
 from mixedgen.hypotheses import hypotheses
 from mixedgen.model import anova
 
@@ -283,3 +285,48 @@ def test_no_random_term_to_test() -> None:
     fit = mg.MixedModel("Yield ~ 1 + (1|Batch)", mg.data.dyestuff()).solve({"Batch": 1.0, "residual": 1.0})
     with pytest.raises(mg.NotAvailableError, match="given"):
         fit.ranova()
+
+
+# ----------------------------------------------------------------------------------- the exact test of one variance
+@pytest.mark.parametrize(("seed", "sd"), [(1, 0.0), (2, 0.3), (3, 0.5)])
+def test_exact_test_of_a_balanced_layout_is_that_of_the_f_ratio(seed: int, sd: float) -> None:
+    """The restricted likelihood ratio grows with the F ratio, zero where that is below one: one test."""
+    rng = np.random.default_rng(seed)
+    group = np.repeat(np.arange(8), 5)
+    data = pd.DataFrame({"g": group, "y": sd * rng.normal(size=8)[group] + rng.normal(size=40)})
+    fit = mg.lmm("y ~ 1 + (1|g)", data)
+    means = data.groupby("g")["y"].mean()
+    within = ((data["y"] - means[group].to_numpy()) ** 2).sum() / 32
+    ratio = 5.0 * means.var() / within
+    draws = 40_000
+    got = fit.ranova(draws=draws, seed=1)["p_exact"].iloc[1]
+    want = float(stats.f.sf(ratio, 7, 32)) if ratio > 1 else 1.0
+    assert abs(got - want) < 4.0 * np.sqrt(want * (1.0 - want) / draws) + 1e-12
+
+
+def test_exact_test_with_weights_and_a_relationship() -> None:
+    """The null distribution against refits of simulated data without the effect."""
+    rng = np.random.default_rng(4)
+    ids = list("abcdefgh")
+    root = rng.normal(size=(8, 10))
+    K = mg.Relationship.from_matrix(root @ root.T / 10.0, ids)
+    data = pd.DataFrame({"id": np.array(ids)[rng.integers(0, 8, 40)], "x": rng.normal(size=40)})
+    data["w"] = rng.uniform(0.5, 2.0, 40)
+    y = rng.normal(size=(40, 300)) / np.sqrt(data["w"].to_numpy())[:, None]
+    fit = mg.lmm("y ~ x + (1|id:K)", data.assign(y=y[:, 0]), relationships={"K": K}, weights="w")
+    null = mg.lmm("y ~ x", data.assign(y=y[:, 0]), weights="w")
+    drawn = np.array([2.0 * (fit.refit(v).llf - null.refit(v).llf) for v in y.T])
+    for lrt in (0.2, 1.0, 2.5):
+        share = np.mean(drawn >= lrt)
+        p = exact_p(fit.fitted, lrt, 20_000, np.random.default_rng(1))
+        assert abs(share - p) < 4.0 * np.sqrt(p * (1.0 - p) / 300)
+
+
+def test_exact_test_refuses() -> None:
+    sleep = mg.data.sleepstudy()
+    with pytest.raises(mg.NotAvailableError, match="several random effects"):
+        mg.lmm("Reaction ~ Days + (Days|Subject)", sleep).ranova(draws=100)
+    with pytest.raises(mg.NotAvailableError, match="ML"):
+        mg.lmm("Reaction ~ Days + (1|Subject)", sleep, method="ml").ranova(draws=100)
+    with pytest.raises(mg.ArgumentError, match="draws must"):
+        mg.lmm("Reaction ~ Days + (1|Subject)", sleep).ranova(draws=0)

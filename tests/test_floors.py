@@ -33,7 +33,7 @@ FLOORS: dict[float, set[str]] = {
         "influence",
         "diagnostics",
     },  # made of what floor 9 computes
-    9: {"inference", "prediction", "variances", "simulation", "proportions", "factors"},
+    9: {"exact_test", "inference", "prediction", "variances", "simulation", "proportions", "factors"},
     8.5: {"degrees", "hypotheses"},  # what the tests of floor 9 share
     8.3: {"hull"},
     8: {"estimate"},
