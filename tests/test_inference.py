@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from crossed_layout import FORMULA, crossed
 from inference_fits import FITS, fit_of, frame
 
 import mixedgen as mg
@@ -347,3 +350,15 @@ def test_kenward_roger_of_two_traits() -> None:
     E = np.array([[0.5 * np.sum((w["P"] @ A) * (w["P"] @ C).T) for C in w["V"]] for A in w["V"]])
     close(fit.inference.expected_covariance, np.linalg.inv(E), 1e-5)
     assert np.isfinite(fit.summary(ddf="kenward-roger").coefficients).all().all()
+
+
+def test_kenward_roger_of_a_thousand_records_is_that_of_pbkrtest() -> None:
+    """To six digits; pbkrtest takes matrices of records by records, and this does not."""
+    want = json.loads((Path(__file__).parent / "reference" / "kenward_roger.json").read_text())
+    fit = mg.lmm(FORMULA, crossed(1000))
+    table = fit.anova(ddf="kenward-roger")
+    for term, row in want["tests"].items():
+        got = table.loc[term, ["f", "dendf", "p"]].astype(float)
+        np.testing.assert_allclose(got, [row["f"], row["df"], row["p"]], rtol=1e-6)
+    se = np.sqrt(np.diag(np.array(want["vcov"])))
+    np.testing.assert_allclose(fit.tidy("fixed", ddf="kenward-roger")["std.error"], se, rtol=1e-6)
