@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 
 from mixedgen.errors import ArgumentError, ConvergenceWarning, MixedgenError, require_count, require_probability
 from mixedgen.estimate import Fitted
-from mixedgen.intervals import COLUMNS, as_expression, listed, named, profiled_names, require_likelihood, targets
+from mixedgen.intervals import COLUMNS, expressions_among, named, profiled_names, require_likelihood, targets
 from mixedgen.simulation import refit, simulate
 from mixedgen.variances import expression
 
@@ -89,7 +89,7 @@ def percentile(
 ) -> pd.DataFrame:
     """Percentile intervals of the bootstrap, ``estimate lower upper``; parameters as `profile` and `bootstrap`."""
     known = profiled_names(fitted)
-    functions = {f: g for f in listed(parameters) or () if f not in known and (g := as_expression(f, fitted))}
+    functions = expressions_among(parameters, known, fitted)
     wanted = named(parameters, (*known, *functions), known)
     table = bootstrap(fitted, WithFunctions(tuple(functions)) if functions else None, level=level, **options)
     return table.loc[[functions[name].name if name in functions else name for name in wanted], COLUMNS]

@@ -59,6 +59,11 @@ class FixedPart:
         """Rank of X."""
         return len(self.names)
 
+    def column(self, j: int) -> Array:
+        """Column j of X, dense, shape (n,)."""
+        x = self.X[:, [j]]
+        return np.asarray(x.toarray() if sp.issparse(x) else x).ravel()
+
     def select(self, rows: IntArray) -> FixedPart:
         """X of some records.
 

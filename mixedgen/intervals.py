@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -29,8 +29,8 @@ from mixedgen.errors import (
 )
 from mixedgen.estimate import Fitted, fit
 from mixedgen.fixed import triangular_factor
-from mixedgen.optimise import maximise, typical_units
-from mixedgen.structure import Structure, square, triangle
+from mixedgen.optimise import maximise, typical_matrix, typical_units
+from mixedgen.structure import Structure, square
 from mixedgen.terms import INTERCEPT_NAMES
 from mixedgen.variances import Expression, expression, variance_function
 
@@ -103,8 +103,7 @@ def without_column(design: Design, j: int, value: float) -> Design:
     """The design with coefficient j at a value: its column becomes an offset."""
     fixed = design.fixed
     others = [k for k in range(fixed.p) if k != j]
-    left, column = fixed.X[:, others], fixed.X[:, [j]]
-    offset = value * (column.toarray() if sp.issparse(column) else column).ravel()
+    left, offset = fixed.X[:, others], value * fixed.column(j)
     part = replace(
         fixed,
         X=left,
@@ -175,9 +174,7 @@ def coordinates(fitted: Fitted, held: Spread | None = None, value: float = np.na
 
 def typical_sd(fitted: Fitted, block: int) -> Array:
     """Typical standard deviation of each effect of a block."""
-    b = fitted.design.blocks[block]
-    c = math.isqrt(2 * len(b))
-    return np.sqrt(np.diag(square(typical_units(fitted.engine)[np.ix_(b, b)] @ triangle(np.eye(c)))))
+    return np.sqrt(np.diag(typical_matrix(typical_units(fitted.engine), fitted.design.blocks[block])))
 
 
 def targets(fitted: Fitted) -> tuple[Target, ...]:
@@ -348,11 +345,13 @@ def profile(fitted: Fitted, parameters: str | Sequence[str] | None = None, level
     .. [2] Venzon & Moolgavkar (1988) Appl Statist 37:87.
     """
     require_probability(level)
-    ml = maximum_likelihood(fitted)
-    known = {t.name: t for t in targets(ml)}
+    require_estimated(fitted)
+    known = {t.name: t for t in targets(fitted)}
+    functions = expressions_among(parameters, known, fitted)
+    wanted = named(parameters, {**known, **functions}, known)
+    ml = maximum_likelihood(fitted) if any(name in known for name in wanted) else fitted
     rows = {}
-    functions = {f: g for f in listed(parameters) or () if f not in known and (g := as_expression(f, fitted))}
-    for name in named(parameters, {**known, **functions}, known):
+    for name in wanted:
         if name in functions:
             rows[functions[name].name] = function_interval(fitted, functions[name], level)
             continue
@@ -427,6 +426,13 @@ def profile_points(
     return pd.concat(curves, ignore_index=True)
 
 
+def expressions_among(
+    parameters: str | Sequence[str] | None, known: Collection[str], fitted: Fitted
+) -> dict[str, Expression]:
+    """Those of the parameters asked for that are expressions, by their text."""
+    return {f: g for f in listed(parameters) or () if f not in known and (g := as_expression(f, fitted))}
+
+
 def as_expression(text: str, fitted: Fitted) -> Expression | None:
     """An expression in the names of `theta`, None where it is none; raises for one with an unknown name.
 
@@ -478,10 +484,15 @@ def maximum_likelihood(fitted: Fitted) -> Fitted:
     NotAvailableError
         If its variances were given, or estimated by moments.
     """
+    require_estimated(fitted)
+    return fit(fitted.design, fitted.engine, "ml", fitted.control) if fitted.reml else fitted
+
+
+def require_estimated(fitted: Fitted) -> None:
+    """Raise for given variances, and for estimates by moments."""
     require_likelihood(fitted)
     if fitted.optimum is None:
         raise NotAvailableError("the variances were given, not estimated: there is nothing to profile over.")
-    return fit(fitted.design, fitted.engine, "ml", fitted.control) if fitted.reml else fitted
 
 
 def require_likelihood(fitted: Fitted) -> None:

@@ -7,6 +7,7 @@ with D = dl/dSigma the Hessian J'AI J - 2 D_- makes the approach to it faster th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -234,16 +235,7 @@ class Problem:
     def traces(self) -> list[tuple[IntArray, Array]]:
         """Covariance matrices of theta, and below which of their variances there is nothing but rounding."""
         several = [b for b in self.blocks if len(b) > 1]
-        typical = self.units @ self.identity
-        return [(b, TRACE * np.diag(square(typical[b]))) for b in several]
-
-    @cached_property
-    def identity(self) -> Array:
-        """X of identity matrices."""
-        out = np.zeros(len(self.units))
-        for b in self.blocks:
-            out[b] = triangle(np.eye(len(square(out[b]))))
-        return out
+        return [(b, TRACE * np.diag(typical_matrix(self.units, b))) for b in several]
 
     def natural(self, x: Array) -> Array:
         """Theta of an x; a variance that is rounding beside a typical one is zero, and so are its covariances."""
@@ -612,6 +604,12 @@ def typical_units(engine: Engine) -> Array:
     return units
 
 
+def typical_matrix(units: Array, block: IntArray) -> Array:
+    """Covariance matrix of typical size of a block, shape (c, c)."""
+    c = math.isqrt(2 * len(block))
+    return square(units[np.ix_(block, block)] @ triangle(np.eye(c)))
+
+
 def settle(problem: Problem, point: Point) -> Point:
     """The exact boundary point next to an iterate, where the likelihood does not suffer from it."""
     n_residual = len(problem.engine.design.residual.structure.blocks)
@@ -682,7 +680,7 @@ def conclude(problem: Problem, point: Point, evidence: Point, history: tuple[Ste
         if null.shape[1]:
             D = gradient_matrix(evidence.score[b])
             # Sigma = L X L' has the null vectors L'^-1 n
-            L = np.linalg.cholesky(square(problem.units[np.ix_(b, b)] @ triangle(np.eye(len(values)))))
+            L = np.linalg.cholesky(typical_matrix(problem.units, b))
             direction = np.linalg.solve(L.T, null).T
             boundaries.append(
                 Boundary(tuple(int(i) for i in b), direction, -float(np.linalg.eigvalsh(null.T @ D @ null)[-1]))

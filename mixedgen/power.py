@@ -192,7 +192,7 @@ def scenarios(
             moved = mean.copy()
             for name, value in zip(coefficients, chosen, strict=True):
                 j = names.index(name)
-                moved += column_of(truth.design, j) * (value - fitted.system.solution.b[j])
+                moved += truth.design.fixed.column(j) * (value - fitted.system.solution.b[j])
             settings = dict(zip(coefficients, map(float, chosen), strict=True))
             yield Scenario({**settings, **({column: int(count)} if column else {})}, truth, moved)
 
@@ -200,12 +200,6 @@ def scenarios(
 def mean_at(fitted: Fitted) -> Array:
     """X b and the offset."""
     return mean_of_records(fitted, conditional=False)
-
-
-def column_of(design: Design, j: int) -> Array:
-    """Column j of X, dense, shape (n,)."""
-    x = design.fixed.X[:, [j]]
-    return np.asarray(x.toarray() if hasattr(x, "toarray") else x).ravel()
 
 
 def resized(fitted: Fitted, arguments: Mapping[str, Any] | None, column: str, count: int) -> tuple[Fitted, Array]:
