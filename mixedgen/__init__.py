@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mixedgen import data, plots
-from mixedgen.custom import CorrelationFunction
+from mixedgen import data
+from mixedgen.covariance.custom import CorrelationFunction
 from mixedgen.errors import (
     ArgumentError,
     ConvergenceWarning,
@@ -16,7 +16,16 @@ from mixedgen.errors import (
     PedigreeError,
     RelationshipError,
 )
-from mixedgen.genomic import (
+from mixedgen.estimation.ascent import Control
+from mixedgen.genetics.genotypes import Genotypes
+from mixedgen.genetics.pedigree import Pedigree
+from mixedgen.inference.means import contrasts
+from mixedgen.model import Fit, MixedModel, anova, emmeans, first_stage, lmm
+from mixedgen.output import plots
+from mixedgen.output.report import table
+from mixedgen.output.statsmodels import cross_check
+from mixedgen.relationship import Relationship, additive
+from mixedgen.relationship.genomic import (
     bend,
     blend,
     correlation,
@@ -28,14 +37,6 @@ from mixedgen.genomic import (
     markers,
     single_step,
 )
-from mixedgen.genotypes import Genotypes
-from mixedgen.interop import cross_check
-from mixedgen.means import contrasts
-from mixedgen.model import Fit, MixedModel, anova, emmeans, first_stage, lmm
-from mixedgen.optimise import Control
-from mixedgen.pedigree import Pedigree
-from mixedgen.relationship import Relationship, additive
-from mixedgen.report import table
 
 __version__ = "0.1.0"
 

@@ -12,39 +12,31 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from mixedgen import (
-    bootstrap,
-    comparison,
-    diagnostics,
-    factors,
-    inference,
-    influence,
-    intervals,
-    matrices,
-    newdata,
-    power,
-    prediction,
-    proportions,
-    report,
-    simulation,
-    stages,
-    tables,
-    tidy,
-    trajectories,
-    variances,
-)
-from mixedgen.custom import CorrelationFunction
-from mixedgen.degrees import Ddf, Inference
-from mixedgen.design import Design, NaAction, Unmatched, build
+from mixedgen.covariance.custom import CorrelationFunction
+from mixedgen.design.design import Design, NaAction, Unmatched, build
+from mixedgen.design.frame import read_frame
+from mixedgen.diagnostics import diagnose as diagnostics
+from mixedgen.diagnostics import influence
+from mixedgen.diagnostics.influence import Influence
 from mixedgen.engines import Engine, Forecast, choose
 from mixedgen.errors import ArgumentError, NotAvailableError, examples
-from mixedgen.estimate import Certificate, Fitted, evaluate, fit, require_method
-from mixedgen.frame import read_frame
-from mixedgen.influence import Influence
-from mixedgen.means import MarginalMeans, Weights, fixed_variables, marginal_means
-from mixedgen.optimise import Control
+from mixedgen.estimation import variances
+from mixedgen.estimation.ascent import Control
+from mixedgen.estimation.estimate import Certificate, Fitted, evaluate, fit, require_method
+from mixedgen.formula.revise import revise
+from mixedgen.inference import anova as comparison
+from mixedgen.inference import power, stages
+from mixedgen.inference import wald as inference
+from mixedgen.inference.degrees import Ddf, Inference
+from mixedgen.inference.means import MarginalMeans, Weights, fixed_variables, marginal_means
+from mixedgen.intervals import bootstrap
+from mixedgen.intervals import profile as intervals
+from mixedgen.output import matrices, report, tidy
+from mixedgen.output import summary as tables
+from mixedgen.prediction import effects as prediction
+from mixedgen.prediction import factors, proportions, simulation, trajectories
+from mixedgen.prediction import predict as newdata
 from mixedgen.relationship import Relationship
-from mixedgen.revision import revise
 
 
 class Fit:

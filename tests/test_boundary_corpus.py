@@ -8,7 +8,7 @@ import pytest
 
 import mixedgen as mg
 from mixedgen.engines.dense import DenseEngine
-from mixedgen.likelihood import deviance
+from mixedgen.estimation.likelihood import deviance
 
 NULL = 1e-12  # an eigenvalue beside the largest that is zero but for rounding
 SAME_OPTIMUM = 1e-8  # of two ways to one criterion

@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 
 from mixedgen.errors import ArgumentError, DataError, MixedgenError, PedigreeError, RelationshipError
-from mixedgen.genomic import dominance, epistatic, genomic, markers, single_step
-from mixedgen.genotypes import Genotypes
-from mixedgen.pedigree import Pedigree, inverse_relationship
-from mixedgen.reconcile import reconcile, reconcile_three
+from mixedgen.genetics.genotypes import Genotypes
+from mixedgen.genetics.ids import reconcile, reconcile_three
+from mixedgen.genetics.pedigree import Pedigree, inverse_relationship
 from mixedgen.relationship import Relationship, additive
+from mixedgen.relationship.genomic import dominance, epistatic, genomic, markers, single_step
 
 
 @dataclass(frozen=True)

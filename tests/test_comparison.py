@@ -13,8 +13,8 @@ from scipy import stats
 from scipy.special import chdtrc
 
 import mixedgen as mg
-from mixedgen.exact_test import exact_p
-from mixedgen.hypotheses import hypotheses
+from mixedgen.inference.exact import exact_p
+from mixedgen.inference.hypotheses import hypotheses
 from mixedgen.model import anova
 
 # lmerTest's degrees of freedom come from numerical derivatives (tests/test_inference.py); its type III hypotheses are

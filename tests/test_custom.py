@@ -6,7 +6,7 @@ import pytest
 
 import mixedgen as mg
 from mixedgen.errors import ArgumentError, FormulaError
-from mixedgen.likelihood import deviance, score
+from mixedgen.estimation.likelihood import deviance, score
 
 FORMULA = "Reaction ~ Days + (1|Subject)"
 

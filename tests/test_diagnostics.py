@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import mixedgen as mg
-from mixedgen.diagnostics import Diagnosis
+from mixedgen.diagnostics.diagnose import Diagnosis
 from mixedgen.errors import ConvergenceWarning
 
 

@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 import mixedgen as mg
-from mixedgen.design import Design, build
+from mixedgen.design.design import Design, build
 from mixedgen.engines import ENGINES, choose
-from mixedgen.estimate import default_start, fit, other_starts
-from mixedgen.likelihood import average_information, deviance, score
-from mixedgen.optimise import Control
+from mixedgen.estimation.ascent import Control
+from mixedgen.estimation.estimate import default_start, fit, other_starts
+from mixedgen.estimation.likelihood import average_information, deviance, score
 
 # Two exact methods in double precision; V^-1 loses the condition number of V, up to 1e5 in these designs.
 RELATIVE = 1e-8
@@ -305,7 +305,7 @@ def fit_quietly(design: Design, engine: object, method: str, control: Control) -
 
 
 def fit_from(design: Design, engine: object, method: str, theta: np.ndarray) -> float:
-    from mixedgen.optimise import maximise
+    from mixedgen.estimation.ascent import maximise
 
     return maximise(engine, theta, reml=method == "reml", control=Control()).deviance
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import mixedgen as mg
-from mixedgen.basis import leg
+from mixedgen.formula.basis import leg
 
 # No optimiser between the two, but other equations: rounding times the condition of some hundred equations.
 GIVEN = 1e-8

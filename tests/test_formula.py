@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mixedgen.errors import FormulaError, MixedgenError, RelationshipError
-from mixedgen.formula import (
+from mixedgen.formula.parse import (
     Column,
     Factor,
     Mates,

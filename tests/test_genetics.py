@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 import mixedgen as mg
+from mixedgen.formula.basis import leg
 
 # Two exact ways to one solution in double precision.
 EXACT = 1e-8
@@ -318,7 +319,7 @@ def test_legendre_regression_at_fixed_ages_is_the_multi_trait_model() -> None:
     frame = pd.DataFrame(
         {"id": np.repeat(np.arange(12), 3), "age": np.tile([1.0, 2.0, 4.0], 12), "y": rng.normal(size=36)}
     )
-    Phi = np.column_stack([np.asarray(v) for v in mg.basis.leg(np.array([1.0, 2.0, 4.0]), 2).values()])
+    Phi = np.column_stack([np.asarray(v) for v in leg(np.array([1.0, 2.0, 4.0]), 2).values()])
     K = np.array([[2.0, 0.3, 0.1], [0.3, 1.0, -0.2], [0.1, -0.2, 0.5]])
     regression = mg.MixedModel("y ~ C(age) + us(leg(age, 2)|id)", frame).solve({"id": K, "residual": 1.1})
     traits = mg.MixedModel("y ~ C(age) + us(0 + C(age)|id)", frame).solve({"id": Phi @ K @ Phi.T, "residual": 1.1})

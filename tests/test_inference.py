@@ -13,10 +13,10 @@ from crossed_layout import FORMULA, crossed
 from inference_fits import FITS, fit_of, frame
 
 import mixedgen as mg
-from mixedgen import degrees
 from mixedgen.engines.dense import DenseEngine
-from mixedgen.inference import f_tail, t_quantile, t_tail
-from mixedgen.likelihood import deviance
+from mixedgen.estimation.likelihood import deviance
+from mixedgen.inference import degrees
+from mixedgen.inference.wald import f_tail, t_quantile, t_tail
 
 # lmerTest differentiates numerically: its balanced designs, whose degrees of freedom are whole numbers, come out to
 # 4e-9, and unbalanced ones were seen to 2e-7 of an exact answer.

@@ -11,12 +11,12 @@ from scipy.optimize import minimize_scalar
 from test_equivalences import additive, herd
 
 import mixedgen as mg
-from mixedgen import constrained
-from mixedgen.bootstrap import bootstrap, bootstrap_draws, bootstrap_intervals
 from mixedgen.errors import ArgumentError, ConvergenceWarning, NotAvailableError
-from mixedgen.estimate import Fitted
-from mixedgen.intervals import profile, profile_points, profiled_names
-from mixedgen.likelihood import deviance
+from mixedgen.estimation.estimate import Fitted
+from mixedgen.estimation.likelihood import deviance
+from mixedgen.intervals import constrained
+from mixedgen.intervals.bootstrap import bootstrap, bootstrap_draws, bootstrap_intervals
+from mixedgen.intervals.profile import profile, profile_points, profiled_names
 
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "intervals.json").read_text())
 MODELS = {

@@ -10,10 +10,10 @@ import pytest
 import scipy.sparse as sp
 
 import mixedgen as mg
+from mixedgen.design.terms import unique_keys
 from mixedgen.errors import ArgumentError, DataError, NotAvailableError, RelationshipError
-from mixedgen.matrices import write_out
-from mixedgen.newdata import predict
-from mixedgen.terms import unique_keys
+from mixedgen.output.matrices import write_out
+from mixedgen.prediction.predict import predict
 
 RTOL = 1e-9  # solves of well-conditioned systems of some hundred equations
 RELATED = {"calf:A": 20.0, "residual": 40.0}

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import mixedgen.inbreeding as inbreeding
-import mixedgen.pedigree as pedigree
+import mixedgen.genetics.inbreeding as inbreeding
+import mixedgen.genetics.pedigree as pedigree
 from mixedgen.data import mrode_pedigree
 from mixedgen.errors import ArgumentError, PedigreeError, RelationshipError
-from mixedgen.pedigree import (
+from mixedgen.genetics.pedigree import (
     GeneFlow,
     Pedigree,
     ancestors,
@@ -168,7 +168,7 @@ def test_large_pedigree_agrees_with_small_path(monkeypatch):
 
 def test_small_pedigrees_load_no_compiler():
     code = (
-        "import sys, pandas as pd; from mixedgen.pedigree import Pedigree, inverse_relationship;"
+        "import sys, pandas as pd; from mixedgen.genetics.pedigree import Pedigree, inverse_relationship;"
         "ped = Pedigree(pd.DataFrame({'id': [1, 2, 3], 'sire': [0, 1, 1], 'dam': [0, 0, 2]}));"
         "ped.inbreeding; inverse_relationship(ped); assert 'numba' not in sys.modules"
     )

@@ -56,7 +56,7 @@ def test_fewer_levels_are_the_first(fit):
 
 
 def test_nested_levels_are_repeated_with_their_own(fit):
-    from mixedgen.power import resized
+    from mixedgen.inference.power import resized
 
     nested = fit.update(". ~ . + (1|h)")
     truth, mean = resized(nested.fitted, nested.arguments, "g", 24)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mixedgen.reconcile import near_misses, reconcile, reconcile_three
+from mixedgen.genetics.ids import near_misses, reconcile, reconcile_three
 
 
 def test_counts():

@@ -9,7 +9,10 @@ import pytest
 import scipy.sparse as sp
 
 from mixedgen.errors import ArgumentError, DataError, RelationshipError
-from mixedgen.genomic import (
+from mixedgen.genetics.genotypes import Genotypes
+from mixedgen.genetics.pedigree import Pedigree
+from mixedgen.relationship import RELATIONSHIPS, Relationship, additive, identity
+from mixedgen.relationship.genomic import (
     bend,
     blend,
     correlation,
@@ -22,12 +25,9 @@ from mixedgen.genomic import (
     single_step,
     tuning_coefficients,
 )
-from mixedgen.genotypes import Genotypes
-from mixedgen.pedigree import Pedigree
-from mixedgen.relationship import RELATIONSHIPS, Relationship, additive, identity
 
 SINGULAR = {"factor", "sparse factor", "genomic", "markers"}
-GENOMIC = import_module("mixedgen.genomic")  # the package's own name `genomic` is the function
+GENOMIC = import_module("mixedgen.relationship.genomic")  # the package's own name `genomic` is the function
 DRAWS = 20_000
 # of q(q+1)/2 covariances, each within five standard errors: a false alarm once in 10^4 runs at most
 STANDARD_ERRORS = 5.0

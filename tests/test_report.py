@@ -110,7 +110,7 @@ def test_coefficients_labels_rows_and_stars(two):
 
 @pytest.mark.parametrize(("p", "mark"), [(0.0009, "***"), (0.009, "**"), (0.049, "*"), (0.051, "")])
 def test_stars_stand_for_p(monkeypatch, two, p, mark):
-    monkeypatch.setattr("mixedgen.inference.t_tail", lambda t, df: np.full(len(t), p))
+    monkeypatch.setattr("mixedgen.inference.wald.t_tail", lambda t, df: np.full(len(t), p))
     assert column(mg.table(two[0], stars=True))["Days"] == f"10.467{mark} (0.804)"
 
 

@@ -6,10 +6,10 @@ import pytest
 from scipy.optimize import minimize
 
 import mixedgen as mg
+from mixedgen.covariance.structure import STRUCTURES, make_structure
+from mixedgen.design.restrictions import Restricted
 from mixedgen.errors import ArgumentError, NotAvailableError
-from mixedgen.likelihood import deviance, score
-from mixedgen.restrictions import Restricted
-from mixedgen.structure import STRUCTURES, make_structure
+from mixedgen.estimation.likelihood import deviance, score
 
 SLOPES = "Reaction ~ Days + (Days|Subject)"
 SAME = 1e-8  # two descriptions of one model

@@ -13,10 +13,10 @@ import pytest
 from scipy.optimize import minimize
 
 import mixedgen as mg
-from mixedgen.design import Design, build
+from mixedgen.covariance.structure import make_structure
+from mixedgen.design.design import Design, build
 from mixedgen.engines import ENGINES, choose
-from mixedgen.likelihood import average_information, deviance, score
-from mixedgen.structure import make_structure
+from mixedgen.estimation.likelihood import average_information, deviance, score
 
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "trials.json").read_text())
 # Exact methods in double precision, the condition number of R up to some 1e4.

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 import mixedgen as mg
-from mixedgen.errors import FormulaError
-from mixedgen.structure import (
+from mixedgen.covariance.structure import (
     ONE_COEFFICIENT,
     STRUCTURES,
     Autoregressive,
@@ -16,6 +15,7 @@ from mixedgen.structure import (
     lower_indices,
     make_structure,
 )
+from mixedgen.errors import FormulaError
 
 # Central differences of a smooth function: the rounding of 1e-16 / step and the curvature of step^2 are both 1e-11.
 DIFFERENCE, DIFFERENCE_TOLERANCE = 1e-5, 1e-9

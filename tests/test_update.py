@@ -6,7 +6,7 @@ import pytest
 
 import mixedgen as mg
 from mixedgen.errors import ArgumentError, FormulaError, NotAvailableError
-from mixedgen.revision import revise
+from mixedgen.formula.revise import revise
 
 
 @pytest.mark.parametrize(

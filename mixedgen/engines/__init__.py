@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from mixedgen.design import Design
+from mixedgen.design.design import Design
 from mixedgen.engines.dense import DenseEngine
 from mixedgen.engines.henderson import HendersonEngine
 from mixedgen.engines.system import Engine, Forecast, Solution, System

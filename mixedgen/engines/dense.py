@@ -9,7 +9,7 @@ import scipy.linalg as la
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from mixedgen.design import Design
+from mixedgen.design.design import Design
 from mixedgen.engines.system import Engine, Forecast, Solution, System, term_covariances
 from mixedgen.errors import EngineError
 

@@ -20,12 +20,12 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from mixedgen.design import Design
+from mixedgen.covariance.structure import INDEFINITE, lower_factor
+from mixedgen.design.design import Design
+from mixedgen.design.terms import Term, load_ranges
 from mixedgen.engines.system import Engine, Forecast, Solution, System, term_covariances
 from mixedgen.errors import EngineError
 from mixedgen.sparse import Factor, Symbolic, analyse
-from mixedgen.structure import INDEFINITE, lower_factor
-from mixedgen.terms import Term, load_ranges
 
 Array = NDArray[np.float64]
 IntArray = NDArray[np.intp]

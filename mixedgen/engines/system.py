@@ -10,8 +10,8 @@ from functools import cache, cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from mixedgen.design import Design
-from mixedgen.terms import Term
+from mixedgen.design.design import Design
+from mixedgen.design.terms import Term
 
 Array = NDArray[np.float64]
 

@@ -12,9 +12,9 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from mixedgen.pedigree import Pedigree, inverse_relationship
-from mixedgen.relationship.base import Relationship
+from mixedgen.genetics.pedigree import Pedigree, inverse_relationship
 from mixedgen.relationship.combine import bend, blend, correlation, epistatic, genomic_inbreeding, product_of_pairs
+from mixedgen.relationship.form import Relationship
 from mixedgen.relationship.from_pedigree import additive, identity
 
 Array = NDArray[np.float64]

@@ -11,13 +11,13 @@ import scipy.linalg as la
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from mixedgen.covariance import (
+from mixedgen.errors import ArgumentError, RelationshipError, examples
+from mixedgen.relationship.form import Relationship
+from mixedgen.relationship.forms import semidefinite
+from mixedgen.relationship.matrix import (
     dense,
     symmetric,
 )
-from mixedgen.errors import ArgumentError, RelationshipError, examples
-from mixedgen.relationship.base import Relationship
-from mixedgen.relationship.forms import semidefinite
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import splu
 
-from mixedgen.covariance import (
+from mixedgen.errors import EngineError, RelationshipError
+from mixedgen.relationship.form import Relationship
+from mixedgen.relationship.matrix import (
     cholesky,
     dense,
     family_blocks,
@@ -29,8 +31,6 @@ from mixedgen.covariance import (
     symmetric,
     unique_labels,
 )
-from mixedgen.errors import EngineError, RelationshipError
-from mixedgen.relationship.base import Relationship
 from mixedgen.sparse import Factor, analyse
 
 Array = NDArray[np.float64]

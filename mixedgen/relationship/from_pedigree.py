@@ -13,10 +13,7 @@ import scipy.linalg as la
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from mixedgen.covariance import (
-    unique_labels,
-)
-from mixedgen.pedigree import (
+from mixedgen.genetics.pedigree import (
     GeneFlow,
     Pedigree,
     ancestors,
@@ -26,8 +23,11 @@ from mixedgen.pedigree import (
     mendelian_covariance,
     mendelian_variances,
 )
-from mixedgen.relationship.base import Relationship
+from mixedgen.relationship.form import Relationship
 from mixedgen.relationship.forms import by_columns, independent
+from mixedgen.relationship.matrix import (
+    unique_labels,
+)
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]

@@ -1,0 +1,1 @@
+"""The command line: flags become the same public calls."""

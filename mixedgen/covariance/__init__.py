@@ -1,0 +1,1 @@
+"""Covariance structures: how the coefficients of one level covary, Sigma(theta)."""

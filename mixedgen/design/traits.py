@@ -1,0 +1,126 @@
+"""Several traits: the records of `cbind` below each other, each with the effects of its own trait."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from mixedgen.covariance.structure import Diagonal, make_structure
+from mixedgen.design.frame import evaluate, variables_of
+from mixedgen.design.terms import INTERCEPT_NAMES, Term, load_ranges
+from mixedgen.errors import DataError, FormulaError
+from mixedgen.formula.parse import RandomTerm, ResidualTerm
+from mixedgen.residual.residual import ClassResidual, Residual, UnitResidual
+
+Array = NDArray[np.float64]
+IntArray = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Traits:
+    """Which row and which trait each value belongs to, trait after trait.
+
+    Attributes
+    ----------
+    names : tuple of str
+        The traits, as written in `cbind`.
+    row, trait : ndarray of int, shape (n,)
+        Row among those used, and trait, of each value.
+    y : ndarray, shape (n,)
+        The values.
+    """
+
+    names: tuple[str, ...]
+    row: IntArray
+    trait: IntArray
+    y: Array
+
+    def fixed(self, X: Array | sp.csr_array, names: Sequence[str]) -> tuple[Array | sp.csr_array, tuple[str, ...]]:
+        """X with a block of columns for each trait, named ``trait:column``."""
+        p, T, n = X.shape[1], len(self.names), len(self.row)
+        labels = tuple(f"{t}:{name}" for t in self.names for name in names)
+        if sp.issparse(X):
+            own = sp.coo_array(sp.csr_array(X)[self.row])
+            shifted = own.col + p * self.trait[own.row]
+            return sp.csr_array(sp.coo_array((own.data, (own.row, shifted)), shape=(n, T * p))), labels
+        out = np.zeros((n, T * p))
+        out[np.arange(n)[:, None], self.trait[:, None] * p + np.arange(p)] = np.asarray(X)[self.row]
+        return out, labels
+
+    def term(self, term: Term, written: RandomTerm) -> Term:
+        """A term with its effects for each trait; the structure spans them all."""
+        record, load = None, self.row
+        trait = self.trait
+        if term.record is not None:
+            count, start = load_ranges(term.record, int(term.record[-1]) + 1)
+            times = count[self.row]
+            record = np.repeat(np.arange(len(self.row)), times)
+            load = start[self.row[record]] + np.arange(len(record)) - np.repeat(np.cumsum(times) - times, times)
+            trait = self.trait[record]
+        c = term.c
+        values = np.zeros((len(load), len(self.names) * c))
+        values[np.arange(len(load))[:, None], trait[:, None] * c + np.arange(c)] = term.values[load]
+        effects = tuple(self._effect(t, e, c) for t in self.names for e in term.effects)
+        structure = make_structure(written.structure, len(effects), dict(written.options), effects)
+        level = term.level[load]
+        return Term(term.key, effects, structure, term.relationship, term.levels, record, level, values, len(self.row))
+
+    @staticmethod
+    def _effect(trait: str, effect: str, c: int) -> str:
+        return trait if c == 1 and effect in INTERCEPT_NAMES else f"{trait}:{effect}"
+
+    def residual(self, parts: Sequence[ResidualTerm], weights: Array | None) -> Residual:
+        """One covariance matrix of the traits of a row; `us` when nothing else is written.
+
+        Raises
+        ------
+        FormulaError
+            If the residual structure is over anything but ``trait``.
+        """
+        inverse_weights = None if weights is None else 1.0 / weights[self.row]
+        tag, options = ("us", {}) if not parts else (parts[0].structure, dict(parts[0].options))
+        if parts and (len(parts) > 1 or parts[0].positions != "trait" or tag == "exp"):
+            written = ":".join(f"{p.structure}({p.positions})" for p in parts)
+            raise FormulaError(
+                f"the residual of cbind(...) is a structure over its traits, such as us(trait) or diag(trait), not "
+                f"{written}. The long form, with a column of traits, takes any."
+            )
+        if tag == "diag":
+            return ClassResidual(Diagonal(len(self.names)), self.names, self.trait, inverse_weights)
+        structure = make_structure(tag, len(self.names), options, self.names)
+        return UnitResidual(structure, self.names, self.trait, inverse_weights, self.row)
+
+    def select(self, values: IntArray) -> Traits:
+        """Some of the values."""
+        return replace(self, row=self.row[values], trait=self.trait[values], y=self.y[values])
+
+    def wide(self, values: Array, rows: IntArray, size: int) -> Array:
+        """Values as rows by traits, NaN where a trait is missing; `rows` are the positions of the rows used."""
+        out = np.full((size, len(self.names)), np.nan)
+        out[rows[self.row], self.trait] = values
+        return out
+
+
+def stack(responses: Sequence[str], frame: pd.DataFrame) -> Traits:
+    """Values of several responses, each where it is not missing.
+
+    Raises
+    ------
+    DataError
+        If a trait has no value at all.
+    """
+    rows, values = [], []
+    for response in responses:
+        names = [response] if response in frame.columns else variables_of(f"0 + {response}", frame)
+        there = np.flatnonzero(frame[names].notna().all(axis=1).to_numpy())
+        if not len(there):
+            raise DataError(f"trait {response!r} has no value at all.", columns=[response])
+        rows.append(there)
+        values.append(evaluate(response, frame.iloc[there], response))
+    trait = np.repeat(np.arange(len(responses)), [len(r) for r in rows])
+    return Traits(tuple(responses), np.concatenate(rows), trait, np.concatenate(values))

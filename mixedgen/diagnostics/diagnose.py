@@ -1,0 +1,505 @@
+"""What a fit says of itself: a report of its weak points, and how the model was read and solved, in plain words."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from html import escape
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from mixedgen.design.terms import Term, unique_keys
+from mixedgen.engines import Forecast
+from mixedgen.errors import examples
+from mixedgen.estimation.estimate import Fitted
+from mixedgen.prediction.effects import scaled_residuals
+from mixedgen.prediction.simulation import record_index
+
+Array = NDArray[np.float64]
+Verdict = Literal["ok", "note", "problem"]
+
+NEARLY_FLAT = 1e-4  # smallest eigenvalue of the scaled information: two estimates then correlate at 0.9999
+CORRELATED_ESTIMATES = 0.98
+NEARLY_ONE = 0.99  # of a correlation; also of the way to its bound
+NEGLIGIBLE = 1e-6  # share of a variance in that of a record
+FEW_LEVELS = 5  # a variance from fewer has hardly a degree of freedom to each tenth of its size
+SPARSE_SHARE = 0.5  # of the levels with one record for each effect or fewer
+OUTLYING = 4.0  # standard deviations: one of 16,000 normal residuals is as far
+SCALES_APART = 1e4  # lengths of columns of X: beyond, coefficients differ as much, and their printed digits mislead
+LITTLE_LEFT = 1e-2  # share of a column's length that the columns before it leave of it
+
+
+# -------------------------------------------------------------------------------------------------------- diagnose
+@dataclass(frozen=True)
+class Finding:
+    """Result of one check.
+
+    Attributes
+    ----------
+    check : str
+        What was looked at.
+    verdict : {"ok", "note", "problem"}
+        Nothing to see, worth knowing, or the results are not to be relied on.
+    evidence : str
+        What was found, with at most five labels.
+    advice : str
+        What to do; empty where all is well.
+    """
+
+    check: str
+    verdict: Verdict
+    evidence: str
+    advice: str = ""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Report of the checks of a fit; ``str()`` prints it, notebooks show it as HTML.
+
+    Attributes
+    ----------
+    table : DataFrame
+        A row for each finding: ``check verdict evidence advice``, the verdict one of ``ok note problem``.
+    """
+
+    table: pd.DataFrame
+
+    @property
+    def ok(self) -> bool:
+        """Whether no verdict is ``problem``."""
+        return not (self.table["verdict"] == "problem").any()
+
+    def __str__(self) -> str:
+        """A line for each finding, and one below it for what to do."""
+        lines = []
+        for row in self.table.to_dict("records"):
+            lines.append(f"[{row['verdict']}] {row['check']}: {row['evidence']}")
+            if row["advice"]:
+                lines.append(f"    {row['advice']}")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """HTML for notebooks."""
+        return str(self.table.to_html(index=False, border=0))
+
+
+def diagnose(fitted: Fitted) -> Diagnosis:
+    """Look for what may be wrong with a fit: convergence, identifiability, scaling, outliers, lost records, size.
+
+    Parameters
+    ----------
+    fitted : Fitted
+        The model.
+
+    Returns
+    -------
+    Diagnosis
+        A finding for each check.
+
+    Notes
+    -----
+    Nothing is fitted anew; all comes from what the fit, its design and its engine hold.
+
+    Examples
+    --------
+    >>> import mixedgen as mg
+    >>> report = mg.lmm("Reaction ~ Days + (Days|Subject)", mg.data.sleepstudy()).diagnose()
+    >>> report.ok
+    True
+    >>> report.table.loc[report.table["verdict"] != "ok", ["check", "evidence"]].values.tolist()
+    [['outliers', 'scaled residual beyond 4 in 1 of 180 records: 56 (5.2).']]
+    """
+    findings = [f for check in CHECKS for f in check(fitted)]
+    return Diagnosis(pd.DataFrame([vars(f) for f in findings], columns=["check", "verdict", "evidence", "advice"]))
+
+
+def convergence(fitted: Fitted) -> list[Finding]:
+    """The certificate's verdict."""
+    if not fitted.solved:
+        negative = [name for name, v in zip(fitted.design.theta_names, fitted.theta, strict=True) if v < 0]
+        return [Finding("convergence", "problem", f"negative variances: {examples(negative)}.", "Fit by REML.")]
+    if fitted.moments is not None:
+        return [Finding("convergence", "ok", f"estimates by {fitted.method} are computed, not iterated.")]
+    if fitted.certificate is None:
+        return [Finding("convergence", "ok", "the variances were given.")]
+    if fitted.certificate.converged:
+        return [Finding("convergence", "ok", fitted.certificate.verdict)]
+    advice = "Simplify the term named, give Control(start=...), or more steps with Control(max_iter=...)."
+    return [Finding("convergence", "problem", fitted.certificate.verdict, advice)]
+
+
+def curvature(fitted: Fitted) -> list[Finding]:
+    """How well the data tell the variance parameters apart."""
+    if fitted.certificate is None:
+        return []
+    found = correlated_estimates(fitted)
+    evidence = f"smallest eigenvalue of the scaled information {fitted.certificate.curvature:.2g}."
+    if fitted.certificate.curvature >= NEARLY_FLAT and not found:
+        return [Finding("curvature", "ok", evidence)]
+    advice = "Do not read these variances one by one: centre covariates, leave out a term, or look at confint()."
+    return [Finding("curvature", "note", " ".join([evidence, *found]), advice)]
+
+
+def correlated_estimates(fitted: Fitted) -> list[str]:
+    """Sentences on variance parameters whose estimates the data hardly tell apart, or not at all."""
+    H, names = fitted.theta_covariance, fitted.design.theta_names
+    sd = np.sqrt(np.diag(H))
+    blind = [names[i] for i in np.flatnonzero(np.isnan(sd)) if i not in fitted.bounds]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        R = H / np.outer(sd, sd)
+        found = np.argwhere(np.tril(np.abs(R) > CORRELATED_ESTIMATES, -1))
+    pairs = [f"{names[j]} and {names[i]} ({R[i, j]:.4f})" for i, j in found]
+    out = [f"The information has no inverse on the scale of {', '.join(blind[:5])}."] if blind else []
+    return out + ([f"Correlated estimates: {'; '.join(pairs[:5])}."] if pairs else [])
+
+
+def boundary(fitted: Fitted) -> list[Finding]:
+    """Terms whose covariance matrix is singular, or nearly so."""
+    if not fitted.solved:
+        return []
+    advice = (
+        "The random part has more parameters than the data support: drop the effect, or its correlations with (x||g)."
+    )
+    lines = () if fitted.certificate is None else fitted.certificate.singular
+    known = [line.removeprefix("boundary (singular) fit: ").split("; the log-likelihood")[0] + "." for line in lines]
+    singular = {i for i, kind in fitted.bounds.items() if kind != "bound"}
+    at = {k for k, s in enumerate(fitted.design.slices) for i in singular if s.start <= i < s.stop}
+    near = [text for k in range(len(fitted.design.terms)) if k not in at for text in near_boundary(fitted, k)]
+    found = [Finding("boundary", "note", text, advice) for text in (*known, *near)]
+    decided = "There the bound decides, not the data: is it meant?"
+    found += [Finding("boundary", "note", text, decided) for text in near_bounds(fitted)]
+    return found or [Finding("boundary", "ok", "no variance near zero, no correlation near one.")]
+
+
+def near_boundary(fitted: Fitted, k: int) -> list[str]:
+    """Variances near zero and correlations near one of a term; factors are so by nature."""
+    t, s = fitted.design.terms[k], fitted.design.slices[k]
+    if t.structure.factor_derivatives(fitted.theta[s]) is not None:
+        return []
+    Sigma = t.structure.matrix(fitted.theta[s])
+    size = np.diag(Sigma) * np.mean(t.values**2, axis=0)
+    total = size.sum() + float(np.mean(fitted.design.residual.variances(fitted.theta[fitted.design.slices[-1]])))
+    small = [
+        f"the variance of {t.effects[a]} in {t.key} is {Sigma[a, a]:.3g}."
+        for a in np.flatnonzero(size < NEGLIGIBLE * total)
+    ]
+    sd = np.sqrt(np.diag(Sigma))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        R = Sigma / np.outer(sd, sd)
+        pairs = np.argwhere(np.tril(np.abs(R) > NEARLY_ONE, -1))
+    return small + [f"{t.effects[j]} and {t.effects[i]} of {t.key} correlate at {R[i, j]:.4f}." for i, j in pairs]
+
+
+def near_bounds(fitted: Fitted) -> list[str]:
+    """Parameters outside the covariance matrices, as the rho of ar1, that are at a bound or near it."""
+    out = []
+    for i, low, high in fitted.design.free:
+        half = 0.5 * (high - low)
+        near = np.isfinite(half) and abs(fitted.theta[i] - 0.5 * (low + high)) > NEARLY_ONE * half
+        if near or fitted.bounds.get(i) == "bound":
+            name = fitted.design.theta_names[i]
+            out.append(f"{name} is {fitted.theta[i]:.4g}, between bounds {low:.3g} and {high:.3g}.")
+    return out
+
+
+def rank(fitted: Fitted) -> list[Finding]:
+    """Columns of X that others determine."""
+    fixed = fitted.design.fixed
+    if not fixed.aliased:
+        return [Finding("rank of X", "ok", f"{fixed.p} columns, all independent.")]
+    evidence = f"rank {fixed.p} of {len(fixed.all_names)} columns; left out: {examples(fixed.aliased)}."
+    advice = "Only estimable functions have a meaning: see estimable(L); Control(constraints=...) chooses the columns."
+    return [Finding("rank of X", "note", evidence, advice)]
+
+
+def scaling(fitted: Fitted) -> list[Finding]:
+    """Columns of X of very different size, or nearly dependent."""
+    fixed = fitted.design.fixed
+    if not fixed.p:
+        return []
+    if fixed.R is None:
+        X: Any = fixed.X
+        norms, left = np.sqrt(np.asarray(X.multiply(X).sum(axis=0)).ravel()), np.zeros(0)
+    else:
+        norms = np.sqrt(np.sum(fixed.R**2, axis=0))
+        left = np.abs(np.diag(fixed.R)) / norms
+    low, high = fixed.names[int(norms.argmin())], fixed.names[int(norms.argmax())]
+    ratio = float(norms.max() / norms.min())
+    found = []
+    if ratio > SCALES_APART:
+        evidence = f"the columns {high} and {low} differ in size by a factor of {ratio:.2g}."
+        found.append(Finding("scaling", "note", evidence, "Change the units of the covariate: scale(x), or x / 1000."))
+    near = [fixed.names[j] for j in np.flatnonzero(left < LITTLE_LEFT)]
+    if near:
+        evidence = f"the columns before them leave less than {LITTLE_LEFT} of {examples(near)}."
+        found.append(
+            Finding("scaling", "note", evidence, "Centre the covariate, or leave out one of two that say the same.")
+        )
+    return found or [Finding("scaling", "ok", f"the columns of X differ in size by a factor of {ratio:.2g} at most.")]
+
+
+def levels(fitted: Fitted) -> list[Finding]:
+    """Terms with few levels, or few records for each."""
+    return [few_levels(t) for t in fitted.design.terms]
+
+
+def few_levels(t: Term) -> Finding:
+    """Levels and records of one term."""
+    check = f"levels of {t.key}"
+    there = t.counts > 0
+    counts = t.counts[there]
+    evidence = (
+        f"{t.q} levels, {len(counts)} with records: {counts.min()} to {counts.max()}, {counts.mean():.3g} on average"
+    )
+    if len(counts) < FEW_LEVELS:
+        advice = "Few levels tell little of a variance: consider a fixed effect, and trust intervals, not estimates."
+        return Finding(check, "note", f"{evidence}.", advice)
+    few = counts <= t.c
+    if t.relationship is None and np.mean(few) > SPARSE_SHARE:
+        labels = examples(list(t.levels[there][few]))
+        word = "one record" if t.c == 1 else f"{t.c} records or fewer, for {t.c} effects"
+        advice = "Their effects are told from the residuals by the other levels only."
+        return Finding(check, "note", f"{evidence}; {few.sum()} with {word}: {labels}.", advice)
+    return Finding(check, "ok", f"{evidence}.")
+
+
+def outliers(fitted: Fitted) -> list[Finding]:
+    """Records far from what is fitted."""
+    if not fitted.solved:
+        return []
+    r = scaled_residuals(fitted)
+    far = np.flatnonzero(np.abs(r) > OUTLYING)
+    if not len(far):
+        return [Finding("outliers", "ok", f"largest scaled residual {np.abs(r).max():.2f}.")]
+    far = far[np.argsort(-np.abs(r[far]), kind="stable")]
+    labels = [f"{label} ({v:.1f})" for label, v in zip(record_index(fitted.design)[far], r[far], strict=True)]
+    shown = ", ".join(labels[:5]) + (" ..." if len(far) > 5 else "")
+    evidence = f"scaled residual beyond {OUTLYING:.0f} in {len(far)} of {len(r)} records: {shown}."
+    return [
+        Finding("outliers", "note", evidence, "Check these records; influence() says what they do to the estimates.")
+    ]
+
+
+def lost_records(fitted: Fitted) -> list[Finding]:
+    """Rows that are not used."""
+    design = fitted.design
+    rows = len(design.index) - len(design.kept)
+    if not rows:
+        return [Finding("records", "ok", f"all {len(design.index)} rows are used.")]
+    why = ", ".join(f"{n} for {name}" for name, n in list(design.lost.items())[:5])
+    other = " by subset=." if design.traits is None else " by subset=, or for want of all traits."
+    evidence = f"{rows} of {len(design.index)} rows are left out" + (f": {why}." if why else other)
+    return [Finding("records", "note" if why else "ok", evidence, "Are they missing at random?" if why else "")]
+
+
+def ids(fitted: Fitted) -> list[Finding]:
+    """How the ids of the data meet those of the relationships."""
+    found = []
+    for key, report in fitted.design.id_reports.items():
+        evidence = str(report).replace("\n", "; ") + "."
+        verdict: Verdict = "ok" if report.complete else "note"
+        advice = (
+            "" if report.complete else "Records without a level are not used; correct the spelling, or add the ids."
+        )
+        found.append(Finding(f"ids of {key}", verdict, evidence, advice))
+    return found
+
+
+def cost(fitted: Fitted) -> list[Finding]:
+    """Time and memory of one step."""
+    return [Finding("cost", "ok", cost_text(fitted.engine.forecast()))]
+
+
+def cost_text(forecast: Forecast) -> str:
+    """Size and price of one evaluation."""
+    size = forecast.bytes
+    memory = f"{size / 2**30:.1f} GB" if size > 2**30 else f"{max(size / 2**20, 0.1):.1f} MB"
+    return (
+        f"{forecast.order:,} equations, {forecast.nonzeros:,} elements in the factor, {forecast.flops:.2g} flops; "
+        f"about {forecast.seconds:.2g} s and {memory} for each step."
+    )
+
+
+CHECKS: tuple[Callable[[Fitted], list[Finding]], ...] = (
+    convergence,
+    curvature,
+    boundary,
+    rank,
+    scaling,
+    levels,
+    outliers,
+    lost_records,
+    ids,
+    cost,
+)
+
+
+# --------------------------------------------------------------------------------------------------------- explain
+@dataclass(frozen=True)
+class Explanation:
+    """How a model was read and solved; ``str()`` prints it, notebooks show it as HTML.
+
+    Attributes
+    ----------
+    sentences : tuple of str
+        The model, the method, the engine, the residuals.
+    sizes : Series
+        ``records fixed_effects aliased random_effects parameters equations factor_elements flops bytes seconds``; the
+        last three are those of one step.
+    terms : DataFrame
+        A row for each random term: ``term levels with_records effects structure relationship parameters``.
+    """
+
+    sentences: tuple[str, ...]
+    sizes: pd.Series
+    terms: pd.DataFrame
+
+    def __str__(self) -> str:
+        """The sentences, and one for each term."""
+        head, *rest = self.sentences
+        return "\n".join([head, *(term_sentence(row) for row in self.terms.to_dict("records")), *rest])
+
+    def _repr_html_(self) -> str:
+        """HTML for notebooks."""
+        text = "".join(f"<p>{escape(line)}</p>" for line in self.sentences)
+        return text + str(self.terms.to_html(index=False, border=0))
+
+
+def explain(fitted: Fitted) -> Explanation:
+    """How the formula was read, which engine solved the equations and why, and what was optimised.
+
+    Parameters
+    ----------
+    fitted : Fitted
+        The model.
+
+    Returns
+    -------
+    Explanation
+        Sentences, sizes and a table of the random terms.
+
+    Examples
+    --------
+    >>> import mixedgen as mg
+    >>> text = mg.lmm("Reaction ~ Days + (Days|Subject)", mg.data.sleepstudy()).explain()
+    >>> text.terms[["term", "levels", "structure"]].values.tolist()
+    [['Subject', 18, 'us']]
+    >>> int(text.sizes["equations"])
+    38
+    """
+    sentences = (model_sentence(fitted), residual_sentence(fitted), method_sentence(fitted), engine_sentence(fitted))
+    return Explanation(sentences, sizes(fitted), terms_table(fitted))
+
+
+def sizes(fitted: Fitted) -> pd.Series:
+    """Counts of records, effects and equations, and the forecast of one step."""
+    design, forecast = fitted.design, fitted.engine.forecast()
+    values = {
+        "records": design.n,
+        "fixed_effects": design.fixed.p,
+        "aliased": len(design.fixed.aliased),
+        "random_effects": sum(t.q * t.c for t in design.terms),
+        "parameters": len(fitted.theta),
+        "equations": forecast.order,
+        "factor_elements": forecast.nonzeros,
+        "flops": forecast.flops,
+        "bytes": forecast.bytes,
+        "seconds": forecast.seconds,
+    }
+    return pd.Series(values, dtype=float, name="size")
+
+
+def terms_table(fitted: Fitted) -> pd.DataFrame:
+    """How each random term was read."""
+    design = fitted.design
+    links = dict(zip(unique_keys(design.parsed.terms), design.parsed.terms, strict=True))
+    rows = []
+    for t, s in zip(design.terms, design.slices, strict=False):
+        link = links[t.key].factors[-1].link
+        rows.append(
+            {
+                "term": t.key,
+                "levels": t.q,
+                "with_records": int(np.count_nonzero(t.counts)),
+                "effects": ", ".join(t.effects),
+                "structure": t.structure.tag,
+                "relationship": None if t.relationship is None else f"{link} ({t.relationship.kind})",
+                "parameters": ", ".join(design.theta_names[s]) or "none",
+            }
+        )
+    columns = ["term", "levels", "with_records", "effects", "structure", "relationship", "parameters"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def term_sentence(row: Mapping[Hashable, Any]) -> str:
+    """One random term in words."""
+    related = "independent of each other" if pd.isna(row["relationship"]) else f"related by {row['relationship']}"
+    return (
+        f"Random term {row['term']}: {row['levels']} levels ({row['with_records']} with records), {related}; "
+        f"effects {row['effects']}, structure {row['structure']}; parameters {row['parameters']}."
+    )
+
+
+def model_sentence(fitted: Fitted) -> str:
+    """The formula, and what was made of its fixed part."""
+    design = fitted.design
+    kind = "a sparse" if sp.issparse(design.fixed.X) else "a dense"
+    aliased = f", {len(design.fixed.aliased)} more left out" if design.fixed.aliased else ""
+    return (
+        f"{design.parsed.source}: {design.n:,} records; fixed effects: {design.fixed.p}, as {kind} X{aliased}; "
+        f"random terms: {len(design.terms)}."
+    )
+
+
+COMPOSED = {
+    "product": "correlated within units by a product of structures over the places of a grid",
+    "at": "independent between sections, each with parameters of its own",
+}
+
+
+def residual_sentence(fitted: Fitted) -> str:
+    """R in words."""
+    residual, names = fitted.design.residual, fitted.design.theta_names[fitted.design.slices[-1]]
+    tag, dim = residual.structure.tag, residual.structure.dim
+    if tag == "idv":
+        what = "independent, one variance" if residual.pairs is None else "a known matrix times one variance"
+    elif tag in COMPOSED:
+        what = COMPOSED[tag]
+    elif residual.pairs is not None:
+        what = f"one {tag} covariance matrix of {dim} positions ({examples(residual.classes)}) within units"
+    elif residual.classes:
+        what = f"independent, a variance for each of {dim} classes ({examples(residual.classes)})"
+    else:
+        what = f"independent, structure {tag}"
+    weights = "" if residual.inverse_weights is None else ", divided by the weights of the records"
+    return f"Residuals: {what}{weights}; parameters {', '.join(names) or 'none'}."
+
+
+def method_sentence(fitted: Fitted) -> str:
+    """How the variances came about, and the criterion."""
+    if fitted.moments is not None:
+        return (
+            f"Variances by {fitted.method}: quadratic forms of y equated to their expectations; there is no likelihood."
+        )
+    name = "restricted likelihood (REML)" if fitted.reml else "likelihood (ML)"
+    value = f"-2 log L = {fitted.deviance:.6g}"
+    if fitted.certificate is None:
+        return f"The variances were given; {value} of the {name}."
+    known = fitted.control.restrictions.names
+    restricted = f" Fixed, equal or bounded beforehand: {examples(known)}." if known else ""
+    how = {"ai": "average information", "em": "expectation-maximisation"}[fitted.control.optimiser]
+    return f"Variances maximise the {name} by {how}: {fitted.certificate.iterations} steps, {value}.{restricted}"
+
+
+def engine_sentence(fitted: Fitted) -> str:
+    """Which engine, why, and what it costs."""
+    name = type(fitted.engine).__name__.removesuffix("Engine").lower()
+    asked = fitted.control.engine
+    why = "taken by engine='auto'" if asked == "auto" else f"asked for by Control(engine={asked!r})"
+    what = (inspect.getdoc(type(fitted.engine)) or "").partition("\n")[0]
+    return f"Engine {name}, {why}. {what} {cost_text(fitted.engine.forecast())}"

@@ -1,0 +1,563 @@
+"""What single records, or groups of them, do to the fixed effects: deletion diagnostics, leverage, residuals."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.linalg as la
+import scipy.sparse as sp
+from numpy.typing import ArrayLike, NDArray
+from tqdm.auto import tqdm
+
+from mixedgen.design.design import Design
+from mixedgen.design.frame import require_columns
+from mixedgen.design.terms import interaction
+from mixedgen.engines import free_memory
+from mixedgen.errors import (
+    ArgumentError,
+    ConvergenceWarning,
+    DataError,
+    DesignError,
+    EngineError,
+    NotAvailableError,
+    examples,
+)
+from mixedgen.estimation.estimate import LONG, Fitted
+from mixedgen.prediction.proportions import random_variances
+from mixedgen.prediction.simulation import record_index, refit_design
+
+Array = NDArray[np.float64]
+IntArray = NDArray[np.intp]
+
+COLUMNS = 256  # right-hand sides solved at once; without a larger group the equations are set up anew
+WORKSPACE = 2**27  # elements of one block of records by right-hand sides
+UNDETERMINED = 1e-9  # share of the precision of a record that is left for it where the fixed effects fit it alone
+ELEMENT_SECONDS = 5e-10  # of one operation on the factor or the records for each right-hand side, on two cores
+STEPS, LEAST_SECONDS = 6, 0.01  # of a fit from the variances of the whole
+PATIENCE = 86_400.0  # seconds of a forecast that are not refused
+
+
+@dataclass(frozen=True)
+class Influence:
+    """Influence of each case (record or group of records) on the fixed effects.
+
+    Attributes
+    ----------
+    by : str or None
+        What the groups are; None for single records.
+    exact : bool
+        Whether the variances were estimated anew without each case.
+    cases : DataFrame
+        A row for each case, columns ``n_records cooks_distance covratio covtrace leverage``, the last the sum of those
+        of its records.
+    dfbeta : DataFrame
+        Cases by fixed effects: the estimate with all records less the one without the case.
+    dfbetas : DataFrame
+        The same in standard errors of the estimate without the case.
+    leverage : DataFrame
+        Records by ``fixed random total``: diagonal of the matrix that makes fitted values of y, and its parts.
+    residuals : DataFrame
+        Records by ``marginal conditional studentised_marginal studentised_conditional``.
+    variances : DataFrame or None
+        With `exact`: variance parameters without each case, and whether that fit ``converged``.
+    undefined : Series
+        Cases without which the model cannot be estimated, and why; they are missing in the tables.
+    """
+
+    by: str | None
+    exact: bool
+    cases: pd.DataFrame
+    dfbeta: pd.DataFrame = field(repr=False)
+    dfbetas: pd.DataFrame = field(repr=False)
+    leverage: pd.DataFrame = field(repr=False)
+    residuals: pd.DataFrame = field(repr=False)
+    variances: pd.DataFrame | None = field(repr=False)
+    undefined: pd.Series = field(repr=False)
+
+    @property
+    def cooks_distance(self) -> pd.Series:
+        """Cook's distance of each case."""
+        return self.cases["cooks_distance"]
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Records of each case.
+
+    Attributes
+    ----------
+    labels : Index
+        Names of the cases.
+    members : list of ndarray of int
+        Records of each, increasing.
+    """
+
+    labels: pd.Index
+    members: list[IntArray]
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """Estimates without one case.
+
+    Attributes
+    ----------
+    dfbeta, se : ndarray, shape (p,)
+        b_hat less the estimate without the case, and the standard errors of that.
+    cooks_distance, covratio, covtrace : float
+        See `influence`.
+    theta : ndarray, shape (n_theta,), or None
+        Variance parameters, where they were estimated anew.
+    converged : bool
+        Whether that fit did.
+    """
+
+    dfbeta: Array
+    se: Array
+    cooks_distance: float
+    covratio: float
+    covtrace: float
+    theta: Array | None = None
+    converged: bool = True
+
+
+def influence(
+    fitted: Fitted, data: pd.DataFrame | None = None, by: str | ArrayLike | None = None, *, exact: bool = False
+) -> Influence:
+    """Influence of records, or of groups of records, on the fixed effects.
+
+    Parameters
+    ----------
+    fitted : Fitted
+        The model.
+    data : DataFrame, optional
+        The data of the fit, all rows, where a column by name is looked up.
+    by : str or array_like, shape (rows of the data,), optional
+        What to leave out together: a column of the data, several joined by a colon, a random term by name, or the group
+        of each row of the data. Single records by default.
+    exact : bool
+        Estimate the variances anew without each case, from those of the whole fit; otherwise they stay, and the
+        estimates without the case are exact for them.
+
+    Returns
+    -------
+    Influence
+        Frames by case and by record.
+
+    Raises
+    ------
+    ArgumentError, DataError
+        If `by` is no column, or missing in some records.
+    EngineError
+        If the forecast of time or memory is beyond reach; with the figures.
+    NotAvailableError
+        If the model has no fixed effects, or was fitted by moments and `exact` is asked for.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If fits without a case did not converge; `Influence.variances` says which.
+
+    Notes
+    -----
+    With P = V^-1 - V^-1 X C X'V^-1 and C = (X'V^-1 X)^-1, leaving out the records I is the same as giving each of them
+    an effect of its own, g = P_II^-1 (Py)_I, so that [1]_
+
+        b - b(I) = C X'V^-1_I g,    C(I) = C + C X'V^-1_I P_II^-1 V^-1_I X C.
+
+    Cook's distance is (b - b(I))' C^-1 (b - b(I)) / p, COVRATIO det C(I) / det C and COVTRACE tr(C^-1 C(I)) - p [2]_.
+    The diagonal of P comes from the inverse on the pattern of the mixed-model equations, and the block of a group from
+    right-hand sides that are one in a record. Fitted values are H y with H = I - R P, of which X C X'V^-1 is the fixed
+    part. Studentised residuals are divided by the root of the diagonal of V - X C X' (marginal) or of R P R
+    (conditional).
+
+    lme4's `cooks.distance` of an influence object is (m - p) / m times this one, with m cases; its `dfbeta` has the
+    other sign.
+
+    References
+    ----------
+    .. [1] Haslett & Dillane (2004) J R Stat Soc B 66:131.
+    .. [2] Christensen, Pearson & Johnson (1992) Technometrics 34:38.
+
+    Examples
+    --------
+    >>> import mixedgen as mg
+    >>> data = mg.data.sleepstudy()
+    >>> fit = mg.lmm("Reaction ~ Days + (Days|Subject)", data)
+    >>> fit.influence(by="Subject").cooks_distance.nlargest(2).round(3).to_dict()
+    {'309': 0.149, '335': 0.129}
+    """
+    design = fitted.design
+    if not design.fixed.p:
+        raise NotAvailableError("the model has no fixed effects that records could influence.")
+    if exact and fitted.moments is not None:
+        raise NotAvailableError(f"exact=True refits by 'reml' or 'ml', not by {fitted.method!r}: leave it out.")
+    cases = cases_of(design, data, by)
+    require_forecast(fitted, cases, exact)
+    precision = Precision(fitted)
+    found = refits(fitted, cases, precision) if exact else deletions(fitted, cases, precision)
+    return Influence(
+        by=by if isinstance(by, str) or by is None else str(getattr(by, "name", None) or "group"),
+        exact=exact,
+        leverage=leverage_frame(fitted, precision),
+        residuals=residual_frame(fitted, precision),
+        variances=variances_frame(fitted, cases, found) if exact else None,
+        **case_frames(fitted, cases, found, precision),
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------- cases
+def cases_of(design: Design, data: pd.DataFrame | None, by: str | ArrayLike | None) -> Cases:
+    """Records of each case, in the order of the levels."""
+    if by is None:
+        return Cases(record_index(design), [np.array([i]) for i in range(design.n)])
+    codes, levels = codes_by_name(design, data, by) if isinstance(by, str) else codes_of_rows(design, by)
+    order = np.argsort(codes, kind="stable")
+    ends = np.cumsum(np.bincount(codes, minlength=len(levels)))
+    if len(levels) < 2:
+        raise ArgumentError(f"by has one group only ({examples(list(levels))}): nothing would be left without it.")
+    return Cases(levels, [np.sort(rows) for rows in np.split(order, ends[:-1])])
+
+
+def codes_by_name(design: Design, data: pd.DataFrame | None, by: str) -> tuple[IntArray, pd.Index]:
+    """Group of each record by a column, several joined by a colon, or a random term."""
+    for t in design.terms:
+        if t.key == by and (data is None or by not in data.columns) and t.record is None:
+            present, code = np.unique(t.level, return_inverse=True)
+            return code, t.levels[present]
+    if data is None:
+        raise ArgumentError(
+            f"by={by!r} is no random term whose records have one level each; give the groups of the rows."
+        )
+    names = [by] if by in data.columns else by.split(":")
+    require_columns(data, names, "by=")
+    return complete_codes([data[name].iloc[used_rows(design)] for name in names], by)
+
+
+def codes_of_rows(design: Design, by: ArrayLike) -> tuple[IntArray, pd.Index]:
+    """Group of each record from those of all rows of the data."""
+    values = by if isinstance(by, pd.Series) else pd.Series(np.asarray(by), index=None)
+    if len(values) != len(design.index):
+        raise ArgumentError(f"by has {len(values)} groups for {len(design.index)} rows of the data.")
+    if isinstance(by, pd.Series) and not by.index.equals(design.index):
+        raise ArgumentError("by has other labels than the rows of the data: give it on their index.")
+    return complete_codes([values.iloc[used_rows(design)]], "by")
+
+
+def used_rows(design: Design) -> IntArray:
+    """Row of the data of each record."""
+    return design.kept if design.traits is None else design.kept[design.traits.row]
+
+
+def complete_codes(columns: Sequence[pd.Series], name: str) -> tuple[IntArray, pd.Index]:
+    """Group of each record, none of them missing."""
+    gone = np.any([c.isna().to_numpy() for c in columns], axis=0)
+    if gone.any():
+        labels = list(columns[0].index[gone])
+        raise DataError(
+            f"{name!r} is missing in {len(labels)} records: {examples(labels)}. Fill it in, or leave them out."
+        )
+    return interaction(columns)
+
+
+# ------------------------------------------------------------------------------------------------------- forecast
+def width_of(design: Design) -> int:
+    """Right-hand sides that are solved at once."""
+    return max(1, min(COLUMNS, WORKSPACE // design.n))
+
+
+@dataclass(frozen=True)
+class Work:
+    """What an influence analysis takes: refits, right-hand sides, seconds and bytes."""
+
+    refits: int
+    solves: int
+    seconds: float
+    bytes: int
+
+
+def work_of(fitted: Fitted, cases: Cases, exact: bool) -> Work:
+    """Forecast of an influence analysis."""
+    design, cost, p = fitted.design, fitted.engine.forecast(), fitted.design.fixed.p
+    sizes = np.array([len(m) for m in cases.members])
+    together = sizes[(sizes > 1) & (sizes <= COLUMNS)]
+    solves = 0 if exact else int(together.sum())
+    refits = len(sizes) if exact else int(np.sum(sizes > COLUMNS))
+    steps = STEPS if exact and fitted.certificate is not None else 1
+    loads = p + sum(t.values.size for t in design.terms) / design.n
+    column = ELEMENT_SECONDS * (4.0 * cost.nonzeros + design.n * (loads + 8.0))
+    seconds = cost.seconds + solves * column + refits * steps * max(cost.seconds, LEAST_SECONDS)
+    width = max(width_of(design), int(together.max(initial=0))) if solves else 0
+    return Work(refits, solves, seconds, cost.bytes + 8 * design.n * (4 * p + 6 * width) + 24 * p**2)
+
+
+def require_forecast(fitted: Fitted, cases: Cases, exact: bool) -> None:
+    """Raise an EngineError where time or memory are beyond reach."""
+    work, free = work_of(fitted, cases, exact), free_memory()
+    if work.seconds <= PATIENCE and (free is None or work.bytes <= free):
+        return
+    there = "" if free is None else f" of {free / 2**30:.1f} GB that are free"
+    raise EngineError(
+        f"influence would take {work.refits:,} refits and {work.solves:,} solves of "
+        f"{fitted.engine.forecast().order:,} equations: about {work.seconds / 3600:.1f} h and "
+        f"{work.bytes / 2**30:.1f} GB{there}; the limit is {PATIENCE / 3600:.0f} h. "
+        "Leave out exact=True, take single records (by=None), or a part of the data with subset=.",
+        seconds=work.seconds,
+        bytes=work.bytes,
+    )
+
+
+# ------------------------------------------------------------------------------------------------ at the variances
+class Precision:
+    """What the diagnostics of a fit share.
+
+    Attributes
+    ----------
+    C, weights : ndarray, shapes (p, p) and (n, p)
+        (X'V^-1 X)^-1 and V^-1 X C.
+    P, RP, RPR : ndarray, shape (n,)
+        Diagonals of P, R P and R P R.
+    """
+
+    def __init__(self, fitted: Fitted) -> None:
+        self.C = fitted.system.fixed_covariance()
+        self.weights = fitted.system.blue_weights(np.eye(len(self.C)))
+        self.P, self.RP, self.RPR = diagonals(fitted)
+
+
+def diagonals(fitted: Fitted) -> tuple[Array, Array, Array]:
+    """Diagonals of P, R P and R P R from M = R - R P R, which is needed only where R^-1 is not zero."""
+    residual, theta = fitted.design.residual, fitted.theta[fitted.design.slices[-1]]
+    M, precision, r = fitted.system.fitted_covariance(), residual.precision(theta), residual.variances(theta)
+    if residual.pairs is None:
+        return precision - precision**2 * M, 1.0 - precision * M, r - M
+    shape = (len(r), len(r))
+    Rinv, left = (sp.csr_array((v, residual.pairs), shape=shape) for v in (precision, M))
+    weighted = Rinv @ left
+    return (Rinv - weighted @ Rinv).diagonal(), 1.0 - weighted.diagonal(), r - left.diagonal()
+
+
+def deletions(fitted: Fitted, cases: Cases, precision: Precision) -> list[Deletion | str]:
+    """Estimates without each case at the same variances: single records, small groups together, large ones alone."""
+    factor = la.cholesky(precision.C, lower=True)
+    found: list[Deletion | str] = [""] * len(cases.members)
+    small: list[int] = []
+    for k, rows in enumerate(cases.members):
+        if len(rows) > COLUMNS:
+            found[k] = compare(fitted, refitted(fitted, rows, exact=False), precision.C)
+        elif len(rows) > 1:
+            small.append(k)
+        else:
+            found[k] = deletion(
+                precision.P[rows, None], precision.weights[rows], fitted.system.Py[rows], precision.C, factor
+            )
+    for some in batches(cases, small, width_of(fitted.design)):
+        for k, P in blocks(fitted, cases, some):
+            rows = cases.members[k]
+            found[k] = deletion(P, precision.weights[rows], fitted.system.Py[rows], precision.C, factor)
+    return found
+
+
+def batches(cases: Cases, which: Sequence[int], width: int) -> Iterator[list[int]]:
+    """Cases whose records are solved together."""
+    some: list[int] = []
+    size = 0
+    for k in which:
+        if some and size + len(cases.members[k]) > width:
+            yield some
+            some, size = [], 0
+        some.append(k)
+        size += len(cases.members[k])
+    if some:
+        yield some
+
+
+def blocks(fitted: Fitted, cases: Cases, some: list[int]) -> Iterator[tuple[int, Array]]:
+    """P of the records of each of some cases, from right-hand sides that are one in a record."""
+    records = np.concatenate([cases.members[k] for k in some])
+    E = np.zeros((fitted.design.n, len(records)))
+    E[records, np.arange(len(records))] = 1.0
+    P = fitted.system.project(E)
+    stop = 0
+    for k in some:
+        start, stop = stop, stop + len(cases.members[k])
+        block = P[cases.members[k], start:stop]
+        yield k, 0.5 * (block + block.T)
+
+
+def deletion(P: Array, W: Array, Py: Array, C: Array, factor: Array) -> Deletion | str:
+    """Estimates without some records at the same variances, or why there are none.
+
+    Parameters
+    ----------
+    P : ndarray, shape (m, m)
+        P of the records.
+    W : ndarray, shape (m, p)
+        Their rows of V^-1 X C.
+    Py : ndarray, shape (m,)
+        Their elements of P y.
+    C, factor : ndarray, shape (p, p)
+        (X'V^-1 X)^-1 and its lower Cholesky factor.
+
+    Notes
+    -----
+    With Q = V^-1_II = P + W C^-1 W' = L L' and A = L^-1 P L^-T: COVRATIO = 1 / det A, COVTRACE = tr A^-1 - m, and a
+    vanishing eigenvalue of A is a direction in which the fixed effects fit the records alone.
+    """
+    half = la.solve_triangular(factor, W.T, lower=True)  # C^-1/2 W'
+    L = la.cholesky(P + half.T @ half, lower=True)
+    A = la.solve_triangular(L, la.solve_triangular(L, P, lower=True).T, lower=True)
+    values, vectors = np.linalg.eigh(0.5 * (A + A.T))
+    if values[0] < UNDETERMINED:
+        return "the other records do not determine the fixed effects"
+    root = la.solve_triangular(L, vectors, lower=True, trans="T") / np.sqrt(values)  # root root' = P_II^-1
+    g = root @ (root.T @ Py)
+    variances = np.diag(C) + np.sum((W.T @ root) ** 2, axis=1)
+    step = half @ g
+    return Deletion(
+        dfbeta=W.T @ g,
+        se=np.sqrt(variances),
+        cooks_distance=float(step @ step) / len(C),
+        covratio=float(np.exp(-np.sum(np.log(values)))),
+        covtrace=float(np.sum(1.0 / values - 1.0)),
+    )
+
+
+# ------------------------------------------------------------------------------------------------- without a case
+def refitted(fitted: Fitted, rows: IntArray, exact: bool) -> Fitted | str:
+    """The fit without some records, at the same variances or with new ones; or why there is none."""
+    keep = np.setdiff1d(np.arange(fitted.design.n), rows)
+    try:
+        design = fitted.design.select(keep)
+        if not exact:
+            engine = type(fitted.engine)(design)
+            return Fitted(design, engine, engine.at(fitted.theta), fitted.theta, fitted.method, fitted.control)
+        require_variances(design)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # one warning tells of all
+            return refit_design(fitted, design)
+    except (DesignError, EngineError) as err:
+        return str(err)
+
+
+def refits(fitted: Fitted, cases: Cases, precision: Precision) -> list[Deletion | str]:
+    """Estimates without each case, the variances estimated anew; no fit outlives its figures."""
+    rows = tqdm(cases.members, disable=not fitted.control.progress, desc="refits", leave=False, delay=LONG)
+    return [compare(fitted, refitted(fitted, some, exact=True), precision.C) for some in rows]
+
+
+def require_variances(design: Design) -> None:
+    """Raise a DesignError where a term or a residual class has lost what its variance is estimated from."""
+    for t in design.terms:
+        if t.q < 2:
+            raise DesignError(f"one level of {t.key!r} is left: its variance cannot be estimated.")
+    counts = np.bincount(design.residual.position, minlength=max(1, len(design.residual.classes)))
+    gone = [c for c, n in zip(design.residual.classes, counts, strict=False) if n == 0]
+    if gone:
+        raise DesignError(f"no record of {examples(gone)} is left: its residual variance cannot be estimated.")
+
+
+def compare(fitted: Fitted, without: Fitted | str, C: Array) -> Deletion | str:
+    """Influence of a case from the fits with it, where the estimates have covariance C, and without it."""
+    if isinstance(without, str):
+        return without
+    step = fitted.system.solution.b - without.system.solution.b
+    changed = without.system.fixed_covariance()
+    factor = la.cholesky(C, lower=True)
+    scaled = la.solve_triangular(factor, la.solve_triangular(factor, changed, lower=True).T, lower=True)
+    distance = la.solve_triangular(factor, step, lower=True)
+    return Deletion(
+        dfbeta=step,
+        se=np.sqrt(np.diag(changed)),
+        cooks_distance=float(distance @ distance) / len(C),
+        covratio=float(np.exp(np.linalg.slogdet(scaled)[1])),
+        covtrace=float(np.trace(scaled)) - len(C),
+        theta=without.theta,
+        converged=without.certificate is None or without.certificate.converged,
+    )
+
+
+# --------------------------------------------------------------------------------------------------------- frames
+def case_frames(fitted: Fitted, cases: Cases, found: Sequence[Deletion | str], precision: Precision) -> dict[str, Any]:
+    """Frames with a row for each case, and the cases that have none."""
+    names = list(fitted.design.fixed.names)
+    none = Deletion(np.full(len(names), np.nan), np.full(len(names), np.nan), np.nan, np.nan, np.nan)
+    rows = [none if isinstance(d, str) else d for d in found]
+    lost = [k for k, d in enumerate(found) if isinstance(d, str)]
+    dfbeta = pd.DataFrame([d.dfbeta for d in rows], index=cases.labels, columns=names)
+    table = {
+        "n_records": [len(m) for m in cases.members],
+        "cooks_distance": [d.cooks_distance for d in rows],
+        "covratio": [d.covratio for d in rows],
+        "covtrace": [d.covtrace for d in rows],
+        "leverage": [float(np.sum(1.0 - precision.RP[m])) for m in cases.members],
+    }
+    return {
+        "cases": pd.DataFrame(table, index=cases.labels),
+        "dfbeta": dfbeta,
+        "dfbetas": dfbeta / np.array([d.se for d in rows]),
+        "undefined": pd.Series([str(found[k]) for k in lost], index=cases.labels[lost], name="reason", dtype=object),
+    }
+
+
+def leverage_frame(fitted: Fitted, precision: Precision) -> pd.DataFrame:
+    """Diagonal of H = I - R P and of its fixed part X C X'V^-1, by record."""
+    fixed = row_products(fitted.design.fixed.X, precision.weights)
+    total = 1.0 - precision.RP
+    table = {"fixed": fixed, "random": total - fixed, "total": total}
+    return pd.DataFrame(table, index=record_index(fitted.design))
+
+
+def residual_frame(fitted: Fitted, precision: Precision) -> pd.DataFrame:
+    """Marginal and conditional residuals, raw and studentised, by record."""
+    design, solution = fitted.design, fitted.system.solution
+    X = design.fixed.X
+    variances = design.residual.variances(fitted.theta[design.slices[-1]]) + sum(random_variances(fitted))
+    left = variances - row_products(X, np.asarray(X @ precision.C))
+    marginal = design.y - np.asarray(X @ solution.b)
+    return pd.DataFrame(
+        {
+            "marginal": marginal,
+            "conditional": solution.e,
+            "studentised_marginal": studentised(marginal, left, variances),
+            "studentised_conditional": studentised(solution.e, precision.RPR, variances),
+        },
+        index=record_index(design),
+    )
+
+
+def row_products(X: Any, W: Array) -> Array:
+    """Products of the rows of X, which may be sparse, with those of W."""
+    return (
+        np.asarray((X * W).sum(axis=1)).ravel() if isinstance(X, np.ndarray) else np.asarray(X.multiply(W).sum(axis=1))
+    )
+
+
+def studentised(residual: Array, variance: Array, scale: Array) -> Array:
+    """Residuals in standard deviations; missing where the fixed effects fit the record whatever it is."""
+    there = variance > UNDETERMINED * scale
+    return np.where(there, residual / np.sqrt(np.where(there, variance, 1.0)), np.nan)
+
+
+def variances_frame(fitted: Fitted, cases: Cases, found: Sequence[Deletion | str]) -> pd.DataFrame:
+    """Variance parameters without each case; warns of fits that did not converge."""
+    names = list(fitted.design.theta_names)
+    none = np.full(len(names), np.nan)
+    values = [none if isinstance(d, str) or d.theta is None else d.theta for d in found]
+    frame = pd.DataFrame(values, index=cases.labels, columns=names)
+    frame["converged"] = [isinstance(d, Deletion) and d.converged for d in found]
+    failed = [
+        label for label, d in zip(cases.labels, found, strict=True) if isinstance(d, Deletion) and not d.converged
+    ]
+    if failed:
+        warnings.warn(
+            f"{len(failed)} fits without a case did not converge: {examples(failed)}; see `variances`.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+    return frame

@@ -1,0 +1,1 @@
+"""Estimation of the variances: likelihood, ascent, moments, certificate."""

@@ -1,0 +1,1 @@
+"""The grammar: a formula's text into its parts."""

@@ -1,0 +1,1 @@
+"""Pedigrees, genotypes, ids and the files they come in."""

@@ -1,0 +1,1 @@
+"""Degrees of freedom, tests, hypotheses and means of the fixed effects."""

@@ -1,0 +1,295 @@
+"""Terms of the fixed part, how their columns are coded, and the hypotheses of types I, II and III."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from mixedgen.design.design import Design
+from mixedgen.design.fixed import FixedPart, dense_null_space
+from mixedgen.formula.parse import model_spec
+
+Array = NDArray[np.float64]
+
+ZERO = 1e-8  # a coefficient of a hypothesis this small beside the largest is rounding
+
+
+@dataclass(frozen=True)
+class Coding:
+    """One column of X: a function of the levels of factors, times a column of covariates.
+
+    Attributes
+    ----------
+    weights : dict of str to ndarray
+        For each factor its value at each level.
+    covariate : tuple of (str, int)
+        Expressions of the covariates, and which column of each.
+    """
+
+    weights: dict[str, Array]
+    covariate: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class FixedTerm:
+    """One term of the fixed part.
+
+    Attributes
+    ----------
+    name : str
+        As written.
+    columns : ndarray of int
+        Its columns among those of X that are kept.
+    factors : tuple of str
+        Expressions of its factors, in the order written.
+    covariates : frozenset of str
+        Expressions of its covariates.
+    coding : tuple of Coding
+        All its columns as coded, aliased ones too.
+    reduced : frozenset of str
+        Factors that are coded by contrasts.
+    complete : bool
+        Whether each column is made of all factors of the term.
+    """
+
+    name: str
+    columns: NDArray[np.intp]
+    factors: tuple[str, ...]
+    covariates: frozenset[str]
+    coding: tuple[Coding, ...]
+    reduced: frozenset[str]
+    complete: bool
+
+    @property
+    def variables(self) -> frozenset[str]:
+        """Expressions of its factors and covariates."""
+        return self.covariates.union(self.factors)
+
+    def contains(self, other: FixedTerm) -> bool:
+        """Whether another term is marginal to this one: fewer factors, the same covariates."""
+        return set(other.factors) < set(self.factors) and other.covariates == self.covariates
+
+
+def fixed_terms(design: Design) -> list[FixedTerm]:
+    """Terms of the fixed part in order, the intercept first where there is one."""
+    fixed = design.fixed
+    at = {name: k for k, name in enumerate(fixed.names)}
+    names = [str(t) for t in model_spec(design.parsed.fixed)]
+    sizes = covariate_sizes(fixed.spec)
+    out = []
+    for k, entry in enumerate(fixed.spec.structure):
+        scoped = [[(str(f.factor.expr), bool(f.reduced)) for f in s.factors] for s in entry.scoped_terms]
+        every = [str(f.expr) for f in entry.term.factors if str(entry.term) != "1"]
+        kinds = {e: fixed.spec.encoder_state[e][0].value == "categorical" for e in every}
+        out.append(
+            FixedTerm(
+                name=names[k] if len(names) == len(fixed.spec.structure) else str(entry.term),
+                columns=np.array([at[str(c)] for c in entry.columns if str(c) in at], dtype=np.intp),
+                factors=tuple(e for e in every if kinds[e]),
+                covariates=frozenset(e for e in every if not kinds[e]),
+                coding=tuple(c for factors in scoped for c in codings(fixed.spec, factors, sizes)),
+                reduced=frozenset(e for factors in scoped for e, reduced in factors if reduced),
+                complete=len(scoped) == 1 and len(scoped[0]) == len(every),
+            )
+        )
+    return out
+
+
+def codings(spec: Any, factors: Sequence[tuple[str, bool]], sizes: dict[str, int]) -> list[Coding]:
+    """Columns of a product of factors, the first running fastest, as formulaic orders them."""
+    parts: list[list[Coding]] = []
+    for name, reduced in factors:
+        if name in sizes:
+            parts.append([Coding({}, ((name, j),)) for j in range(sizes[name])])
+        elif name != "1":
+            matrix = np.asarray(spec.encoder_state[name][1]["contrasts"].get_coding_matrix(reduced_rank=reduced))
+            parts.append([Coding({name: column}, ()) for column in matrix.T])
+    return [joined(reversed(choice)) for choice in product(*reversed(parts))]
+
+
+def joined(parts: Iterable[Coding]) -> Coding:
+    """Product of columns."""
+    out = Coding({}, ())
+    for part in parts:
+        out = Coding(out.weights | part.weights, tuple(sorted(out.covariate + part.covariate)))
+    return out
+
+
+def covariate_sizes(spec: Any) -> dict[str, int]:
+    """Number of columns of each covariate expression: what the factors beside it leave of the columns of a term."""
+    sizes: dict[str, int] = {}
+    for entry in sorted(spec.structure, key=lambda e: len(e.term.factors)):
+        unknown, others = set(), 0
+        for scoped in entry.scoped_terms:
+            count = 1
+            for f in scoped.factors:
+                name = str(f.factor.expr)
+                kind, state = spec.encoder_state.get(name, (None, {}))
+                if kind is not None and kind.value == "categorical":
+                    count *= state["contrasts"].get_coding_matrix(reduced_rank=bool(f.reduced)).shape[1]
+                elif kind is not None and name not in sizes:
+                    unknown.add(name)
+                else:
+                    count *= sizes.get(name, 1)
+            others += count
+        for k, name in enumerate(sorted(unknown)):
+            sizes[name] = len(entry.columns) // others if k == 0 else 1
+    return sizes
+
+
+def level_counts(spec: Any, terms: Sequence[FixedTerm]) -> dict[str, int]:
+    """Number of levels of each factor."""
+    names = {e for t in terms for e in t.factors}
+    return {e: len(spec.encoder_state[e][1]["contrasts"].levels) for e in names}
+
+
+def kept_from_all(fixed: FixedPart) -> Array:
+    """T with X_all = X T for the columns X that are kept, shape (p, number of all columns)."""
+    kept = [k for k, name in enumerate(fixed.all_names) if name not in set(fixed.aliased)]
+    gone = [k for k, name in enumerate(fixed.all_names) if name in set(fixed.aliased)]
+    T = np.zeros((len(kept), len(fixed.all_names)))
+    T[np.arange(len(kept)), kept] = 1.0
+    if gone:
+        # X_all N = 0 and N[gone] is invertible: X_gone = -X_kept N[kept] N[gone]^-1
+        T[:, gone] = -fixed.null_space[kept] @ np.linalg.inv(fixed.null_space[gone])
+    return T
+
+
+# --------------------------------------------------------------------------------------------------- hypotheses
+def hypotheses(design: Design, kind: int) -> dict[str, Array]:
+    """Matrix L of the hypothesis L b = 0 of each term but the intercept, over the kept columns.
+
+    Parameters
+    ----------
+    design : Design
+        The model.
+    kind : {1, 2, 3}
+        Type of the sums of squares.
+    """
+    terms = fixed_terms(design)
+    tested = [t for t in terms if t.factors or t.covariates]
+    if kind == 1 or len(tested) <= 1:
+        L = unit_triangular(triangular(design.fixed))
+        return {t.name: L[t.columns] for t in tested}
+    if kind == 2:
+        return {t.name: type_two(design.fixed, t, terms) for t in tested}
+    return type_three(design, terms)
+
+
+def triangular(fixed: FixedPart) -> Array:
+    """R with X'X = R'R."""
+    if fixed.R is not None:
+        return fixed.R
+    X = sp.csr_array(fixed.X)
+    return np.asarray(np.linalg.cholesky(np.asarray((X.T @ X).todense()))).T
+
+
+def unit_triangular(R: Array) -> Array:
+    """Rows of R divided by its diagonal: the factor of Doolittle, on whose scale lmerTest states its hypotheses."""
+    return R / np.diag(R)[:, None]
+
+
+def type_two(fixed: FixedPart, term: FixedTerm, terms: Sequence[FixedTerm]) -> Array:
+    """Type II hypothesis: the term after all terms that do not contain it."""
+    above = [t for t in terms if t.contains(term)]
+    if not above:
+        return np.eye(fixed.p)[term.columns]
+    last = np.concatenate([term.columns, *(t.columns for t in above)])
+    order = np.concatenate([np.setdiff1d(np.arange(fixed.p), last), last])
+    R = unit_triangular(np.asarray(np.linalg.qr(triangular(fixed)[:, order], mode="r")))
+    L = np.zeros((len(term.columns), fixed.p))
+    first = fixed.p - len(last)
+    L[:, order] = R[first : first + len(term.columns)]
+    return L
+
+
+def type_three(design: Design, terms: Sequence[FixedTerm]) -> dict[str, Array]:
+    """Type III hypotheses, the same for any coding of the factors.
+
+    Notes
+    -----
+    With gamma the parameters of the cells (every level of every factor of every term), X b is X M gamma, so that
+    the rows of M are estimable. Those of a term under treatment contrasts are made orthogonal to the ones of the
+    terms that contain it, and restricted to the parameters that treatment contrasts keep: SAS's type III
+    hypotheses as lmerTest has them [1]_. M follows from the codings alone; no record is looked at.
+
+    References
+    ----------
+    .. [1] Kuznetsova, Brockhoff & Christensen (2017) J Stat Softw 82(13).
+    """
+    levels = level_counts(design.fixed.spec, terms)
+    cells = [cells_of(t, levels) for t in terms]
+    coefficients = [cell_coefficients(t, c, terms) for t, c in zip(terms, cells, strict=True)]
+    M = kept_from_all(design.fixed) @ np.hstack(coefficients)
+    M[np.abs(M) < ZERO * np.abs(M).max()] = 0.0  # a cell without records is no column at all
+    ends = np.cumsum([0, *(len(c) for c in cells)])
+    treatment = [ends[k] + j for k, t in enumerate(terms) for j in treatment_cells(t, cells[k])]
+    independent = [c for c in range(len(treatment)) if c not in set(pivots(dense_null_space(M[:, treatment])))]
+    chosen = np.array(treatment)[independent]
+    A = M[:, chosen]
+    G = np.linalg.solve(A, M).T  # cells by treatment parameters
+    owner = np.searchsorted(ends, chosen, side="right") - 1
+    for k in sorted(range(len(terms)), key=lambda k: -len(terms[k].factors) - len(terms[k].covariates)):
+        above = np.isin(owner, [m for m, t in enumerate(terms) if t.contains(terms[k])])
+        if above.any():
+            G[:, owner == k] -= G[:, above] @ np.linalg.lstsq(G[:, above], G[:, owner == k], rcond=None)[0]
+    rows = G[chosen].T @ np.linalg.inv(A)
+    out = {}
+    for k, t in enumerate(terms):
+        if t.factors or t.covariates:
+            L = np.where(np.abs(rows[owner == k]) > ZERO * np.abs(rows).max(), rows[owner == k], 0.0)
+            out[t.name] = L[np.abs(L).max(axis=1) > 0]
+    return out
+
+
+def pivots(null: Array) -> list[int]:
+    """Last nonzero row of each column of a null space from `dense_null_space`: the dependent columns."""
+    return [int(np.flatnonzero(column)[-1]) for column in null.T]
+
+
+def cells_of(term: FixedTerm, levels: dict[str, int]) -> list[tuple[dict[str, int], tuple[tuple[str, int], ...]]]:
+    """Cells of a term, each for every column of its covariates."""
+    names = term.factors[::-1]  # the first factor runs fastest, as in X
+    covariates = sorted({c.covariate for c in term.coding}) or [()]
+    grid = product(*(range(levels[e]) for e in names))
+    return [(dict(zip(names, cell, strict=True)), covariate) for cell in grid for covariate in covariates]
+
+
+def treatment_cells(term: FixedTerm, cells: Sequence[tuple[dict[str, int], Any]]) -> list[int]:
+    """Cells that are columns under treatment contrasts, the first level the base of a factor coded with contrasts."""
+    if not term.complete:
+        return list(range(len(cells)))
+    return [j for j, (cell, _) in enumerate(cells) if all(cell[e] > 0 for e in term.reduced if e in cell)]
+
+
+def cell_coefficients(
+    term: FixedTerm, cells: Sequence[tuple[dict[str, int], tuple[tuple[str, int], ...]]], terms: Sequence[FixedTerm]
+) -> Array:
+    """Coefficients that make the indicator of each cell of a term out of the columns of X, shape (columns, cells)."""
+    every = [c for t in terms for c in t.coding]
+    out = np.zeros((len(every), len(cells)))
+    for covariate in {c for _, c in cells}:
+        mine = [j for j, (_, c) in enumerate(cells) if c == covariate]
+        usable = [k for k, c in enumerate(every) if c.covariate == covariate and set(c.weights) <= set(term.factors)]
+        values = np.array(
+            [[np.prod([w[cells[j][0][e]] for e, w in every[k].weights.items()]) for k in usable] for j in mine]
+        ).reshape(len(mine), len(usable))
+        out[np.ix_(usable, mine)] = np.linalg.pinv(values)
+    return out
+
+
+def without(fixed: FixedPart, term: FixedTerm) -> Array:
+    """Hypothesis that the columns of all other terms suffice."""
+    if not fixed.aliased:
+        return np.eye(fixed.p)[term.columns]
+    own = {fixed.names[k] for k in term.columns}
+    entry = next(e for e in fixed.spec.structure if own <= set(map(str, e.columns)))
+    others = [k for k, name in enumerate(fixed.all_names) if name not in set(map(str, entry.columns))]
+    left, values, _ = np.linalg.svd(kept_from_all(fixed)[:, others])
+    return left[:, int(np.sum(values > ZERO * values.max(initial=0.0))) :].T

@@ -1,0 +1,503 @@
+"""Intervals by profile likelihood."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.special import ndtri
+
+from mixedgen.covariance.structure import Structure, square
+from mixedgen.design.design import Design
+from mixedgen.design.fixed import triangular_factor
+from mixedgen.design.terms import INTERCEPT_NAMES
+from mixedgen.engines.dense import DenseEngine
+from mixedgen.errors import (
+    ArgumentError,
+    ConvergenceWarning,
+    NotAvailableError,
+    examples,
+    require_count,
+    require_probability,
+)
+from mixedgen.estimation.ascent import maximise, typical_matrix, typical_units
+from mixedgen.estimation.estimate import Fitted, fit
+from mixedgen.estimation.variances import Expression, expression, variance_function
+from mixedgen.intervals.constrained import OFF_BOUNDARY, Block, Bounded, Coordinates, Region, minimise
+
+Array = NDArray[np.float64]
+IntArray = NDArray[np.intp]
+
+FIRST_STEP = 0.3  # of a parameter's typical size, towards the end of its interval
+OVERSHOOT = 1.15  # of the step at which a straight zeta reaches its target
+MAX_EXPANSIONS = 60
+END_TOLERANCE = 1e-9  # of an end, beside its distance from the estimate
+IMPOSSIBLE = 1e6  # zeta where the equations break down
+LOWER_DEVIANCE = 1e-4  # a profile this much below the optimum shows another one
+SMALLEST_RESIDUAL = 1e-4  # of the standard deviation of y: zero itself has no likelihood
+COLUMNS = ["estimate", "lower", "upper"]
+
+
+# ---------------------------------------------------------------------------------------- what can be profiled
+class Target(ABC):
+    """A parameter whose likelihood is profiled: its name, its bounds and its estimate under ML."""
+
+    name: str
+    low: float
+    high: float
+    margin: float = 0.0  # above `low`, where the likelihood is not defined
+
+    @abstractmethod
+    def estimate(self, fitted: Fitted) -> float:
+        """Its value in a fit."""
+
+    @abstractmethod
+    def size(self, fitted: Fitted) -> float:
+        """Its typical size, from which steps are taken."""
+
+    @abstractmethod
+    def minimum(self, fitted: Fitted, value: float, theta: Array) -> tuple[float, Array]:
+        """Smallest ML deviance at a value of the parameter, from a start, and the theta there."""
+
+
+@dataclass(frozen=True)
+class Coefficient(Target):
+    """Fixed effect number j."""
+
+    name: str
+    j: int
+    low: float = -np.inf
+    high: float = np.inf
+
+    def estimate(self, fitted: Fitted) -> float:
+        """BLUE."""
+        return float(fitted.system.solution.b[self.j])
+
+    def size(self, fitted: Fitted) -> float:
+        """Its standard error, as many times as the first step is shorter than that."""
+        return float(np.sqrt(fitted.system.fixed_variances()[self.j])) / FIRST_STEP
+
+    def minimum(self, fitted: Fitted, value: float, theta: Array) -> tuple[float, Array]:
+        """The fit of y - x_j v without column j; of least squares in closed form."""
+        design = fitted.design
+        if not design.terms and design.residual.homogeneous:
+            # least squares: the sum of squares, n sigma^2, grows by (v - b)^2 sigma^2 / Var(b)
+            share = (value - self.estimate(fitted)) ** 2 / fitted.system.fixed_variances()[self.j] / design.n
+            return fitted.deviance + design.n * math.log1p(share), theta
+        held = without_column(design, self.j, value)
+        engine = type(fitted.engine)(held) if held.terms or held.fixed.p else DenseEngine(held)
+        optimum = maximise(engine, theta, reml=False, control=fitted.control, others=[fitted.theta])
+        return optimum.deviance, optimum.theta
+
+
+def without_column(design: Design, j: int, value: float) -> Design:
+    """The design with coefficient j at a value: its column becomes an offset."""
+    fixed = design.fixed
+    others = [k for k in range(fixed.p) if k != j]
+    left, offset = fixed.X[:, others], value * fixed.column(j)
+    part = replace(
+        fixed,
+        X=left,
+        R=None if sp.issparse(left) else triangular_factor(np.asarray(left)),
+        names=tuple(fixed.names[k] for k in others),
+    )
+    return replace(design, y=design.y - offset, fixed=part)
+
+
+@dataclass(frozen=True)
+class Spread(Target):
+    """A standard deviation or correlation of a block of theta, or a bounded parameter outside the blocks.
+
+    Attributes
+    ----------
+    kind : str
+        ``"sd"``, ``"cor"``, or ``"free"``.
+    at : int
+        Number of the block, or of the parameter among those outside.
+    effects : tuple of int
+        Effects of the block that it belongs to.
+    """
+
+    name: str
+    kind: str
+    at: int
+    effects: tuple[int, ...]
+    low: float
+    high: float
+    margin: float = 0.0
+
+    def estimate(self, fitted: Fitted) -> float:
+        """Its value at theta; missing for the correlation of an effect without variance."""
+        if self.kind == "free":
+            return float(fitted.theta[fitted.design.free[self.at][0]])
+        Sigma = square(fitted.theta[fitted.design.blocks[self.at]])
+        sd = np.sqrt(np.diag(Sigma))[list(self.effects)]
+        if self.kind == "sd":
+            return float(sd[0])
+        return float(np.clip(Sigma[self.effects] / sd.prod(), -1.0, 1.0)) if sd.all() else np.nan
+
+    def size(self, fitted: Fitted) -> float:
+        """Its estimate, or a typical standard deviation where that is zero; 1 for correlations."""
+        if self.kind != "sd":
+            return 1.0
+        typical = typical_sd(fitted, self.at)[self.effects[0]]
+        return max(self.estimate(fitted), OFF_BOUNDARY * float(typical))
+
+    def minimum(self, fitted: Fitted, value: float, theta: Array) -> tuple[float, Array]:
+        """The smallest deviance over the other parameters."""
+        return minimise(fitted.engine, coordinates(fitted, self, value), theta)
+
+
+def coordinates(fitted: Fitted, held: Spread | None = None, value: float = np.nan) -> Coordinates:
+    """Unconstrained coordinates of theta, where one parameter has a value or none has."""
+    design = fitted.design
+    parts: list[Block | Bounded] = []
+    for k, b in enumerate(design.blocks):
+        own = held is not None and k == held.at and held.kind != "free"
+        typical = typical_sd(fitted, k)
+        first = list(held.effects) if held is not None and own else []
+        order = np.array([*first, *(i for i in range(len(typical)) if i not in first)], dtype=np.intp)
+        parts.append(Block(b, order, held.kind if held is not None and own else None, typical[order]))
+    for k, (i, low, high) in enumerate(design.free):
+        parts.append(Bounded(i, low, high, held is not None and held.kind == "free" and k == held.at))
+    return Coordinates(tuple(parts), len(fitted.theta), value)
+
+
+def typical_sd(fitted: Fitted, block: int) -> Array:
+    """Typical standard deviation of each effect of a block."""
+    return np.sqrt(np.diag(typical_matrix(typical_units(fitted.engine), fitted.design.blocks[block])))
+
+
+def targets(fitted: Fitted) -> tuple[Target, ...]:
+    """What can be profiled: standard deviations and correlations of each term, of the residuals, then coefficients."""
+    design = fitted.design
+    out: list[Target] = []
+    block = free = 0
+    for t in design.terms:
+        out += spreads(t.structure, shown_effects(t.effects), f"sd {t.key}", f"cor {t.key}", block, free)
+        block, free = block + len(t.structure.blocks), free + len(t.structure.free)
+    margin = SMALLEST_RESIDUAL * float(np.sqrt(fitted.engine.spread))
+    residual = design.residual
+    out += spreads(residual.structure, residual.classes, "sigma", "cor Residual", block, free, margin)
+    return (*out, *(Coefficient(name, j) for j, name in enumerate(design.fixed.names)))
+
+
+def spreads(
+    structure: Structure, effects: Sequence[str], sd: str, cor: str, block: int, free: int, margin: float = 0.0
+) -> Iterator[Spread]:
+    """Parameters of one structure, whose first block and first parameter outside have these numbers."""
+    for k, (b, own) in enumerate(zip(structure.blocks, structure.block_effects, strict=True)):
+        c = math.isqrt(2 * len(b))
+        for i in range(c):
+            label = sd_label(structure, effects, int(b[0])) if c == 1 else f"[{effects[own[i]]}]"
+            yield Spread(sd + label, "sd", block + k, (i,), 0.0, np.inf, margin)
+        for j, i in combinations(range(c), 2):
+            yield Spread(f"{cor}[{effects[own[j]]},{effects[own[i]]}]", "cor", block + k, (j, i), -1.0, 1.0)
+    for k, (i, low, high) in enumerate(structure.free):
+        name = structure.names(effects)[i]
+        if np.isfinite(high - low):  # a loading or slope has no profile
+            shown = (
+                cor + name if name.startswith("[rho") else {"sigma": "residual"}.get(sd, sd.removeprefix("sd ")) + name
+            )
+            yield Spread(shown, "free", free + k, (), low, high)
+
+
+def sd_label(structure: Structure, effects: Sequence[str], k: int) -> str:
+    """Its effect for variance k of a structure of many; nothing for a variance that several effects share."""
+    if len(effects) == 1:
+        return f"[{effects[0]}]"
+    own = structure.names(effects)[k]
+    return {"[variance]": "", **{f"[{e},{e}]": f"[{e}]" for e in effects}}.get(own, own)
+
+
+def shown_effects(effects: Sequence[str]) -> tuple[str, ...]:
+    """Names of effects, the intercept as lme4 writes it."""
+    return tuple("(Intercept)" if e in INTERCEPT_NAMES else e for e in effects)
+
+
+# ------------------------------------------------------------------------------------------------- the profile
+class Profile:
+    """Profile of one parameter: signed roots of the increase of the deviance, each value evaluated once.
+
+    Parameters
+    ----------
+    fitted : Fitted
+        ML fit.
+    target : Target
+        The parameter.
+    """
+
+    def __init__(self, fitted: Fitted, target: Target) -> None:
+        self.fitted, self.target = fitted, target
+        self.estimate = target.estimate(fitted)
+        self.points: dict[float, tuple[float, Array]] = {self.estimate: (fitted.deviance, fitted.theta)}
+
+    def zeta(self, value: float) -> float:
+        """Signed root of the increase of the deviance."""
+        if value not in self.points:
+            nearest = min(self.points, key=lambda v: abs(v - value))
+            self.points[value] = self.target.minimum(self.fitted, value, self.points[nearest][1])
+        increase = self.points[value][0] - self.fitted.deviance
+        if not np.isfinite(increase):
+            return math.copysign(IMPOSSIBLE, value - self.estimate)
+        return math.copysign(math.sqrt(max(increase, 0.0)), value - self.estimate)
+
+    def end(self, side: int, z: float) -> float:
+        """Where zeta is `side` times z; the bound of the parameter where it does not get there."""
+        bound = self.target.high if side > 0 else self.target.low
+        last = bound if side > 0 else bound + self.target.margin
+        inner, step = self.estimate, FIRST_STEP * self.target.size(self.fitted)
+        for _ in range(MAX_EXPANSIONS):
+            outer = self.estimate + side * step
+            outer = min(outer, last) if side > 0 else max(outer, last)
+            if outer == inner:
+                return bound
+            reached = abs(self.zeta(outer))
+            if reached >= z:
+                return self.root(inner, outer, side * z)
+            if outer == last:
+                return bound
+            inner = outer
+            step *= min(max(OVERSHOOT * z / max(reached, 1e-3), 1.2), 4.0)
+        return side * np.inf
+
+    def root(self, inner: float, outer: float, target: float) -> float:
+        """Where zeta is `target` between two values."""
+        tolerance = END_TOLERANCE * abs(outer - self.estimate)
+        return float(brentq(lambda v: self.zeta(v) - target, inner, outer, xtol=tolerance))
+
+    def interval(self, level: float) -> tuple[float, float, float]:
+        """Estimate and both ends."""
+        z = float(ndtri(0.5 + 0.5 * level))
+        if np.isnan(self.estimate):
+            return self.estimate, self.target.low, self.target.high
+        return self.estimate, self.end(-1, z), self.end(1, z)
+
+    def curve(self, level: float, points: int) -> pd.DataFrame:
+        """Columns ``parameter value zeta deviance`` at the estimate, and so many values to the end on either side."""
+        _, *ends = self.interval(level)
+        first, last = self.target.low + self.target.margin, self.target.high
+        steps = [np.linspace(self.estimate, np.clip(end, first, last), points + 1) for end in ends if np.isfinite(end)]
+        values = np.unique(np.concatenate([[self.estimate], *steps]))
+        zeta = np.array([self.zeta(float(v)) for v in values])
+        deviance = np.array([self.points[float(v)][0] for v in values])
+        frame = pd.DataFrame({"parameter": self.target.name, "value": values, "zeta": zeta, "deviance": deviance})
+        return frame[np.isfinite(deviance)]
+
+    @property
+    def lowest(self) -> float:
+        """How far the profile comes below the optimum."""
+        return self.fitted.deviance - min(value for value, _ in self.points.values())
+
+
+def profile(fitted: Fitted, parameters: str | Sequence[str] | None = None, level: float = 0.95) -> pd.DataFrame:
+    """Profile likelihood intervals, as lme4's ``confint(method = "profile")``.
+
+    Parameters
+    ----------
+    fitted : Fitted
+        The model; a REML fit is refitted by ML, as lme4 does.
+    parameters : str or sequence of str, optional
+        Names among those of `profiled_names`; all of these by default. Expressions in the names of `theta` too, such as
+        ``"h2 = animal:A / (animal:A + residual)"``.
+    level : float
+        Confidence level.
+
+    Returns
+    -------
+    DataFrame
+        By parameter, columns ``estimate lower upper``; the estimates are those of the ML fit. Standard deviations and
+        correlations are on their own scale. An end is the bound of the parameter where the likelihood does not fall
+        enough before it: 0 for standard deviations, -1 and 1 for correlations. Expressions are those of the fit itself:
+        after REML their estimate and profile are of the restricted likelihood.
+
+    Raises
+    ------
+    ArgumentError
+        If a name is unknown, an expression cannot be read or has no value, or the level is no probability.
+    NotAvailableError
+        If the variances were given, or estimated by moments.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If a profile comes below the optimum of the fit.
+
+    Notes
+    -----
+    The ends of psi solve D(psi) - D(psi_hat) = z^2, z the normal quantile, with D(psi) the minimum of -2 log L over all
+    other parameters [1]_ [2]_. For a coefficient, that is the fit of y - x_j b_j without x_j; a standard deviation or
+    correlation is held by the factor L of its covariance matrix, whose other elements are free. The ends of a function
+    of the variances are its extremes where D <= D(theta_hat) + z^2, which is the same.
+
+    References
+    ----------
+    .. [1] Bates, Maechler, Bolker & Walker (2015) J Stat Softw 67(1), section 5.1.
+    .. [2] Venzon & Moolgavkar (1988) Appl Statist 37:87.
+    """
+    require_probability(level)
+    require_estimated(fitted)
+    known = {t.name: t for t in targets(fitted)}
+    functions = expressions_among(parameters, known, fitted)
+    wanted = named(parameters, {**known, **functions}, known)
+    ml = maximum_likelihood(fitted) if any(name in known for name in wanted) else fitted
+    rows = {}
+    for name in wanted:
+        if name in functions:
+            rows[functions[name].name] = function_interval(fitted, functions[name], level)
+            continue
+        along = Profile(ml, known[name])
+        rows[name] = along.interval(level)
+        warn_of_lower(along)
+    return pd.DataFrame.from_dict(rows, orient="index", columns=COLUMNS).rename_axis("parameter")
+
+
+def warn_of_lower(along: Profile) -> None:
+    """Warn of a profile that comes below the optimum of the fit."""
+    if along.lowest > LOWER_DEVIANCE:
+        warnings.warn(
+            f"the profile of {along.target.name} comes {along.lowest:.3g} below the deviance of the fit, which is no "
+            "global optimum: fit again with other start values.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+
+
+def profile_points(
+    fitted: Fitted, parameters: str | Sequence[str] | None = None, level: float = 0.99, points: int = 8
+) -> pd.DataFrame:
+    """Points of the profile likelihood between the ends of an interval, as lme4's ``profile``.
+
+    Parameters
+    ----------
+    fitted : Fitted
+        The model; a REML fit is refitted by ML.
+    parameters : str or sequence of str, optional
+        Names among those of `profiled_names`; all by default.
+    level : float
+        Confidence level of the interval.
+    points : int
+        Values on either side of the estimate, equally spaced, the end the last of them.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``parameter value zeta deviance``, by value. A profile that meets the bound of its parameter ends there.
+        A correlation without an estimate, of an effect without variance, is left out.
+
+    Raises
+    ------
+    ArgumentError
+        If a name is unknown, the level no probability, or `points` no whole number from 1.
+    NotAvailableError
+        If the variances were given, or estimated by moments, or no parameter asked for has an estimate.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If a profile comes below the optimum of the fit.
+
+    Notes
+    -----
+    zeta = sign(psi - psi_hat) sqrt(D(psi) - D(psi_hat)), D as in `profile`: the straighter it is, the nearer the
+    likelihood is to that of a normal estimate.
+    """
+    require_probability(level)
+    require_count(points, "points")
+    ml = maximum_likelihood(fitted)
+    known = {t.name: t for t in targets(ml)}
+    curves = []
+    for name in named(parameters, known):
+        along = Profile(ml, known[name])
+        if np.isfinite(along.estimate):
+            curves.append(along.curve(level, points))
+            warn_of_lower(along)
+    if not curves:
+        raise NotAvailableError("no parameter asked for has an estimate, and so none has a profile.")
+    return pd.concat(curves, ignore_index=True)
+
+
+def expressions_among(
+    parameters: str | Sequence[str] | None, known: Collection[str], fitted: Fitted
+) -> dict[str, Expression]:
+    """Those of the parameters asked for that are expressions, by their text."""
+    return {f: g for f in listed(parameters) or () if f not in known and (g := as_expression(f, fitted))}
+
+
+def as_expression(text: str, fitted: Fitted) -> Expression | None:
+    """An expression in the names of `theta`, None where it is none; raises for one with an unknown name.
+
+    A single word is taken for the misspelled name of a parameter.
+    """
+    if text in fitted.design.theta_names or set(text) & set("=/*-+("):
+        return expression(text, fitted.design.theta_names)
+    return None
+
+
+def function_interval(fitted: Fitted, f: Expression, level: float) -> tuple[float, float, float]:
+    """Estimate and ends of a function of the variances, by the criterion of the fit."""
+    estimate = variance_function(fitted, f.text).estimate
+    drop = float(ndtri(0.5 + 0.5 * level)) ** 2
+    region = Region(fitted.engine, coordinates(fitted), fitted.theta, fitted.reml, drop)
+    scale = float(np.abs(f.gradient(fitted.theta) * fitted.theta).max())
+    scale = max(scale, abs(estimate)) or 1.0
+    lower = region.least(f.value, f.gradient, scale)
+    upper = -region.least(lambda theta: -f.value(theta), lambda theta: -f.gradient(theta), scale)
+    return estimate, min(lower, estimate), max(upper, estimate)
+
+
+def listed(parameters: str | Sequence[str] | None) -> list[str] | None:
+    """Parameters asked for, as a list."""
+    return [parameters] if isinstance(parameters, str) else None if parameters is None else list(parameters)
+
+
+def named(
+    parameters: str | Sequence[str] | None, known: Iterable[str], default: Iterable[str] | None = None
+) -> list[str]:
+    """Parameters asked for; by default all of the known ones, or those given."""
+    wanted = listed(parameters)
+    unknown = [name for name in wanted or () if name not in set(known)]
+    if unknown:
+        raise ArgumentError(f"no parameter {examples(unknown)} with an interval; there are {', '.join(known)}.")
+    return list(known if default is None else default) if wanted is None else wanted
+
+
+def profiled_names(fitted: Fitted) -> tuple[str, ...]:
+    """Names of the parameters that `profile` knows."""
+    return tuple(t.name for t in targets(fitted))
+
+
+def maximum_likelihood(fitted: Fitted) -> Fitted:
+    """The fit, by ML.
+
+    Raises
+    ------
+    NotAvailableError
+        If its variances were given, or estimated by moments.
+    """
+    require_estimated(fitted)
+    return fit(fitted.design, fitted.engine, "ml", fitted.control) if fitted.reml else fitted
+
+
+def require_estimated(fitted: Fitted) -> None:
+    """Raise for given variances, and for estimates by moments."""
+    require_likelihood(fitted)
+    if fitted.optimum is None:
+        raise NotAvailableError("the variances were given, not estimated: there is nothing to profile over.")
+
+
+def require_likelihood(fitted: Fitted) -> None:
+    """Raise for estimates by moments."""
+    if fitted.moments is not None:
+        raise NotAvailableError(
+            f"method={fitted.method!r} maximises no likelihood: intervals are those of method='reml' or 'ml'."
+        )

@@ -1,0 +1,1 @@
+"""What a fit hands on: summaries, tables, plots, frames, adapters."""

@@ -1,0 +1,680 @@
+"""Tables of fitted models for reports, in Markdown, HTML, LaTeX and Word, and what the package maketables asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mixedgen.errors import ArgumentError, NotAvailableError, examples, require_package, require_probability
+from mixedgen.estimation import variances
+from mixedgen.estimation.estimate import Fitted
+from mixedgen.inference import wald as inference
+from mixedgen.inference.degrees import Ddf, Inference
+from mixedgen.prediction import proportions
+
+if TYPE_CHECKING:
+    from mixedgen.model import Fit
+
+Array = NDArray[np.float64]
+Uncertainty = Literal["se", "interval"]
+
+FIXED, RANDOM, STATISTICS = "Fixed effects", "Random effects", "Statistics"
+MAX_EFFECTS = 5  # of a term whose correlations are all in the table
+MAX_DECIMALS = 10
+NEGLIGIBLE = 1e-5  # standard deviation beside the largest of the fit that counts as zero
+STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
+DDF_TEXT = {
+    "satterthwaite": "Satterthwaite's degrees of freedom",
+    "kenward-roger": "Kenward and Roger's covariance and degrees of freedom",
+    "containment": "containment degrees of freedom",
+    "z": "the normal distribution",
+}
+SUFFIXES = (".html", ".tex", ".md", ".docx")
+PREAMBLE = "% needs \\usepackage{booktabs, caption}\n"
+
+
+@dataclass(frozen=True)
+class ReportTable:
+    """Fits side by side; ``str()`` prints the table, notebooks show it as HTML where great-tables is installed.
+
+    Attributes
+    ----------
+    frame : DataFrame
+        Cells as text. Rows are labelled (part, row), columns (fit, what).
+    title : str or None
+        Line above the table.
+    notes : tuple of str
+        Lines below it.
+    """
+
+    frame: pd.DataFrame
+    title: str | None
+    notes: tuple[str, ...]
+
+    def as_markdown(self) -> str:
+        """Markdown, a pipe table.
+
+        Raises
+        ------
+        NotAvailableError
+            If tabulate is not installed.
+        """
+        require_package("tabulate", "as_markdown()", "mixedgen[report]")
+        flat = flat_frame(self.frame.map(markdown_escape).rename(index=markdown_escape, columns=markdown_escape))
+        align = ("left", *("right" for _ in flat.columns[1:]))
+        body = flat.to_markdown(index=False, disable_numparse=True, colalign=align)
+        head = [] if self.title is None else [f"**{markdown_escape(self.title)}**"]
+        return "\n\n".join([*head, body, *map(markdown_escape, self.notes)]) + "\n"
+
+    def as_gt(self) -> Any:
+        """A `great_tables.GT`, to be styled further.
+
+        Raises
+        ------
+        NotAvailableError
+            If great-tables is not installed.
+        """
+        return great_table(self)
+
+    def as_html(self) -> str:
+        """HTML.
+
+        Raises
+        ------
+        NotAvailableError
+            If great-tables is not installed.
+        """
+        return str(self.as_gt().as_raw_html())
+
+    def as_latex(self) -> str:
+        r"""LaTeX, a table with rules of the package booktabs.
+
+        Raises
+        ------
+        NotAvailableError
+            If great-tables is not installed.
+        """
+        return PREAMBLE + str(self.as_gt().as_latex())
+
+    def save(self, path: str | Path) -> None:
+        """Write the table in the format of the file's ending: ``.html .tex .md .docx``.
+
+        Raises
+        ------
+        ArgumentError
+            If the ending is none of them.
+        NotAvailableError
+            If the package that writes the format is not installed.
+        """
+        path = Path(path)
+        if path.suffix not in SUFFIXES:
+            raise ArgumentError(f"the file must end in one of {examples(SUFFIXES)}, not {path.suffix!r}.")
+        if path.suffix == ".docx":
+            write_word(self, path)
+            return
+        texts = {".html": self.as_html, ".tex": self.as_latex, ".md": self.as_markdown}
+        path.write_text(texts[path.suffix](), encoding="utf-8")
+
+    def __str__(self) -> str:
+        """Plain text."""
+        head = [] if self.title is None else [self.title]
+        return "\n".join([*head, self.frame.to_string(), *self.notes])
+
+    def __repr__(self) -> str:
+        """Plain text."""
+        return str(self)
+
+    def _repr_html_(self) -> str | None:
+        """HTML for notebooks; without great-tables they show the text."""
+        try:
+            return self.as_html()
+        except NotAvailableError:
+            return None
+
+
+# ------------------------------------------------------------------------------------------------------- writing
+def flat_frame(frame: pd.DataFrame) -> pd.DataFrame:
+    """Cells with the name of each part in bold in a row of its own, and one line of headings, each of them once."""
+    rows = []
+    for part in dict.fromkeys(frame.index.get_level_values(0)):
+        block = frame.loc[part]
+        rows.append([f"**{part}**", *[""] * frame.shape[1]])
+        rows += [[name, *cells] for name, cells in zip(block.index, block.to_numpy(), strict=True)]
+    headings = [": ".join(pair) for pair in frame.columns]
+    return pd.DataFrame(rows, columns=["", *headings])
+
+
+def markdown_escape(text: str) -> str:
+    """Text whose characters mean nothing to Markdown."""
+    for character in "|*_<":
+        text = text.replace(character, "\\" + character)
+    return text
+
+
+def great_table(table: ReportTable) -> Any:
+    """A `great_tables.GT` with a group of rows for each part and a heading over the columns of each fit."""
+    GT = require_package("great_tables", "HTML and LaTeX of tables", "mixedgen[report]").GT
+    frame = table.frame
+    names, whats = (list(frame.columns.get_level_values(k)) for k in (0, 1))
+    columns = [f"c{k}" for k in range(len(names))]
+    flat = frame.set_axis(columns, axis=1).rename_axis(["part", "row"]).reset_index()
+    out = GT(flat, rowname_col="row", groupname_col="part", auto_align=False).cols_align("right", columns=columns)
+    out = out.cols_label(**dict(zip(columns, whats, strict=True)))
+    for name in dict.fromkeys(names):
+        out = out.tab_spanner(name, columns=[c for c, own in zip(columns, names, strict=True) if own == name])
+    if table.title is not None:
+        out = out.tab_header(table.title)
+    for note in table.notes:
+        out = out.tab_source_note(note)
+    return out
+
+
+def write_word(table: ReportTable, path: Path) -> None:
+    """A Word document with the table, through maketables."""
+    MTable = require_package("maketables", "a Word document", "maketables").MTable
+    word = MTable(table.frame, notes=" ".join(table.notes), caption=table.title)
+    word.save("docx", file_name=str(path.resolve()), show=False, replace=True)
+
+
+# ------------------------------------------------------------------------------------------------------ the table
+@dataclass(frozen=True)
+class Style:
+    """What the cells of a table hold.
+
+    Attributes
+    ----------
+    ddf : str or None
+        Method of degrees of freedom; None for neither tests nor intervals.
+    uncertainty : str
+        ``"se"`` or ``"interval"``.
+    level : float
+        Of the intervals.
+    p_values, stars : bool
+        Whether there is a column of p-values, and whether stars stand for them.
+    digits : int
+        Decimals.
+    """
+
+    ddf: Ddf | None
+    uncertainty: Uncertainty
+    level: float
+    p_values: bool
+    stars: bool
+    digits: int
+
+    @property
+    def heading(self) -> str:
+        """Heading of the estimates."""
+        return "estimate (SE)" if self.uncertainty == "se" else f"estimate [{100 * self.level:g} % interval]"
+
+
+def table(
+    fits: Fit | Sequence[Fit],
+    *,
+    names: Sequence[str] | None = None,
+    ddf: Ddf | None = "satterthwaite",
+    uncertainty: Uncertainty = "se",
+    level: float = 0.95,
+    p_values: bool = True,
+    stars: bool = False,
+    digits: int = 3,
+    coefficients: Sequence[str] | None = None,
+    labels: Mapping[str, str] | None = None,
+    rows: Mapping[str, Callable[[Fit], Any] | Sequence[Any]] | None = None,
+    title: str | None = None,
+) -> ReportTable:
+    """Fits side by side: fixed effects, random effects, statistics.
+
+    Parameters
+    ----------
+    fits : Fit or sequence of Fit
+        The models.
+    names : sequence of str, optional
+        Headings of the fits; ``(1)``, ``(2)`` by default.
+    ddf : {"satterthwaite", "kenward-roger", "containment", "z"}, optional
+        Method of degrees of freedom of p-values and intervals; None leaves both out.
+    uncertainty : {"se", "interval"}
+        What stands beside an estimate.
+    level : float
+        Of the intervals.
+    p_values : bool
+        Whether there is a column of p-values.
+    stars : bool
+        Whether estimates carry ``*``, ``**``, ``***`` for p below 0.05, 0.01, 0.001.
+    digits : int
+        Decimals; estimates with a small standard error get as many as show two digits of it.
+    coefficients : sequence of str, optional
+        Fixed effects to show, in this order; all by default.
+    labels : mapping of str to str, optional
+        Names of fixed effects in the table.
+    rows : mapping of str to callable or sequence, optional
+        Further statistics by their label: a function of a fit, or a value for each fit.
+    title : str, optional
+        Line above the table.
+
+    Returns
+    -------
+    ReportTable
+        Cells in ``.frame``; ``.as_markdown() .as_html() .as_latex() .as_gt() .save(path)``. Random effects are standard
+        deviations and correlations. Notes below say how p-values were made, and what about the fits cannot be compared:
+        other responses or records, REML beside ML, restricted likelihoods of different fixed effects.
+
+    Raises
+    ------
+    ArgumentError
+        If an option is unknown, a name no coefficient, or the lengths do not fit.
+
+    Examples
+    --------
+    >>> import mixedgen as mg
+    >>> sleep = mg.data.sleepstudy()
+    >>> one = mg.lmm("Reaction ~ Days + (1|Subject)", sleep)
+    >>> two = mg.lmm("Reaction ~ Days + (Days|Subject)", sleep)
+    >>> cells = mg.table([one, two], names=["intercepts", "slopes"]).frame
+    >>> cells.loc["Fixed effects", "slopes"]
+               estimate (SE)       p
+    Intercept  251.405 (6.825)  <0.001
+    Days        10.467 (1.546)  <0.001
+    >>> cells.loc["Random effects"].iloc[:, [0, 2]].to_numpy().tolist()
+    [['37.124', '24.740'], ['', '5.922'], ['', '0.066'], ['30.991', '25.592']]
+    """
+    models = list(fits) if isinstance(fits, Iterable) else [fits]
+    style = Style(ddf, uncertainty, level, p_values and ddf is not None, stars, digits)
+    check_table(models, style)
+    heads = headings(models, names)
+    blocks = {
+        FIXED: fixed_cells(models, style, coefficients, labels or {}),
+        RANDOM: random_cells([random_rows(m.fitted) for m in models], digits),
+        STATISTICS: statistic_cells([statistic_rows(m) for m in models], models, rows or {}, digits),
+    }
+    return ReportTable(assembled(blocks, heads, style), title, notes(models, heads, style))
+
+
+def check_table(models: Sequence[Any], style: Style) -> None:
+    """Raise an ArgumentError for what is no fit and options that do not exist."""
+    if not models or not all(isinstance(getattr(m, "fitted", None), Fitted) for m in models):
+        raise ArgumentError("table() takes a fit or a sequence of fits, as lmm() returns them.")
+    if style.ddf is not None and style.ddf not in DDF_TEXT:
+        raise ArgumentError(f"ddf must be one of {examples(DDF_TEXT)}, or None, not {style.ddf!r}.")
+    if style.uncertainty not in ("se", "interval"):
+        raise ArgumentError(f"uncertainty must be 'se' or 'interval', not {style.uncertainty!r}.")
+    if style.ddf is None and (style.stars or style.uncertainty == "interval"):
+        raise ArgumentError("stars and intervals need degrees of freedom: give ddf=.")
+    if isinstance(style.digits, bool) or not isinstance(style.digits, int) or not 0 <= style.digits <= MAX_DECIMALS:
+        raise ArgumentError(f"digits must be a whole number from 0 to {MAX_DECIMALS}, not {style.digits!r}.")
+    require_probability(style.level)
+
+
+def headings(models: Sequence[Fit], names: Sequence[str] | None) -> list[str]:
+    """Heading of each fit."""
+    heads = [f"({k + 1})" for k in range(len(models))] if names is None else [str(name) for name in names]
+    if len(heads) != len(models) or len(set(heads)) < len(heads):
+        raise ArgumentError(f"names must be {len(models)} different headings, not {heads!r}.")
+    return heads
+
+
+def assembled(
+    blocks: Mapping[str, Mapping[str, list[tuple[str, str]]]], heads: list[str], style: Style
+) -> pd.DataFrame:
+    """Frame of the blocks: for each row and fit the cell and its p-value."""
+    index = pd.MultiIndex.from_tuples([(part, row) for part, block in blocks.items() for row in block])
+    pairs = [pair for block in blocks.values() for pair in block.values()]
+    whats = (style.heading, "p")[: 1 + style.p_values]
+    columns = pd.MultiIndex.from_product([heads, whats])
+    cells = [[text for cell in row for text in cell[: len(whats)]] for row in pairs]
+    return pd.DataFrame(cells, index=index, columns=columns, dtype=object)
+
+
+def union(blocks: Iterable[Iterable[str]]) -> list[str]:
+    """Names of several lists, each once, in the order of their first appearance."""
+    return list(dict.fromkeys(name for block in blocks for name in block))
+
+
+# -------------------------------------------------------------------------------------------------- fixed effects
+def fixed_cells(
+    models: Sequence[Fit], style: Style, coefficients: Sequence[str] | None, labels: Mapping[str, str]
+) -> dict[str, list[tuple[str, str]]]:
+    """Cells of the fixed effects, by row."""
+    tables = [fixed_table(m, style) for m in models]
+    known = union(t.index for t in tables)
+    wanted = known if coefficients is None else list(coefficients)
+    unknown = [name for name in [*wanted, *labels] if name not in known]
+    if unknown:
+        raise ArgumentError(f"no coefficient {examples(unknown)} in these fits; they have {examples(known)}.")
+    out = {}
+    for name in wanted:
+        own = [t.loc[name].to_dict() if name in t.index else None for t in tables]
+        places = decimals([r["se"] for r in own if r is not None], style.digits)
+        out[labels.get(name, name)] = [("", "") if r is None else fixed_cell(r, style, places) for r in own]
+    if len(out) < len(wanted):
+        raise ArgumentError("labels and coefficients must give every row another name.")
+    return out
+
+
+def fixed_table(model: Fit, style: Style) -> pd.DataFrame:
+    """Columns ``estimate se lower upper p`` of the fixed effects; estimates by moments have neither tests nor ends."""
+    fitted = model.fitted
+    if not fitted.solved:
+        return pd.DataFrame(columns=["estimate", "se", "lower", "upper", "p"])
+    if style.ddf is None or fitted.moments is not None:
+        out = pd.DataFrame({"estimate": inference.estimates(fitted), "se": inference.standard_errors(fitted)})
+        return out.assign(lower=np.nan, upper=np.nan, p=np.nan)
+    out = inference.coefficient_table(model.inference, style.ddf)
+    half = inference.t_quantile(out["df"].to_numpy(), style.level) * out["se"]
+    return out.assign(lower=out["estimate"] - half, upper=out["estimate"] + half)
+
+
+def decimals(values: Iterable[float], digits: int) -> int:
+    """As many decimals as `digits`, or as show two digits of the smallest value."""
+    size = [abs(v) for v in values if np.isfinite(v) and v]
+    return min(MAX_DECIMALS, max([digits, *(1 - int(np.floor(np.log10(v))) for v in size)]))
+
+
+def fixed_cell(row: Mapping[Any, float], style: Style, places: int) -> tuple[str, str]:
+    """Estimate with its uncertainty, and its p-value."""
+    p = row["p"]
+    star = next((mark for bound, mark in STARS if p < bound), "") if style.stars else ""
+    text = f"{row['estimate']:.{places}f}{star}"
+    if style.uncertainty == "se" or np.isnan(row["lower"]):
+        return f"{text} ({row['se']:.{places}f})", p_cell(p)
+    return f"{text} [{row['lower']:.{places}f}, {row['upper']:.{places}f}]", p_cell(p)
+
+
+def p_cell(p: float) -> str:
+    """P-value with three decimals."""
+    return "" if np.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+# ------------------------------------------------------------------------------------------------- random effects
+def random_cells(tables: Sequence[Mapping[str, float]], digits: int) -> dict[str, list[tuple[str, str]]]:
+    """Cells of standard deviations and correlations, those of the residuals last."""
+    names = union(tables)
+    out = {}
+    for name in sorted(names, key=lambda n: n.startswith("Residual: ")):
+        values = [t.get(name) for t in tables]
+        places = decimals([v for v in values if v is not None], digits) if ": SD" in name else digits
+        out[name] = [("" if v is None else number(v, places), "") for v in values]
+    return out
+
+
+def number(value: float, places: int) -> str:
+    """A number with so many decimals; a dash where it is not defined."""
+    return "–" if np.isnan(value) else f"{value:.{places}f}"
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Standard deviations and correlations of one term, or of the residuals.
+
+    Attributes
+    ----------
+    grp : str
+        Name of the term, or "Residual".
+    sd, cor : DataFrame
+        Its rows of `varcomp`, of one effect and of two.
+    own : dict
+        Parameters that are neither variances nor covariances, by name: rho, or those of `exp()`.
+    """
+
+    grp: str
+    sd: pd.DataFrame
+    cor: pd.DataFrame
+    own: dict[str, float]
+
+    @property
+    def hidden(self) -> bool:
+        """Whether there are more correlations than the table shows."""
+        return not self.own and len(self.sd) > MAX_EFFECTS and len(self.cor) > 0
+
+    def rows(self) -> dict[str, float]:
+        """Values by the label of their row.
+
+        Equal standard deviations of all effects share a row; parameters of correlation stand in the place of the
+        correlations they make. A variance that depends on a covariate has its parameters alone.
+        """
+        if self.own and len(self.sd) == 1:
+            return self.own
+        if self.own and np.ptp(self.sd["sdcor"]) == 0.0:
+            return {f"{self.grp}: SD": float(self.sd["sdcor"].iloc[0]), **self.own}
+        names = [f"{self.grp}: SD" if pd.isna(v) else f"{self.grp}: SD {v}" for v in self.sd["var1"]]
+        out = dict(zip(names, self.sd["sdcor"].astype(float), strict=True)) | self.own
+        if not self.own and not self.hidden:
+            pairs = self.cor[["var1", "var2", "sdcor"]].itertuples(index=False, name=None)
+            out |= {f"{self.grp}: correlation {a}, {b}": float(r) for a, b, r in pairs}
+        return out
+
+
+def spreads(fitted: Fitted) -> list[Spread]:
+    """Standard deviations and correlations, term by term; one that is nothing beside the largest is zero."""
+    table = variances.components(fitted)
+    single = table["var2"].isna()
+    largest = float(np.nanmax(table.loc[single, "sdcor"], initial=0.0))
+    table["sdcor"] = table["sdcor"].mask(single & (table["sdcor"] < NEGLIGIBLE * largest), 0.0)
+    return [
+        Spread(str(grp), block[single[block.index]], block[~single[block.index]], own_parameters(fitted, str(grp)))
+        for grp, block in table.groupby("grp", sort=False)
+    ]
+
+
+def random_rows(fitted: Fitted) -> dict[str, float]:
+    """Standard deviations and correlations of the terms and the residuals, by the label of their row."""
+    return {name: value for part in spreads(fitted) for name, value in part.rows().items()}
+
+
+def own_parameters(fitted: Fitted, grp: str) -> dict[str, float]:
+    """Parameters of a structure that are neither variances nor covariances, by the label of their row.
+
+    Those are the parameters whose name holds no pair of effects: rho, or level and slope of a log variance.
+    """
+    design = fitted.design
+    k = next((k for k, t in enumerate(design.terms) if t.key == grp), -1)
+    structure = design.residual.structure if k < 0 else design.terms[k].structure
+    effects = (design.residual.classes or ("",)) if k < 0 else design.terms[k].effects
+    what = "log variance, " if structure.tag == "exp" else ""
+    named = zip(structure.names(effects), fitted.theta[design.slices[k]], strict=True)
+    return {
+        f"{grp}: {what}{name.strip('[]')}": float(value)
+        for name, value in named
+        if name not in ("", "[variance]") and "," not in name
+    }
+
+
+# ----------------------------------------------------------------------------------------------------- statistics
+def statistic_rows(model: Fit) -> dict[str, Any]:
+    """Statistics of a fit, by the label of their row."""
+    fitted = model.fitted
+    out: dict[str, Any] = {"Records": fitted.design.n}
+    out |= {f"Levels of {t.key}": t.q for t in fitted.design.terms}
+    if fitted.moments is None:
+        out |= {"log-likelihood": model.llf, "AIC": model.aic, "BIC": model.bic}
+    if fitted.solved and fitted.design.traits is None:
+        r2 = proportions.r_squared(fitted)
+        out |= {"R² marginal": r2.marginal, "R² conditional": r2.conditional}
+    out["Method"] = fitted.method.upper()
+    if fitted.certificate is not None:
+        out["Converged"] = "yes" if model.converged else "no"
+    return out
+
+
+def statistic_cells(
+    tables: Sequence[Mapping[str, Any]],
+    models: Sequence[Fit],
+    rows: Mapping[str, Callable[[Fit], Any] | Sequence[Any]],
+    digits: int,
+) -> dict[str, list[tuple[str, str]]]:
+    """Cells of the statistics, then those of the rows asked for besides."""
+    last = ("log-likelihood", "AIC", "BIC", "R² marginal", "R² conditional", "Method", "Converged")
+    names = sorted(union(tables), key=lambda name: last.index(name) + 1 if name in last else 0)
+    out = {name: [t.get(name) for t in tables] for name in names}
+    for label, given in rows.items():
+        values = [given(m) for m in models] if callable(given) else list(given)
+        if len(values) != len(models) or label in out:
+            raise ArgumentError(f"rows[{label!r}] must have another label and {len(models)} values, one for each fit.")
+        out[label] = values
+    return {name: [(statistic_text(v, digits), "") for v in values] for name, values in out.items()}
+
+
+def statistic_text(value: Any, digits: int) -> str:
+    """A statistic: whole numbers as they are, others with so many decimals."""
+    if value is None:
+        return ""
+    return number(float(value), digits) if isinstance(value, float | np.floating) else str(value)
+
+
+# ---------------------------------------------------------------------------------------------------------- notes
+def notes(models: Sequence[Fit], heads: Sequence[str], style: Style) -> tuple[str, ...]:
+    """What the reader must know: how the cells were made, what cannot be compared, what a fit has of its own."""
+    return (
+        cell_note(style),
+        *(["* p < 0.05, ** p < 0.01, *** p < 0.001."] if style.stars else []),
+        *comparison_notes([m.fitted for m in models], heads),
+        *(line for m, head in zip(models, heads, strict=True) for line in fit_notes(m.fitted, head)),
+    )
+
+
+def cell_note(style: Style) -> str:
+    """How estimates, intervals and p-values were made."""
+    text = "Random effects: standard deviations and correlations. R² by Nakagawa and Schielzeth."
+    tests = "" if style.ddf is None else DDF_TEXT[style.ddf]
+    if style.uncertainty == "se":
+        p = f"; p-values by {tests}" if style.p_values or style.stars else ""
+        return f"Standard errors in parentheses{p}. {text}"
+    what = "Intervals and p-values" if style.p_values or style.stars else "Intervals"
+    return f"{what} by {tests}. {text}"
+
+
+def comparison_notes(fits: Sequence[Fitted], heads: Sequence[str]) -> list[str]:
+    """What differs between the fits so that their likelihoods cannot be compared."""
+    responses = [", ".join(f.design.parsed.responses) for f in fits]
+    if len(set(responses)) > 1:
+        listed = "; ".join(f"{head}: {response}" for head, response in zip(heads, responses, strict=True))
+        return [f"The responses differ ({listed}): estimates and criteria are not comparable."]
+    if any(not same_records(a, b) for a, b in combinations(fits, 2)):
+        return ["The fits are to different records: their criteria are not comparable."]
+    likelihoods = [f for f in fits if f.moments is None]
+    if len({f.method for f in likelihoods}) > 1:
+        return ["Likelihoods of REML and of ML are not comparable."]
+    if len({f.design.fixed.names for f in likelihoods if f.reml}) > 1:
+        return ["The fixed effects differ: restricted likelihoods (REML), AIC and BIC are not comparable."]
+    return []
+
+
+def same_records(a: Fitted, b: Fitted) -> bool:
+    """Whether two fits have the same values of the response, in any order."""
+    one, other = (np.sort(f.design.y if f.design.offset is None else f.design.y + f.design.offset) for f in (a, b))
+    return len(one) == len(other) and bool(np.allclose(one, other))
+
+
+def fit_notes(fitted: Fitted, head: str) -> list[str]:
+    """What a fit has of its own: a boundary, no convergence, variances that were given or are negative."""
+    out = []
+    design = fitted.design
+    if fitted.certificate is None and fitted.moments is None:
+        out.append(f"{head}: the variances are given, tests and intervals normal.")
+    restricted = restrictions(fitted)
+    if restricted:
+        out.append(f"{head}: restricted beforehand: {', '.join(restricted)}.")
+    if not fitted.solved:
+        out.append(f"{head}: a variance is negative, so there are no fixed effects.")
+    if fitted.certificate is not None and fitted.certificate.singular:
+        out.append(f"{head}: boundary (singular) fit.")
+    if fitted.certificate is not None and not fitted.certificate.converged:
+        out.append(f"{head}: {fitted.certificate.verdict}")
+    if design.fixed.aliased:
+        out.append(f"{head}: aliased and left out: {examples(design.fixed.aliased)}.")
+    many = [part.grp for part in spreads(fitted) if part.hidden]
+    if many:
+        out.append(f"{head}: correlations of {examples(many)} are not shown.")
+    return out
+
+
+def restrictions(fitted: Fitted) -> list[str]:
+    """Variance parameters that were fixed, equated or bounded."""
+    control = fitted.control
+    fixed = [f"{name} = {value:g}" for name, value in control.fix.items()]
+    equal = [" = ".join(group) for group in control.equate]
+    return fixed + equal + [f"{low:g} <= {name} <= {high:g}" for name, (low, high) in control.bound.items()]
+
+
+# ----------------------------------------------------------------------------------------- the package maketables
+def maketables_coefficients(tests: Inference, coefficients: pd.DataFrame | None) -> pd.DataFrame:
+    """Columns ``b se t p df ci95l ci95u``, as maketables asks for; without tests after moments."""
+    if coefficients is None:
+        b, se = inference.estimates(tests.fitted), inference.standard_errors(tests.fitted)
+        out = pd.DataFrame({"b": b, "se": se, "t": b / se, "p": np.nan})
+    else:
+        out = coefficients.rename(columns={"estimate": "b"})[["b", "se", "t", "p", "df"]]
+        half = inference.t_quantile(out["df"].to_numpy(), 0.95) * out["se"]
+        out = out.assign(ci95l=out["b"] - half, ci95u=out["b"] + half)
+    return out.rename_axis("Coefficient")
+
+
+@dataclass(frozen=True)
+class ForMaketables:
+    """A fit of which nothing can be seen but what maketables asks for, `Fit.__maketables_coef_table__` and the others.
+
+    Notes
+    -----
+    maketables 0.2 looks for `params`, `bse` and `pvalues` first, and takes what has them for a result of statsmodels.
+    """
+
+    fit: Fit
+
+    def __getattr__(self, name: str) -> Any:
+        """What the fit answers to maketables."""
+        if name.startswith("__maketables_"):
+            return getattr(self.fit, name)
+        raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}: it is for maketables.")
+
+
+MAKETABLES_KEYS = {
+    "N": "Records",
+    "ll": "log-likelihood",
+    "aic": "AIC",
+    "bic": "BIC",
+    "r2m": "R² marginal",
+    "r2c": "R² conditional",
+    "method": "Method",
+    "converged": "Converged",
+}
+
+
+def maketables_statistic(model: Fit, key: str) -> Any:
+    """A statistic by maketables' key or by the label of a row of `table`; None where there is none."""
+    if key == "reml":
+        return model.reml_criterion if model.method == "reml" else None
+    rows = statistic_rows(model) | random_rows(model.fitted)
+    return rows.get(MAKETABLES_KEYS.get(key, key))
+
+
+def maketables_keys(fitted: Fitted) -> list[str]:
+    """Statistics that maketables shows unasked."""
+    levels = [f"Levels of {t.key}" for t in fitted.design.terms]
+    criteria = ["ll", "aic", "bic"] if fitted.moments is None else []
+    shares = ["r2m", "r2c"] if fitted.solved and fitted.design.traits is None else []
+    return ["N", *levels, *criteria, *shares, "method", *random_rows(fitted)]
+
+
+def maketables_terms(fitted: Fitted) -> str | None:
+    """Random terms, joined by plus signs; marked, because maketables puts them in its block of fixed effects."""
+    return "+".join(f"{t.key} (random)" for t in fitted.design.terms) or None
+
+
+def maketables_vcov(fitted: Fitted) -> dict[str, str | None]:
+    """How standard errors and p-values were made."""
+    known = fitted.optimum is None
+    how = "moments" if fitted.moments is not None else "normal" if known else "Satterthwaite"
+    return {"vcov_type": f"model-based, {how}", "clustervar": None}
+
+
+def maketables_labels(variables: pd.DataFrame) -> dict[str, str] | None:
+    """Labels of the variables, where the data frame carries them as maketables keeps them."""
+    labels = variables.attrs.get("variable_labels")
+    return dict(labels) if labels else None

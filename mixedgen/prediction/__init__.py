@@ -1,0 +1,1 @@
+"""Predicted effects, new rows, trajectories and simulation."""

@@ -1,0 +1,1 @@
+"""Residual covariance R as algebra: it knows no text and no frame."""
