@@ -16,7 +16,7 @@ from mixedgen.errors import (
     PedigreeError,
     RelationshipError,
 )
-from mixedgen.estimation.ascent import Control
+from mixedgen.estimation.control import Control
 from mixedgen.genetics.genotypes import Genotypes
 from mixedgen.genetics.pedigree import Pedigree
 from mixedgen.inference.means import contrasts
@@ -24,19 +24,12 @@ from mixedgen.model import Fit, MixedModel, anova, emmeans, first_stage, lmm
 from mixedgen.output import plots
 from mixedgen.output.report import table
 from mixedgen.output.statsmodels import cross_check
-from mixedgen.relationship import Relationship, additive
-from mixedgen.relationship.genomic import (
-    bend,
-    blend,
-    correlation,
-    dominance,
-    epistatic,
-    genomic,
-    genomic_dominance,
-    genomic_inbreeding,
-    markers,
-    single_step,
-)
+from mixedgen.relationship.combine import bend, blend, correlation, epistatic, genomic_inbreeding
+from mixedgen.relationship.dominance import dominance
+from mixedgen.relationship.form import Relationship
+from mixedgen.relationship.from_pedigree import additive
+from mixedgen.relationship.genomic import genomic, genomic_dominance, markers
+from mixedgen.relationship.single_step import single_step
 
 __version__ = "0.1.0"
 

@@ -13,30 +13,58 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from mixedgen.covariance.custom import CorrelationFunction
-from mixedgen.design.design import Design, NaAction, Unmatched, build
+from mixedgen.design.build import build
+from mixedgen.design.design import Design, NaAction, Unmatched
 from mixedgen.design.frame import read_frame
 from mixedgen.diagnostics import diagnose as diagnostics
-from mixedgen.diagnostics import influence
+from mixedgen.diagnostics import explain, influence
 from mixedgen.diagnostics.influence import Influence
-from mixedgen.engines import Engine, Forecast, choose
+from mixedgen.engines import choose
+from mixedgen.engines.system import Engine, Forecast
 from mixedgen.errors import ArgumentError, NotAvailableError, examples
-from mixedgen.estimation import variances
-from mixedgen.estimation.ascent import Control
-from mixedgen.estimation.estimate import Certificate, Fitted, evaluate, fit, require_method
+from mixedgen.estimation import refit, variances
+from mixedgen.estimation.certificate import Certificate
+from mixedgen.estimation.control import Control
+from mixedgen.estimation.estimate import evaluate, fit, require_method
+from mixedgen.estimation.fitted import Fitted
 from mixedgen.formula.revise import revise
-from mixedgen.inference import anova as comparison
-from mixedgen.inference import power, stages
-from mixedgen.inference import wald as inference
-from mixedgen.inference.degrees import Ddf, Inference
-from mixedgen.inference.means import MarginalMeans, Weights, fixed_variables, marginal_means
+from mixedgen.inference import (
+    anova as comparison,
+)
+from mixedgen.inference import (
+    criteria,
+    fixed_effects,
+    likelihood_ratio,
+    power,
+    random_terms,
+    stages,
+)
+from mixedgen.inference import (
+    wald as inference,
+)
+from mixedgen.inference.degrees import Ddf
+from mixedgen.inference.grid import fixed_variables
+from mixedgen.inference.inference import Inference
+from mixedgen.inference.means import MarginalMeans, Weights, marginal_means
 from mixedgen.intervals import bootstrap
 from mixedgen.intervals import profile as intervals
-from mixedgen.output import matrices, report, tidy
+from mixedgen.output import maketables, matrices, tidy
 from mixedgen.output import summary as tables
-from mixedgen.prediction import effects as prediction
-from mixedgen.prediction import factors, proportions, simulation, trajectories
-from mixedgen.prediction import predict as newdata
-from mixedgen.relationship import Relationship
+from mixedgen.prediction import (
+    effects as prediction,
+)
+from mixedgen.prediction import (
+    factors,
+    new_rows,
+    proportions,
+    records,
+    simulation,
+    trajectories,
+)
+from mixedgen.prediction import (
+    predict as newdata,
+)
+from mixedgen.relationship.form import Relationship
 
 
 class Fit:
@@ -78,12 +106,12 @@ class Fit:
     @cached_property
     def params(self) -> pd.Series:
         """BLUE of the fixed effects; aliased columns are absent."""
-        return inference.estimates(self.fitted)
+        return fixed_effects.estimates(self.fitted)
 
     @cached_property
     def bse(self) -> pd.Series:
         """Standard errors of `params`."""
-        return inference.standard_errors(self.fitted)
+        return fixed_effects.standard_errors(self.fitted)
 
     @property
     def tvalues(self) -> pd.Series:
@@ -175,7 +203,7 @@ class Fit:
         warning; ``refit=True`` does it silently, ``refit=False`` compares them as they are.
         """
         if others:
-            return comparison.compare([f.fitted for f in (self, *others)], refit)
+            return likelihood_ratio.compare([f.fitted for f in (self, *others)], refit)
         return comparison.anova_table(self.inference, type, ddf)
 
     def drop1(self, *, ddf: Ddf = "satterthwaite") -> pd.DataFrame:
@@ -199,15 +227,15 @@ class Fit:
 
         With `draws`, ``p_exact`` besides, of an only variance, simulated from its finite-sample null distribution.
         """
-        return comparison.random_anova(self.fitted, draws, seed)
+        return random_terms.random_anova(self.fitted, draws, seed)
 
     def cov_params(self) -> pd.DataFrame:
         """Covariance matrix of `params`, (X'V^-1 X)^-1."""
-        return inference.covariance(self.fitted)
+        return fixed_effects.covariance(self.fitted)
 
     def vcov(self, *, full: bool = False) -> pd.DataFrame:
         """Covariance matrix of the fixed effects; with `full`, of (b_hat, u_hat - u), by (term, level, effect)."""
-        return inference.joint_covariance(self.fitted) if full else self.cov_params()
+        return fixed_effects.joint_covariance(self.fitted) if full else self.cov_params()
 
     def fixef(self) -> pd.Series:
         """BLUE of the fixed effects: `params`."""
@@ -215,7 +243,7 @@ class Fit:
 
     def estimable(self, L: ArrayLike) -> np.ndarray:
         """Whether each row of L, over all columns of X as coded (aliased ones too), is estimable."""
-        return inference.estimable(self.fitted, np.asarray(L))
+        return fixed_effects.estimable(self.fitted, np.asarray(L))
 
     # likelihood
     @property
@@ -226,27 +254,27 @@ class Fit:
     @property
     def reml_criterion(self) -> float:
         """Minus twice the restricted log-likelihood; raises for an ML fit."""
-        return inference.criterion(self.fitted, "reml")
+        return criteria.criterion(self.fitted, "reml")
 
     @property
     def deviance(self) -> float:
         """Minus twice the log-likelihood; raises for a REML fit."""
-        return inference.criterion(self.fitted, "ml")
+        return criteria.criterion(self.fitted, "ml")
 
     @property
     def aic(self) -> float:
         """Akaike's criterion (of the restricted likelihood under REML, as in lme4)."""
-        return inference.aic(self.fitted)
+        return criteria.aic(self.fitted)
 
     @property
     def bic(self) -> float:
         """Schwarz's criterion (of the restricted likelihood under REML, as in lme4)."""
-        return inference.bic(self.fitted)
+        return criteria.bic(self.fitted)
 
     @property
     def npar(self) -> int:
         """Number of parameters: fixed effects and variance parameters, the residual variance included."""
-        return inference.n_parameters(self.fitted)
+        return criteria.n_parameters(self.fitted)
 
     @property
     def nobs(self) -> int:
@@ -317,7 +345,7 @@ class Fit:
         data: Any = None,
         *,
         re_form: str | Sequence[str] = "all",
-        new_levels: newdata.NewLevels = "error",
+        new_levels: new_rows.NewLevels = "error",
         relationships: Mapping[str, Relationship] | None = None,
         interval: newdata.Interval | None = None,
         level: float = 0.95,
@@ -339,7 +367,7 @@ class Fit:
 
     def refit(self, y: ArrayLike | pd.Series) -> Fit:
         """Fit the same model to another response."""
-        return Fit(simulation.refit(self.fitted, y), self.variables)
+        return Fit(refit.refit(self.fitted, y), self.variables)
 
     def update(self, formula: str | None = None, *, data: Any = None, **changes: Any) -> Fit:
         """Fit with another formula, data or argument of `lmm`; a dot in the formula is what was there, as in R."""
@@ -374,21 +402,21 @@ class Fit:
     @cached_property
     def fittedvalues(self) -> pd.Series | pd.DataFrame:
         """Conditional fitted values Xb + Zu (and the offset) on the index of the data."""
-        return prediction.fitted_values(self.fitted)
+        return records.fitted_values(self.fitted)
 
     @cached_property
     def resid(self) -> pd.Series | pd.DataFrame:
         """Conditional residuals on the index of the data."""
-        return prediction.residuals(self.fitted)
+        return records.residuals(self.fitted)
 
     # diagnostics
     def diagnose(self) -> diagnostics.Diagnosis:
         """Report of what may be wrong: convergence, boundary, rank, scaling, levels, outliers, lost records, ids."""
         return diagnostics.diagnose(self.fitted)
 
-    def explain(self) -> diagnostics.Explanation:
+    def explain(self) -> explain.Explanation:
         """How the formula was read, which engine solved the equations and why, and what was optimised."""
-        return diagnostics.explain(self.fitted)
+        return explain.explain(self.fitted)
 
     def influence(self, by: str | ArrayLike | None = None, *, exact: bool = False) -> Influence:
         """Deletion diagnostics of the fixed effects, by record or by group: Cook's distance, DFBETAS, COVRATIO.
@@ -487,18 +515,20 @@ class Fit:
 
     # what the package maketables asks a result for
     @property
-    def maketables(self) -> report.ForMaketables:
+    def maketables(self) -> maketables.ForMaketables:
         """The fit for ``maketables.ETable([fit.maketables, ...])``, with random effects among its statistics."""
-        return report.ForMaketables(self)
+        return maketables.ForMaketables(self)
 
     @property
     def __maketables_coef_table__(self) -> pd.DataFrame:
         """Fixed effects, ``b se t p df ci95l ci95u``."""
-        return report.maketables_coefficients(self._tests, None if self.fitted.moments is not None else self._t_table)
+        return maketables.maketables_coefficients(
+            self._tests, None if self.fitted.moments is not None else self._t_table
+        )
 
     def __maketables_stat__(self, key: str) -> Any:
         """A statistic by its key, or by the label of its row in `table`."""
-        return report.maketables_statistic(self, key)
+        return maketables.maketables_statistic(self, key)
 
     @property
     def __maketables_depvar__(self) -> str:
@@ -508,27 +538,27 @@ class Fit:
     @property
     def __maketables_fixef_string__(self) -> str | None:
         """Random terms, joined by plus signs."""
-        return report.maketables_terms(self.fitted)
+        return maketables.maketables_terms(self.fitted)
 
     @property
     def __maketables_var_labels__(self) -> dict[str, str] | None:
         """Labels of the variables, from ``data.attrs["variable_labels"]``."""
-        return report.maketables_labels(self.variables)
+        return maketables.maketables_labels(self.variables)
 
     @property
     def __maketables_vcov_info__(self) -> dict[str, str | None]:
         """How standard errors and p-values were made."""
-        return report.maketables_vcov(self.fitted)
+        return maketables.maketables_vcov(self.fitted)
 
     @property
     def __maketables_stat_labels__(self) -> dict[str, str]:
         """Labels of the statistics, by key."""
-        return dict(report.MAKETABLES_KEYS)
+        return dict(maketables.MAKETABLES_KEYS)
 
     @property
     def __maketables_default_stat_keys__(self) -> list[str]:
         """Statistics shown unasked: records, levels, criteria, method, random effects."""
-        return report.maketables_keys(self.fitted)
+        return maketables.maketables_keys(self.fitted)
 
     def __repr__(self) -> str:
         """One line: formula, method and log-likelihood."""

@@ -13,8 +13,12 @@ from mixedgen.errors import ArgumentError, DataError, MixedgenError, PedigreeErr
 from mixedgen.genetics.genotypes import Genotypes
 from mixedgen.genetics.ids import reconcile, reconcile_three
 from mixedgen.genetics.pedigree import Pedigree, inverse_relationship
-from mixedgen.relationship import Relationship, additive
-from mixedgen.relationship.genomic import dominance, epistatic, genomic, markers, single_step
+from mixedgen.relationship.combine import epistatic
+from mixedgen.relationship.dominance import dominance
+from mixedgen.relationship.form import Relationship
+from mixedgen.relationship.from_pedigree import additive
+from mixedgen.relationship.genomic import genomic, markers
+from mixedgen.relationship.single_step import single_step
 
 
 @dataclass(frozen=True)

@@ -406,7 +406,7 @@ def test_a_warning_is_one_line_and_no_failure(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stopped_early = mg.Control(max_iter=1)
-    monkeypatch.setattr("mixedgen.cli.main.Control", lambda **options: stopped_early)
+    monkeypatch.setattr("mixedgen.cli.sources.Control", lambda **options: stopped_early)
     assert main(SLEEP) == 0
     err = capsys.readouterr().err
     assert err.startswith("mixedgen: warning: not converged")

@@ -9,11 +9,13 @@ import pandas as pd
 import pytest
 
 import mixedgen as mg
-from mixedgen.design.design import Design, build
+from mixedgen.design.build import build
+from mixedgen.design.design import Design
 from mixedgen.engines import ENGINES, choose
-from mixedgen.estimation.ascent import Control
-from mixedgen.estimation.estimate import default_start, fit, other_starts
+from mixedgen.estimation.control import Control
+from mixedgen.estimation.estimate import fit
 from mixedgen.estimation.likelihood import average_information, deviance, score
+from mixedgen.estimation.start import default_start, other_starts
 
 # Two exact methods in double precision; V^-1 loses the condition number of V, up to 1e5 in these designs.
 RELATIVE = 1e-8

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -14,58 +14,24 @@ import mixedgen
 
 PACKAGE = Path(mixedgen.__file__).parent
 
-# A room is a module or a folder. It may import rooms on lower floors; rooms of one floor do not know each other.
-FLOORS: dict[float, set[str]] = {
-    11: {"cli"},
-    10.5: {"mixedgen"},  # the package itself, which lists the public names
+# A room is a folder or a file of the package. It may import rooms on lower floors; those of one floor do not know each
+# other.
+FLOORS: dict[int, set[str]] = {
+    12: {"cli"},
+    11: {"mixedgen"},  # the package itself, which lists the public names
     10: {"model"},
-    9.8: {"plots"},
-    9.7: {"power", "stages", "trajectories"},  # made of tests, means and predictions
-    9.6: {"tidy", "report", "bootstrap"},  # frames and tables for reports
-    9.5: {
-        "tables",
-        "interop",
-        "matrices",
-        "means",
-        "comparison",
-        "intervals",
-        "newdata",
-        "influence",
-        "diagnostics",
-    },  # made of what floor 9 computes
-    9: {"exact_test", "inference", "prediction", "variances", "simulation", "proportions", "factors"},
-    8.5: {"degrees", "hypotheses"},  # what the tests of floor 9 share
-    8.3: {"hull"},
-    8: {"estimate"},
-    7.5: {"constrained"},  # what profiles need beside the maximum
-    7: {"optimise", "moments"},
-    6: {"likelihood"},
+    9: {"output"},
+    8: {"inference", "intervals", "diagnostics"},
+    7: {"prediction"},
+    6: {"estimation"},
     5: {"engines"},
     4: {"design"},
-    3.8: {"traits", "restrictions"},
-    3.75: {"sections"},  # sums of residual structures
-    3.7: {"known_residual", "separable"},  # and their products
-    3.6: {"fixed", "residual"},  # unknown-parent groups of the terms are columns of X
-    3.4: {"terms"},
-    3.2: {"frame"},
-    3: {"formula", "reconcile", "revision"},
-    2.8: {"lexemes"},
-    2.5: {"genomic", "grid"},  # made of relationships and structures
-    2.3: {"custom"},
-    2: {"relationship", "structure", "basis"},
-    1: {"pedigree", "genotypes", "sparse"},
-    0.7: {"parentage", "covariance"},  # what pedigrees and genotypes are read and computed with
-    0.6: {"files", "inbreeding"},
-    0.5: {"data"},  # raises errors
-    0: {"errors"},
+    3: {"relationship", "residual"},
+    2: {"formula", "covariance", "genetics", "sparse", "data"},
+    1: {"errors", "arrays"},
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
-
-
-def room_of(module: str) -> str:
-    """Room of a dotted name: its part below the package, or the package itself."""
-    parts = module.split(".")
-    return parts[1] if len(parts) > 1 else parts[0]
+MOST_FLOORS, MOST_FILES = 12, 12
 
 
 def module_name(path: Path) -> str:
@@ -74,52 +40,83 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def is_type_checking(node: ast.AST) -> bool:
-    """Whether a node is ``if TYPE_CHECKING:``, which never runs."""
-    return isinstance(node, ast.If) and ast.unparse(node.test).removeprefix("typing.") == "TYPE_CHECKING"
+FILES = {module_name(p): p for p in sorted(PACKAGE.rglob("*.py")) if "__pycache__" not in p.parts}
 
 
-def import_statements(node: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
-    """Imports that run, at the top or inside functions."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.Import | ast.ImportFrom):
-            yield child
-        elif is_type_checking(child):
-            assert isinstance(child, ast.If)
-            yield from import_statements(ast.Module(child.orelse, []))
-        else:
-            yield from import_statements(child)
+def room_of(module: str) -> str:
+    """Room of a dotted name: its part below the package, or the package itself."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and f"mixedgen.{parts[1]}" in FILES else parts[0]
 
 
-def imported_rooms(path: Path) -> Iterator[tuple[str, int]]:
-    """Rooms of the package that a file imports, with the line."""
-    package = module_name(path).split(".")
-    if path.name != "__init__.py":
-        package = package[:-1]
-    for node in import_statements(ast.parse(path.read_text(encoding="utf-8"))):
+def imports_of(module: str) -> Iterator[tuple[str, int]]:
+    """Files of the package that a file imports, at the top, inside functions or for types alone, with the line."""
+    path = FILES[module]
+    package = module.split(".")[: None if path.name == "__init__.py" else -1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
-        else:
+        elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             source = ".".join([*base, *([node.module] if node.module else [])])
-            inner = [f"{source}.{alias.name}" for alias in node.names]
-            names = [n if source == "mixedgen" and room_of(n) in FLOOR_OF else source for n in inner]
-        yield from ((room_of(n), node.lineno) for n in names if n.split(".")[0] == "mixedgen")
+            names = [f"{source}.{a.name}" if f"{source}.{a.name}" in FILES else source for a in node.names]
+        else:
+            continue
+        yield from ((name, node.lineno) for name in names if name in FILES and name != module)
 
 
-FILES = sorted(p for p in PACKAGE.rglob("*.py") if "__pycache__" not in p.parts)
+def circle(edges: Mapping[str, Iterable[str]]) -> list[str]:
+    """Names that can be reached from themselves."""
+
+    def reached(start: str) -> set[str]:
+        seen: set[str] = set()
+        todo = list(edges.get(start, ()))
+        while todo:
+            here = todo.pop()
+            if here not in seen:
+                seen.add(here)
+                todo += edges.get(here, ())
+        return seen
+
+    return sorted(name for name in edges if name in reached(name))
 
 
-@pytest.mark.parametrize("path", FILES, ids=module_name)
-def test_imports_go_down(path: Path) -> None:
-    room = room_of(module_name(path))
+@pytest.mark.parametrize("module", FILES)
+def test_imports_go_down(module: str) -> None:
+    room = room_of(module)
     assert room in FLOOR_OF, f"{room!r} has no floor: give it one in FLOORS"
+    others = ((name, room_of(name), line) for name, line in imports_of(module))
     wrong = [
-        f"line {line}: {other} (floor {FLOOR_OF.get(other)})"
-        for other, line in imported_rooms(path)
+        f"line {line}: {name} (floor {FLOOR_OF.get(other)})"
+        for name, other, line in others
         if other != room and not FLOOR_OF.get(other, 99) < FLOOR_OF[room]
     ]
     assert not wrong, f"{room} is on floor {FLOOR_OF[room]} and may not import " + "; ".join(wrong)
+
+
+def test_no_circle_of_files_or_rooms() -> None:
+    files = {module: [name for name, _ in imports_of(module)] for module in FILES}
+    assert set(circle(files)) <= {"mixedgen.relationship.form", "mixedgen.relationship.forms"}
+    rooms: dict[str, set[str]] = {}
+    for module, names in files.items():
+        rooms.setdefault(room_of(module), set()).update({room_of(n) for n in names} - {room_of(module)})
+    assert not circle(rooms)
+
+
+def test_the_house_is_small() -> None:
+    assert len(FLOORS) <= MOST_FLOORS and len(list(PACKAGE.glob("*.py"))) <= MOST_FILES
+
+
+def test_the_test_sees_circles_and_hidden_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = {
+        "one": "def f():\n    from mixedgen.two import g\n",
+        "two": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import mixedgen.one\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / f"{name}.py").write_text(text)
+        monkeypatch.setitem(FILES, f"mixedgen.{name}", tmp_path / f"{name}.py")
+    edges = {f"mixedgen.{name}": [other for other, _ in imports_of(f"mixedgen.{name}")] for name in texts}
+    assert circle(edges) == ["mixedgen.one", "mixedgen.two"]
 
 
 def modules_after(statement: str) -> set[str]:

@@ -15,7 +15,7 @@ from inference_fits import FITS, fit_of, frame
 import mixedgen as mg
 from mixedgen.engines.dense import DenseEngine
 from mixedgen.estimation.likelihood import deviance
-from mixedgen.inference import degrees
+from mixedgen.inference import degrees, information, kenward_roger
 from mixedgen.inference.wald import f_tail, t_quantile, t_tail
 
 # lmerTest differentiates numerically: its balanced designs, whose degrees of freedom are whole numbers, come out to
@@ -93,7 +93,7 @@ def test_observed_information_by_brute_force(model: str, method: str) -> None:
     A = w["P"] if method == "reml" else w["Vinv"]
     H = np.array([[Py @ Vi @ w["P"] @ Vj @ Py - 0.5 * np.sum((A @ Vi) * (A @ Vj).T) for Vj in w["V"]] for Vi in w["V"]])
     J = fit.inference.directions.jacobian
-    got = degrees.observed_information(fit.fitted, fit.inference.directions)
+    got = information.observed_information(fit.fitted, fit.inference.directions)
     want = J.T @ H @ J  # at the optimum the coordinates' bend does not count
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-7 * np.abs(want).max())
 
@@ -125,27 +125,27 @@ LINEAR = ["sleepstudy_unbalanced", "penicillin", "pastes", "cake_unbalanced", "c
 @pytest.mark.parametrize("model", LINEAR)
 def test_information_is_the_slope_of_the_score(model: str, method: str) -> None:
     fit = fit_of(model, method)
-    exact = degrees.observed_information(fit.fitted, fit.inference.directions)
-    differences = degrees.observed_by_differences(fit.fitted, fit.inference.directions)
+    exact = information.observed_information(fit.fitted, fit.inference.directions)
+    differences = information.observed_by_differences(fit.fitted, fit.inference.directions)
     np.testing.assert_allclose(differences, exact, rtol=0, atol=1e-6 * np.abs(exact).max())
 
 
 @pytest.mark.parametrize("model", ["sleepstudy_unbalanced", "pastes"])
 def test_information_is_the_curvature_of_the_criterion(model: str) -> None:
     fit = fit_of(model)
-    information = degrees.observed_information(fit.fitted, fit.inference.directions)
+    observed = information.observed_information(fit.fitted, fit.inference.directions)
     for k, (size, at) in enumerate(fit.inference.directions.steps(fit.fitted.theta)):
         h = 3e-3 * size
         values = [deviance(fit.fitted.engine.at(at(x)), True) for x in (-h, 0.0, h)]
-        assert 0.5 * (values[0] - 2 * values[1] + values[2]) / h**2 == pytest.approx(information[k, k], rel=1e-4)
+        assert 0.5 * (values[0] - 2 * values[1] + values[2]) / h**2 == pytest.approx(observed[k, k], rel=1e-4)
 
 
 def test_expected_information_from_differences(monkeypatch: pytest.MonkeyPatch) -> None:
     fit = fit_of("crossed")
-    exact = degrees.kenward_roger_weights(fit.fitted)
-    monkeypatch.setattr(degrees, "EXACT_WORK", 0)
+    exact = kenward_roger.kenward_roger_weights(fit.fitted)
+    monkeypatch.setattr(information, "EXACT_WORK", 0)
     np.testing.assert_allclose(
-        degrees.kenward_roger_weights(fit.fitted), exact, rtol=0, atol=1e-6 * np.abs(exact).max()
+        kenward_roger.kenward_roger_weights(fit.fitted), exact, rtol=0, atol=1e-6 * np.abs(exact).max()
     )
 
 
@@ -226,7 +226,7 @@ def test_no_degrees_of_freedom() -> None:
 
 def test_a_summary_does_not_take_long_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
     fit = mg.lmm("Yield ~ 1 + (1|Batch)", mg.data.dyestuff())
-    monkeypatch.setattr(degrees, "AUTOMATIC_WEIGHTS", 10)
+    monkeypatch.setattr(information, "AUTOMATIC_WEIGHTS", 10)
     assert "ask for summary(ddf='satterthwaite')" in str(fit.summary())
     assert "df" not in fit.summary().coefficients
     assert fit.summary(ddf="satterthwaite").coefficients["df"].iloc[0] == pytest.approx(5.0)
@@ -255,8 +255,8 @@ def test_kenward_roger_wants_reml() -> None:
 
 def test_kenward_roger_refuses_beyond_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     fit = mg.lmm("Yield ~ 1 + (1|Batch)", mg.data.dyestuff2())
-    monkeypatch.setattr(degrees, "MEMORY_LIMIT", 100)
-    monkeypatch.setattr(degrees, "EXACT_WORK", 0)
+    monkeypatch.setattr(kenward_roger, "MEMORY_LIMIT", 100)
+    monkeypatch.setattr(information, "EXACT_WORK", 0)
     with pytest.raises(mg.NotAvailableError, match=r"6 x 6 effects .* GB.*satterthwaite"):
         fit.summary(ddf="kenward-roger")
 

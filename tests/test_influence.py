@@ -16,7 +16,7 @@ import mixedgen as mg
 from mixedgen.diagnostics import influence as room
 from mixedgen.engines import choose
 from mixedgen.errors import ArgumentError, ConvergenceWarning, DataError, EngineError, NotAvailableError
-from mixedgen.estimation.estimate import Fitted
+from mixedgen.estimation.fitted import Fitted
 
 FROZEN = json.loads((Path(__file__).parent / "reference" / "influence.json").read_text())
 FITS = {f["name"]: f for f in FROZEN["fits"]}
@@ -306,8 +306,8 @@ def test_rows_left_out_are_no_cases() -> None:
 
 
 def test_a_sparse_fixed_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mixedgen.design.frame.DENSE_COLUMNS", 2)
-    monkeypatch.setattr("mixedgen.design.frame.DENSE_ELEMENTS", 10)
+    monkeypatch.setattr("mixedgen.design.coding.DENSE_COLUMNS", 2)
+    monkeypatch.setattr("mixedgen.design.coding.DENSE_ELEMENTS", 10)
     fit = mg.lmm("angle ~ 0 + recipe:temperature + (1|replicate)", mg.data.cake())
     assert sp.issparse(fit.fitted.design.fixed.X)
     found = fit.influence()

@@ -12,7 +12,7 @@ from test_equivalences import additive, herd
 
 import mixedgen as mg
 from mixedgen.errors import ArgumentError, ConvergenceWarning, NotAvailableError
-from mixedgen.estimation.estimate import Fitted
+from mixedgen.estimation.fitted import Fitted
 from mixedgen.estimation.likelihood import deviance
 from mixedgen.intervals import constrained
 from mixedgen.intervals.bootstrap import bootstrap, bootstrap_draws, bootstrap_intervals

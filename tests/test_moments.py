@@ -11,9 +11,12 @@ import pytest
 import scipy.sparse as sp
 
 import mixedgen as mg
-from mixedgen.design.design import Design, build
+from mixedgen.design.build import build
+from mixedgen.design.design import Design
 from mixedgen.errors import ArgumentError, DesignError, EngineError, NotAvailableError
-from mixedgen.estimation.moments import MOMENTS, anova, minque, mivque0
+from mixedgen.estimation.anova import anova
+from mixedgen.estimation.minque import minque, mivque0
+from mixedgen.estimation.moments import MOMENTS
 
 # Both sides are exact in double precision; the equations of small designs lose some four digits.
 RELATIVE = 1e-8

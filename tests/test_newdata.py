@@ -10,7 +10,7 @@ import pytest
 import scipy.sparse as sp
 
 import mixedgen as mg
-from mixedgen.design.terms import unique_keys
+from mixedgen.design.build_terms import unique_keys
 from mixedgen.errors import ArgumentError, DataError, NotAvailableError, RelationshipError
 from mixedgen.output.matrices import write_out
 from mixedgen.prediction.predict import predict

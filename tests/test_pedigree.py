@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 
 import mixedgen.genetics.inbreeding as inbreeding
-import mixedgen.genetics.pedigree as pedigree
 from mixedgen.data import mrode_pedigree
 from mixedgen.errors import ArgumentError, PedigreeError, RelationshipError
 from mixedgen.genetics.pedigree import (
@@ -319,7 +318,7 @@ def test_a_pedigree_cannot_be_changed(mrode):
 
 
 def test_kernels_compile_on_demand():
-    pedigree.compile_kernels()
+    inbreeding.compile_kernels()
 
 
 def test_input_is_not_changed():

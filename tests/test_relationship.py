@@ -11,23 +11,16 @@ import scipy.sparse as sp
 from mixedgen.errors import ArgumentError, DataError, RelationshipError
 from mixedgen.genetics.genotypes import Genotypes
 from mixedgen.genetics.pedigree import Pedigree
-from mixedgen.relationship import RELATIONSHIPS, Relationship, additive, identity
-from mixedgen.relationship.genomic import (
-    bend,
-    blend,
-    correlation,
-    dominance,
-    epistatic,
-    genomic,
-    genomic_dominance,
-    genomic_inbreeding,
-    markers,
-    single_step,
-    tuning_coefficients,
-)
+from mixedgen.relationship import RELATIONSHIPS
+from mixedgen.relationship.combine import bend, blend, correlation, epistatic, genomic_inbreeding
+from mixedgen.relationship.dominance import dominance
+from mixedgen.relationship.form import Relationship
+from mixedgen.relationship.from_pedigree import additive, identity
+from mixedgen.relationship.genomic import genomic, genomic_dominance, markers
+from mixedgen.relationship.single_step import single_step, tuning_coefficients
 
 SINGULAR = {"factor", "sparse factor", "genomic", "markers"}
-GENOMIC = import_module("mixedgen.relationship.genomic")  # the package's own name `genomic` is the function
+SINGLE_STEP = import_module("mixedgen.relationship.single_step")  # the package's own name `single_step` is the function
 DRAWS = 20_000
 # of q(q+1)/2 covariances, each within five standard errors: a false alarm once in 10^4 runs at most
 STANDARD_ERRORS = 5.0
@@ -419,7 +412,7 @@ def test_single_step_where_G_is_A22_is_A():
 def test_single_step_keeps_a_large_block_apart(monkeypatch):
     ped = family()
     together = single_step(ped, BULLS)
-    monkeypatch.setattr(GENOMIC, "_DENSE_PRECISION", 3)
+    monkeypatch.setattr(SINGLE_STEP, "_DENSE_PRECISION", 3)
     apart = single_step(ped, BULLS)
     ((at, block),) = apart.dense_blocks
     whole = full(apart.precision).copy()

@@ -6,8 +6,8 @@ import pytest
 from scipy.optimize import minimize
 
 import mixedgen as mg
-from mixedgen.covariance.structure import STRUCTURES, make_structure
-from mixedgen.design.restrictions import Restricted
+from mixedgen.covariance.registry import STRUCTURES, make_structure
+from mixedgen.covariance.restricted import Restricted
 from mixedgen.errors import ArgumentError, NotAvailableError
 from mixedgen.estimation.likelihood import deviance, score
 

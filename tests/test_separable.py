@@ -13,8 +13,9 @@ import pytest
 from scipy.optimize import minimize
 
 import mixedgen as mg
-from mixedgen.covariance.structure import make_structure
-from mixedgen.design.design import Design, build
+from mixedgen.covariance.registry import make_structure
+from mixedgen.design.build import build
+from mixedgen.design.design import Design
 from mixedgen.engines import ENGINES, choose
 from mixedgen.estimation.likelihood import average_information, deviance, score
 

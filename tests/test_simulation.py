@@ -8,8 +8,9 @@ import pytest
 
 import mixedgen as mg
 from mixedgen.errors import ArgumentError, DataError
+from mixedgen.estimation.refit import refit
 from mixedgen.output.matrices import write_out
-from mixedgen.prediction.simulation import refit, simulate
+from mixedgen.prediction.simulation import simulate
 
 DRAWS = 4000
 # Largest of some hundred dependent standard normal deviations: exceeded once in 10^5 seeds.

@@ -6,15 +6,10 @@ import numpy as np
 import pytest
 
 import mixedgen as mg
-from mixedgen.covariance.structure import (
-    ONE_COEFFICIENT,
-    STRUCTURES,
-    Autoregressive,
-    Structure,
-    lower_factor,
-    lower_indices,
-    make_structure,
-)
+from mixedgen.covariance.correlated import Autoregressive
+from mixedgen.covariance.registry import ONE_COEFFICIENT, STRUCTURES, make_structure
+from mixedgen.covariance.structure import Structure
+from mixedgen.covariance.triangle import lower_factor, lower_indices
 from mixedgen.errors import FormulaError
 
 # Central differences of a smooth function: the rounding of 1e-16 / step and the curvature of step^2 are both 1e-11.

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 import mixedgen as mg
-from mixedgen.covariance.structure import STRUCTURES
+from mixedgen.covariance.registry import STRUCTURES
 from mixedgen.estimation.likelihood import deviance, score
-from mixedgen.formula.parse import RESIDUAL_STRUCTURES
+from mixedgen.formula.structures import RESIDUAL_STRUCTURES
 
 # Central differences of the deviance, steps of 1e-4: truncation 1e-8 and rounding 1e-12 / 1e-4, times the curvature.
 STEP, CLOSE = 1e-4, 2e-6

@@ -1,5 +1,7 @@
 """``python -m mixedgen.cli``."""
 
+from __future__ import annotations
+
 import sys
 
 from mixedgen.cli.main import main

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from mixedgen.covariance.structure import Correlated
+from mixedgen.arrays import Array, Levels
+from mixedgen.covariance.correlated import Correlated
 from mixedgen.errors import ArgumentError
-
-Array = NDArray[np.float64]
-Levels = NDArray[Any]
 
 STEP = 1e-3  # of the distance to the nearer bound, or of a parameter's size: differences of fourth order
 SYMMETRIC = 1e-10

@@ -8,17 +8,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-from numpy.typing import NDArray
 
-from mixedgen.covariance.structure import Diagonal, make_structure
-from mixedgen.design.frame import evaluate, variables_of
-from mixedgen.design.terms import INTERCEPT_NAMES, Term, load_ranges
+from mixedgen.arrays import Array, IntArray
+from mixedgen.covariance.registry import make_structure
+from mixedgen.covariance.variances import Diagonal
+from mixedgen.design.coding import evaluate, variables_of
+from mixedgen.design.loads import load_ranges
+from mixedgen.design.terms import INTERCEPT_NAMES, Term
 from mixedgen.errors import DataError, FormulaError
-from mixedgen.formula.parse import RandomTerm, ResidualTerm
-from mixedgen.residual.residual import ClassResidual, Residual, UnitResidual
-
-Array = NDArray[np.float64]
-IntArray = NDArray[np.intp]
+from mixedgen.formula.parts import RandomTerm, ResidualTerm
+from mixedgen.residual.diagonal import ClassResidual
+from mixedgen.residual.residual import Residual
+from mixedgen.residual.units import UnitResidual
 
 
 @dataclass(frozen=True)

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from html import escape
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
-from numpy.typing import NDArray
 
-from mixedgen.design.terms import Term, unique_keys
-from mixedgen.engines import Forecast
+from mixedgen.design.records import record_index
+from mixedgen.design.terms import Term
+from mixedgen.diagnostics.cost import cost_text
 from mixedgen.errors import examples
-from mixedgen.estimation.estimate import Fitted
-from mixedgen.prediction.effects import scaled_residuals
-from mixedgen.prediction.simulation import record_index
+from mixedgen.estimation.fitted import Fitted
+from mixedgen.prediction.records import scaled_residuals
 
-Array = NDArray[np.float64]
 Verdict = Literal["ok", "note", "problem"]
 
 NEARLY_FLAT = 1e-4  # smallest eigenvalue of the scaled information: two estimates then correlate at 0.9999
@@ -34,7 +29,6 @@ SCALES_APART = 1e4  # lengths of columns of X: beyond, coefficients differ as mu
 LITTLE_LEFT = 1e-2  # share of a column's length that the columns before it leave of it
 
 
-# -------------------------------------------------------------------------------------------------------- diagnose
 @dataclass(frozen=True)
 class Finding:
     """Result of one check.
@@ -315,16 +309,6 @@ def cost(fitted: Fitted) -> list[Finding]:
     return [Finding("cost", "ok", cost_text(fitted.engine.forecast()))]
 
 
-def cost_text(forecast: Forecast) -> str:
-    """Size and price of one evaluation."""
-    size = forecast.bytes
-    memory = f"{size / 2**30:.1f} GB" if size > 2**30 else f"{max(size / 2**20, 0.1):.1f} MB"
-    return (
-        f"{forecast.order:,} equations, {forecast.nonzeros:,} elements in the factor, {forecast.flops:.2g} flops; "
-        f"about {forecast.seconds:.2g} s and {memory} for each step."
-    )
-
-
 CHECKS: tuple[Callable[[Fitted], list[Finding]], ...] = (
     convergence,
     curvature,
@@ -337,169 +321,3 @@ CHECKS: tuple[Callable[[Fitted], list[Finding]], ...] = (
     ids,
     cost,
 )
-
-
-# --------------------------------------------------------------------------------------------------------- explain
-@dataclass(frozen=True)
-class Explanation:
-    """How a model was read and solved; ``str()`` prints it, notebooks show it as HTML.
-
-    Attributes
-    ----------
-    sentences : tuple of str
-        The model, the method, the engine, the residuals.
-    sizes : Series
-        ``records fixed_effects aliased random_effects parameters equations factor_elements flops bytes seconds``; the
-        last three are those of one step.
-    terms : DataFrame
-        A row for each random term: ``term levels with_records effects structure relationship parameters``.
-    """
-
-    sentences: tuple[str, ...]
-    sizes: pd.Series
-    terms: pd.DataFrame
-
-    def __str__(self) -> str:
-        """The sentences, and one for each term."""
-        head, *rest = self.sentences
-        return "\n".join([head, *(term_sentence(row) for row in self.terms.to_dict("records")), *rest])
-
-    def _repr_html_(self) -> str:
-        """HTML for notebooks."""
-        text = "".join(f"<p>{escape(line)}</p>" for line in self.sentences)
-        return text + str(self.terms.to_html(index=False, border=0))
-
-
-def explain(fitted: Fitted) -> Explanation:
-    """How the formula was read, which engine solved the equations and why, and what was optimised.
-
-    Parameters
-    ----------
-    fitted : Fitted
-        The model.
-
-    Returns
-    -------
-    Explanation
-        Sentences, sizes and a table of the random terms.
-
-    Examples
-    --------
-    >>> import mixedgen as mg
-    >>> text = mg.lmm("Reaction ~ Days + (Days|Subject)", mg.data.sleepstudy()).explain()
-    >>> text.terms[["term", "levels", "structure"]].values.tolist()
-    [['Subject', 18, 'us']]
-    >>> int(text.sizes["equations"])
-    38
-    """
-    sentences = (model_sentence(fitted), residual_sentence(fitted), method_sentence(fitted), engine_sentence(fitted))
-    return Explanation(sentences, sizes(fitted), terms_table(fitted))
-
-
-def sizes(fitted: Fitted) -> pd.Series:
-    """Counts of records, effects and equations, and the forecast of one step."""
-    design, forecast = fitted.design, fitted.engine.forecast()
-    values = {
-        "records": design.n,
-        "fixed_effects": design.fixed.p,
-        "aliased": len(design.fixed.aliased),
-        "random_effects": sum(t.q * t.c for t in design.terms),
-        "parameters": len(fitted.theta),
-        "equations": forecast.order,
-        "factor_elements": forecast.nonzeros,
-        "flops": forecast.flops,
-        "bytes": forecast.bytes,
-        "seconds": forecast.seconds,
-    }
-    return pd.Series(values, dtype=float, name="size")
-
-
-def terms_table(fitted: Fitted) -> pd.DataFrame:
-    """How each random term was read."""
-    design = fitted.design
-    links = dict(zip(unique_keys(design.parsed.terms), design.parsed.terms, strict=True))
-    rows = []
-    for t, s in zip(design.terms, design.slices, strict=False):
-        link = links[t.key].factors[-1].link
-        rows.append(
-            {
-                "term": t.key,
-                "levels": t.q,
-                "with_records": int(np.count_nonzero(t.counts)),
-                "effects": ", ".join(t.effects),
-                "structure": t.structure.tag,
-                "relationship": None if t.relationship is None else f"{link} ({t.relationship.kind})",
-                "parameters": ", ".join(design.theta_names[s]) or "none",
-            }
-        )
-    columns = ["term", "levels", "with_records", "effects", "structure", "relationship", "parameters"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def term_sentence(row: Mapping[Hashable, Any]) -> str:
-    """One random term in words."""
-    related = "independent of each other" if pd.isna(row["relationship"]) else f"related by {row['relationship']}"
-    return (
-        f"Random term {row['term']}: {row['levels']} levels ({row['with_records']} with records), {related}; "
-        f"effects {row['effects']}, structure {row['structure']}; parameters {row['parameters']}."
-    )
-
-
-def model_sentence(fitted: Fitted) -> str:
-    """The formula, and what was made of its fixed part."""
-    design = fitted.design
-    kind = "a sparse" if sp.issparse(design.fixed.X) else "a dense"
-    aliased = f", {len(design.fixed.aliased)} more left out" if design.fixed.aliased else ""
-    return (
-        f"{design.parsed.source}: {design.n:,} records; fixed effects: {design.fixed.p}, as {kind} X{aliased}; "
-        f"random terms: {len(design.terms)}."
-    )
-
-
-COMPOSED = {
-    "product": "correlated within units by a product of structures over the places of a grid",
-    "at": "independent between sections, each with parameters of its own",
-}
-
-
-def residual_sentence(fitted: Fitted) -> str:
-    """R in words."""
-    residual, names = fitted.design.residual, fitted.design.theta_names[fitted.design.slices[-1]]
-    tag, dim = residual.structure.tag, residual.structure.dim
-    if tag == "idv":
-        what = "independent, one variance" if residual.pairs is None else "a known matrix times one variance"
-    elif tag in COMPOSED:
-        what = COMPOSED[tag]
-    elif residual.pairs is not None:
-        what = f"one {tag} covariance matrix of {dim} positions ({examples(residual.classes)}) within units"
-    elif residual.classes:
-        what = f"independent, a variance for each of {dim} classes ({examples(residual.classes)})"
-    else:
-        what = f"independent, structure {tag}"
-    weights = "" if residual.inverse_weights is None else ", divided by the weights of the records"
-    return f"Residuals: {what}{weights}; parameters {', '.join(names) or 'none'}."
-
-
-def method_sentence(fitted: Fitted) -> str:
-    """How the variances came about, and the criterion."""
-    if fitted.moments is not None:
-        return (
-            f"Variances by {fitted.method}: quadratic forms of y equated to their expectations; there is no likelihood."
-        )
-    name = "restricted likelihood (REML)" if fitted.reml else "likelihood (ML)"
-    value = f"-2 log L = {fitted.deviance:.6g}"
-    if fitted.certificate is None:
-        return f"The variances were given; {value} of the {name}."
-    known = fitted.control.restrictions.names
-    restricted = f" Fixed, equal or bounded beforehand: {examples(known)}." if known else ""
-    how = {"ai": "average information", "em": "expectation-maximisation"}[fitted.control.optimiser]
-    return f"Variances maximise the {name} by {how}: {fitted.certificate.iterations} steps, {value}.{restricted}"
-
-
-def engine_sentence(fitted: Fitted) -> str:
-    """Which engine, why, and what it costs."""
-    name = type(fitted.engine).__name__.removesuffix("Engine").lower()
-    asked = fitted.control.engine
-    why = "taken by engine='auto'" if asked == "auto" else f"asked for by Control(engine={asked!r})"
-    what = (inspect.getdoc(type(fitted.engine)) or "").partition("\n")[0]
-    return f"Engine {name}, {why}. {what} {cost_text(fitted.engine.forecast())}"

@@ -3,40 +3,37 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import scipy.linalg as la
-import scipy.sparse as sp
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from tqdm.auto import tqdm
 
+from mixedgen.arrays import Array, IntArray
 from mixedgen.design.design import Design
-from mixedgen.design.frame import require_columns
-from mixedgen.design.terms import interaction
-from mixedgen.engines import free_memory
-from mixedgen.errors import (
-    ArgumentError,
-    ConvergenceWarning,
-    DataError,
-    DesignError,
-    EngineError,
-    NotAvailableError,
-    examples,
+from mixedgen.design.records import record_index
+from mixedgen.diagnostics.cases import Cases, cases_of
+from mixedgen.diagnostics.deletion import (
+    COLUMNS,
+    UNDETERMINED,
+    WORKSPACE,
+    Deletion,
+    Precision,
+    batches,
+    blocks,
+    deletion,
 )
-from mixedgen.estimation.estimate import LONG, Fitted
+from mixedgen.engines import free_memory
+from mixedgen.errors import ConvergenceWarning, DesignError, EngineError, NotAvailableError, examples
+from mixedgen.estimation.estimate import LONG
+from mixedgen.estimation.fitted import Fitted
+from mixedgen.estimation.refit import refit_design
 from mixedgen.prediction.proportions import random_variances
-from mixedgen.prediction.simulation import record_index, refit_design
 
-Array = NDArray[np.float64]
-IntArray = NDArray[np.intp]
-
-COLUMNS = 256  # right-hand sides solved at once; without a larger group the equations are set up anew
-WORKSPACE = 2**27  # elements of one block of records by right-hand sides
-UNDETERMINED = 1e-9  # share of the precision of a record that is left for it where the fixed effects fit it alone
 ELEMENT_SECONDS = 5e-10  # of one operation on the factor or the records for each right-hand side, on two cores
 STEPS, LEAST_SECONDS = 6, 0.01  # of a fit from the variances of the whole
 PATIENCE = 86_400.0  # seconds of a forecast that are not refused
@@ -83,47 +80,6 @@ class Influence:
     def cooks_distance(self) -> pd.Series:
         """Cook's distance of each case."""
         return self.cases["cooks_distance"]
-
-
-@dataclass(frozen=True)
-class Cases:
-    """Records of each case.
-
-    Attributes
-    ----------
-    labels : Index
-        Names of the cases.
-    members : list of ndarray of int
-        Records of each, increasing.
-    """
-
-    labels: pd.Index
-    members: list[IntArray]
-
-
-@dataclass(frozen=True)
-class Deletion:
-    """Estimates without one case.
-
-    Attributes
-    ----------
-    dfbeta, se : ndarray, shape (p,)
-        b_hat less the estimate without the case, and the standard errors of that.
-    cooks_distance, covratio, covtrace : float
-        See `influence`.
-    theta : ndarray, shape (n_theta,), or None
-        Variance parameters, where they were estimated anew.
-    converged : bool
-        Whether that fit did.
-    """
-
-    dfbeta: Array
-    se: Array
-    cooks_distance: float
-    covratio: float
-    covtrace: float
-    theta: Array | None = None
-    converged: bool = True
 
 
 def influence(
@@ -211,61 +167,6 @@ def influence(
     )
 
 
-# ---------------------------------------------------------------------------------------------------------- cases
-def cases_of(design: Design, data: pd.DataFrame | None, by: str | ArrayLike | None) -> Cases:
-    """Records of each case, in the order of the levels."""
-    if by is None:
-        return Cases(record_index(design), [np.array([i]) for i in range(design.n)])
-    codes, levels = codes_by_name(design, data, by) if isinstance(by, str) else codes_of_rows(design, by)
-    order = np.argsort(codes, kind="stable")
-    ends = np.cumsum(np.bincount(codes, minlength=len(levels)))
-    if len(levels) < 2:
-        raise ArgumentError(f"by has one group only ({examples(list(levels))}): nothing would be left without it.")
-    return Cases(levels, [np.sort(rows) for rows in np.split(order, ends[:-1])])
-
-
-def codes_by_name(design: Design, data: pd.DataFrame | None, by: str) -> tuple[IntArray, pd.Index]:
-    """Group of each record by a column, several joined by a colon, or a random term."""
-    for t in design.terms:
-        if t.key == by and (data is None or by not in data.columns) and t.record is None:
-            present, code = np.unique(t.level, return_inverse=True)
-            return code, t.levels[present]
-    if data is None:
-        raise ArgumentError(
-            f"by={by!r} is no random term whose records have one level each; give the groups of the rows."
-        )
-    names = [by] if by in data.columns else by.split(":")
-    require_columns(data, names, "by=")
-    return complete_codes([data[name].iloc[used_rows(design)] for name in names], by)
-
-
-def codes_of_rows(design: Design, by: ArrayLike) -> tuple[IntArray, pd.Index]:
-    """Group of each record from those of all rows of the data."""
-    values = by if isinstance(by, pd.Series) else pd.Series(np.asarray(by), index=None)
-    if len(values) != len(design.index):
-        raise ArgumentError(f"by has {len(values)} groups for {len(design.index)} rows of the data.")
-    if isinstance(by, pd.Series) and not by.index.equals(design.index):
-        raise ArgumentError("by has other labels than the rows of the data: give it on their index.")
-    return complete_codes([values.iloc[used_rows(design)]], "by")
-
-
-def used_rows(design: Design) -> IntArray:
-    """Row of the data of each record."""
-    return design.kept if design.traits is None else design.kept[design.traits.row]
-
-
-def complete_codes(columns: Sequence[pd.Series], name: str) -> tuple[IntArray, pd.Index]:
-    """Group of each record, none of them missing."""
-    gone = np.any([c.isna().to_numpy() for c in columns], axis=0)
-    if gone.any():
-        labels = list(columns[0].index[gone])
-        raise DataError(
-            f"{name!r} is missing in {len(labels)} records: {examples(labels)}. Fill it in, or leave them out."
-        )
-    return interaction(columns)
-
-
-# ------------------------------------------------------------------------------------------------------- forecast
 def width_of(design: Design) -> int:
     """Right-hand sides that are solved at once."""
     return max(1, min(COLUMNS, WORKSPACE // design.n))
@@ -312,36 +213,6 @@ def require_forecast(fitted: Fitted, cases: Cases, exact: bool) -> None:
     )
 
 
-# ------------------------------------------------------------------------------------------------ at the variances
-class Precision:
-    """What the diagnostics of a fit share.
-
-    Attributes
-    ----------
-    C, weights : ndarray, shapes (p, p) and (n, p)
-        (X'V^-1 X)^-1 and V^-1 X C.
-    P, RP, RPR : ndarray, shape (n,)
-        Diagonals of P, R P and R P R.
-    """
-
-    def __init__(self, fitted: Fitted) -> None:
-        self.C = fitted.system.fixed_covariance()
-        self.weights = fitted.system.blue_weights(np.eye(len(self.C)))
-        self.P, self.RP, self.RPR = diagonals(fitted)
-
-
-def diagonals(fitted: Fitted) -> tuple[Array, Array, Array]:
-    """Diagonals of P, R P and R P R from M = R - R P R, which is needed only where R^-1 is not zero."""
-    residual, theta = fitted.design.residual, fitted.theta[fitted.design.slices[-1]]
-    M, precision, r = fitted.system.fitted_covariance(), residual.precision(theta), residual.variances(theta)
-    if residual.pairs is None:
-        return precision - precision**2 * M, 1.0 - precision * M, r - M
-    shape = (len(r), len(r))
-    Rinv, left = (sp.csr_array((v, residual.pairs), shape=shape) for v in (precision, M))
-    weighted = Rinv @ left
-    return (Rinv - weighted @ Rinv).diagonal(), 1.0 - weighted.diagonal(), r - left.diagonal()
-
-
 def deletions(fitted: Fitted, cases: Cases, precision: Precision) -> list[Deletion | str]:
     """Estimates without each case at the same variances: single records, small groups together, large ones alone."""
     factor = la.cholesky(precision.C, lower=True)
@@ -363,72 +234,6 @@ def deletions(fitted: Fitted, cases: Cases, precision: Precision) -> list[Deleti
     return found
 
 
-def batches(cases: Cases, which: Sequence[int], width: int) -> Iterator[list[int]]:
-    """Cases whose records are solved together."""
-    some: list[int] = []
-    size = 0
-    for k in which:
-        if some and size + len(cases.members[k]) > width:
-            yield some
-            some, size = [], 0
-        some.append(k)
-        size += len(cases.members[k])
-    if some:
-        yield some
-
-
-def blocks(fitted: Fitted, cases: Cases, some: list[int]) -> Iterator[tuple[int, Array]]:
-    """P of the records of each of some cases, from right-hand sides that are one in a record."""
-    records = np.concatenate([cases.members[k] for k in some])
-    E = np.zeros((fitted.design.n, len(records)))
-    E[records, np.arange(len(records))] = 1.0
-    P = fitted.system.project(E)
-    stop = 0
-    for k in some:
-        start, stop = stop, stop + len(cases.members[k])
-        block = P[cases.members[k], start:stop]
-        yield k, 0.5 * (block + block.T)
-
-
-def deletion(P: Array, W: Array, Py: Array, C: Array, factor: Array) -> Deletion | str:
-    """Estimates without some records at the same variances, or why there are none.
-
-    Parameters
-    ----------
-    P : ndarray, shape (m, m)
-        P of the records.
-    W : ndarray, shape (m, p)
-        Their rows of V^-1 X C.
-    Py : ndarray, shape (m,)
-        Their elements of P y.
-    C, factor : ndarray, shape (p, p)
-        (X'V^-1 X)^-1 and its lower Cholesky factor.
-
-    Notes
-    -----
-    With Q = V^-1_II = P + W C^-1 W' = L L' and A = L^-1 P L^-T: COVRATIO = 1 / det A, COVTRACE = tr A^-1 - m, and a
-    vanishing eigenvalue of A is a direction in which the fixed effects fit the records alone.
-    """
-    half = la.solve_triangular(factor, W.T, lower=True)  # C^-1/2 W'
-    L = la.cholesky(P + half.T @ half, lower=True)
-    A = la.solve_triangular(L, la.solve_triangular(L, P, lower=True).T, lower=True)
-    values, vectors = np.linalg.eigh(0.5 * (A + A.T))
-    if values[0] < UNDETERMINED:
-        return "the other records do not determine the fixed effects"
-    root = la.solve_triangular(L, vectors, lower=True, trans="T") / np.sqrt(values)  # root root' = P_II^-1
-    g = root @ (root.T @ Py)
-    variances = np.diag(C) + np.sum((W.T @ root) ** 2, axis=1)
-    step = half @ g
-    return Deletion(
-        dfbeta=W.T @ g,
-        se=np.sqrt(variances),
-        cooks_distance=float(step @ step) / len(C),
-        covratio=float(np.exp(-np.sum(np.log(values)))),
-        covtrace=float(np.sum(1.0 / values - 1.0)),
-    )
-
-
-# ------------------------------------------------------------------------------------------------- without a case
 def refitted(fitted: Fitted, rows: IntArray, exact: bool) -> Fitted | str:
     """The fit without some records, at the same variances or with new ones; or why there is none."""
     keep = np.setdiff1d(np.arange(fitted.design.n), rows)
@@ -482,7 +287,6 @@ def compare(fitted: Fitted, without: Fitted | str, C: Array) -> Deletion | str:
     )
 
 
-# --------------------------------------------------------------------------------------------------------- frames
 def case_frames(fitted: Fitted, cases: Cases, found: Sequence[Deletion | str], precision: Precision) -> dict[str, Any]:
     """Frames with a row for each case, and the cases that have none."""
     names = list(fitted.design.fixed.names)

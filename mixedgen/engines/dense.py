@@ -7,13 +7,11 @@ from functools import cached_property
 import numpy as np
 import scipy.linalg as la
 import scipy.sparse as sp
-from numpy.typing import NDArray
 
+from mixedgen.arrays import Array
 from mixedgen.design.design import Design
 from mixedgen.engines.system import Engine, Forecast, Solution, System, term_covariances
 from mixedgen.errors import EngineError
-
-Array = NDArray[np.float64]
 
 
 class DenseEngine(Engine):

@@ -12,190 +12,26 @@ zero of Sigma enters the pattern.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from numpy.typing import NDArray
 
-from mixedgen.covariance.structure import INDEFINITE, lower_factor
+from mixedgen.arrays import Array, IntArray
+from mixedgen.covariance.triangle import INDEFINITE, lower_factor
 from mixedgen.design.design import Design
-from mixedgen.design.terms import Term, load_ranges
+from mixedgen.design.terms import Term
+from mixedgen.engines.components import Component, mix, orthonormal_unit
+from mixedgen.engines.meetings import Pairs, meet, take
 from mixedgen.engines.system import Engine, Forecast, Solution, System, term_covariances
 from mixedgen.errors import EngineError
-from mixedgen.sparse import Factor, Symbolic, analyse
-
-Array = NDArray[np.float64]
-IntArray = NDArray[np.intp]
+from mixedgen.sparse import analyse
+from mixedgen.sparse.contract import Factor, Symbolic
 
 # Distance from a singular L at which the derivative across the boundary is taken, beside the term's own scale: the
 # score is smooth there, so the error is of this order squared, and its rounding error that of 1e-16 / this.
 BOUNDARY_STEP = 1e-5
-DEPENDENT = 1e-9  # effects of a term whose columns leave less than this of each other keep their own units
-
-
-@dataclass(frozen=True)
-class Component:
-    """Coefficients that share one L: those of X (L = I), or a group of one term.
-
-    Attributes
-    ----------
-    term : int
-        Position of the term; -1 for X.
-    coefs : ndarray of int
-        Coefficients of the term.
-    size : int
-        Number of columns of F (levels of u where F = I; columns of a sparse X).
-    offset : int
-        First equation; equation offset + a size + i is coefficient a of column i.
-    record, level, values : ndarray
-        Loads, as in `Term`, with the group's coefficients only.
-    levels : int
-        Number of levels of u.
-    basis : ndarray or sparse array, shape (levels, size), or None
-        F.
-    unit : ndarray, shape (width, width), or None
-        T of z = z~ T, where z~ has orthonormal columns; None for the identity. The equations hold z~ and T Sigma T', so
-        that a covariate far from zero costs no digits.
-    """
-
-    term: int
-    coefs: IntArray
-    size: int
-    offset: int
-    record: IntArray | None
-    level: IntArray
-    values: Array
-    levels: int
-    basis: Any
-    unit: Array | None = None
-
-    @property
-    def width(self) -> int:
-        """Number of coefficients."""
-        return len(self.coefs)
-
-    @property
-    def stop(self) -> int:
-        """One past the last equation."""
-        return self.offset + self.size * self.width
-
-    def equations(self, columns: IntArray) -> IntArray:
-        """Equations of some columns, shape (len(columns), width)."""
-        return self.offset + columns[:, None] + self.size * np.arange(self.width)
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Cross-products between two components, one dense block for each pair of columns that meet in a record.
-
-    Attributes
-    ----------
-    a, b : int
-        Components, a after b in the equations, or a = b.
-    i, j : ndarray of int, shape (m,)
-        Columns of each; i >= j where a = b.
-    meetings : Meetings
-        Levels and loads that meet.
-    at : ndarray of int, shape (m, width a, width b)
-        Places of the block's elements among the values of C.
-    """
-
-    a: int
-    b: int
-    i: IntArray
-    j: IntArray
-    meetings: Meetings
-    at: IntArray
-
-
-RecordPairs = tuple[IntArray, IntArray]
-
-
-def meetings(
-    a: Component, b: Component, pairs: RecordPairs | None
-) -> tuple[IntArray | None, IntArray | None, IntArray | None]:
-    """Loads of a and b that meet in R^-1, and the element of R^-1 (or record) where they do; None for all in turn."""
-    if a.record is None and b.record is None:
-        return (None, None, None) if pairs is None else (*pairs, None)
-    if pairs is None and b.record is None:
-        return np.arange(len(a.level)), a.record, a.record
-    if pairs is None and a.record is None:
-        return b.record, np.arange(len(b.level)), b.record
-    n = 1 + max(int(c.record[-1]) if c.record is not None else len(c.level) - 1 for c in (a, b))
-    first, second = (np.arange(n), np.arange(n)) if pairs is None else pairs
-    count_a, start_a = load_ranges(a.record, n)
-    count_b, start_b = load_ranges(b.record, n)
-    times = count_a[first] * count_b[second]
-    which = np.repeat(np.arange(len(first)), times)
-    within = np.arange(len(which)) - np.repeat(np.cumsum(times) - times, times)
-    there = count_b[second[which]]
-    return start_a[first[which]] + within // there, start_b[second[which]] + within % there, which
-
-
-def take(values: NDArray[Any], which: IntArray | None) -> NDArray[Any]:
-    """Rows of an array; all of them for None."""
-    return values if which is None else values[which]
-
-
-@dataclass(frozen=True)
-class Meetings:
-    """Pairs of levels of two components that meet, and the loads in which they do.
-
-    Attributes
-    ----------
-    i, j : ndarray of int, shape (pairs,)
-        Levels.
-    code : ndarray of int
-        Which pair each meeting belongs to.
-    first, second, which : ndarray of int or None
-        Loads of either, and the element of R^-1 between them.
-    """
-
-    i: IntArray
-    j: IntArray
-    code: IntArray
-    first: IntArray | None
-    second: IntArray | None
-    which: IntArray | None
-
-
-def meet(a: Component, b: Component, same: bool, pairs: RecordPairs | None) -> Meetings:
-    """Pairs of levels of two components that meet."""
-    if b.levels == 1 and a.record is None:
-        # with X as it stands: its part of R^-1 is applied first
-        return Meetings(np.arange(a.levels), np.zeros(a.levels, dtype=np.intp), a.level, None, None, None)
-    first, second, which = meetings(a, b, pairs)
-    la, lb = take(a.level, first), take(b.level, second)
-    if b.levels == 1:
-        return Meetings(np.arange(a.levels), np.zeros(a.levels, dtype=np.intp), la, first, second, which)
-    if a.term == b.term >= 0 and a.record is None and pairs is None:
-        # every level keeps its block, records or not: its prediction-error covariance is read there
-        every = np.arange(a.levels)
-        return Meetings(every, every, la, first, second, which)
-    if same:
-        keep = np.flatnonzero(la >= lb)
-        la, lb = la[keep], lb[keep]
-        first, second, which = (keep if f is None else f[keep] for f in (first, second, which))
-    met = la * b.levels + lb
-    own = np.arange(a.levels) * (b.levels + 1) if a.term == b.term >= 0 else np.zeros(0, dtype=np.intp)
-    present, code = np.unique(np.concatenate([met, own]), return_inverse=True)
-    i, j = np.divmod(present, b.levels)
-    return Meetings(i, j, code[: len(met)], first, second, which)
-
-
-def mix(L: Array, v: Array) -> Array:
-    """L times the coefficients of every level, v of shape (width, levels[, m])."""
-    return v * L[0, 0] if L.size == 1 else np.tensordot(L, v, axes=1)
-
-
-def orthonormal_unit(values: Array, n: int) -> Array | None:
-    """Upper triangular T with values = z~ T and z~'z~ = n I; None where the columns are dependent."""
-    T = np.asarray(np.linalg.qr(values, mode="r")) / np.sqrt(n)
-    d = np.abs(np.diag(T))
-    return T if len(T) == values.shape[1] and np.all(d > DEPENDENT * np.linalg.norm(T, axis=0)) else None
 
 
 class HendersonEngine(Engine):

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mixedgen.arrays import Array
 from mixedgen.design.design import Design
 from mixedgen.design.terms import Term
-
-Array = NDArray[np.float64]
 
 PRODUCT_ORDER = 1024
 # Factor and inverse on the pattern beside the factor alone; share of a matrix product's speed that fronts reach; and

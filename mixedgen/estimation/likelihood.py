@@ -5,12 +5,10 @@ from __future__ import annotations
 from contextlib import nullcontext
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mixedgen.arrays import Array
 from mixedgen.engines.system import System
 from mixedgen.sparse.threads import one_thread
-
-Array = NDArray[np.float64]
 
 MANY = 50_000  # elements from which BLAS would take more threads
 

@@ -1,7 +1,9 @@
 """Bases of random regression, for the left of a bar and for the fixed part."""
 
 # formulaic has no type information.
+
 # mypy: disable-error-code="import-untyped,untyped-decorator"
+
 from __future__ import annotations
 
 from typing import Any
@@ -9,11 +11,8 @@ from typing import Any
 import numpy as np
 from formulaic.transforms import stateful_transform
 from numpy.polynomial import legendre
-from numpy.typing import NDArray
 
 from mixedgen.errors import FormulaError
-
-Array = NDArray[np.float64]
 
 
 @stateful_transform

@@ -4,7 +4,9 @@ The token stream of formulaic is the only source; its tokens are cut at operator
 """
 
 # formulaic has no type information.
+
 # mypy: disable-error-code="import-untyped"
+
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence

@@ -17,11 +17,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
+from mixedgen.arrays import Array, Positions
 from mixedgen.errors import ArgumentError, DataError, examples
 from mixedgen.genetics.files import read_bed, read_frame
 
-Array = NDArray[np.float64]
-Rows = NDArray[np.int64]
 Coding = Literal["012", "-101"]
 Scale = Literal["2pq", "sd"]
 
@@ -198,7 +197,7 @@ class Genotypes:
         return Genotypes(kept, self.ids[rows], self.markers[columns], dosages=self.dosages)
 
     def coded(
-        self, center: bool | Any = True, scale: Scale | None = None, *, rows: Rows | slice = slice(None)
+        self, center: bool | Any = True, scale: Scale | None = None, *, rows: Positions | slice = slice(None)
     ) -> Array:
         """Coded markers W; a missing genotype takes the mean, and so 0 where the markers are centred.
 
@@ -544,7 +543,7 @@ def _checked(
     """Copies as int8 with -9 for missing, or as float64 dosages with NaN."""
     out = np.empty(matrix.shape, dtype=np.float64 if dosages else np.int8)
     shift = 1.0 if coding == "-101" else 0.0
-    wrong: list[tuple[Rows, Rows, list[Any]]] = []
+    wrong: list[tuple[Positions, Positions, list[Any]]] = []
     for start in range(0, matrix.shape[1], _MARKERS_AT_ONCE):
         part = matrix[:, start : start + _MARKERS_AT_ONCE]
         block = _numbers(part)
@@ -571,7 +570,11 @@ def _numbers(part: NDArray[Any]) -> Array:
 
 
 def _raise_outside(
-    wrong: list[tuple[Rows, Rows, list[Any]]], ids: pd.Index[Any], markers: pd.Index[Any], coding: Coding, dosages: bool
+    wrong: list[tuple[Positions, Positions, list[Any]]],
+    ids: pd.Index[Any],
+    markers: pd.Index[Any],
+    coding: Coding,
+    dosages: bool,
 ) -> None:
     """Name markers and animals whose genotypes are outside the coding."""
     rows = np.concatenate([w[0] for w in wrong])
@@ -590,7 +593,7 @@ def _raise_outside(
     )
 
 
-def _positions(labels: pd.Index[Any], wanted: Iterable[Any], what: str) -> Rows:
+def _positions(labels: pd.Index[Any], wanted: Iterable[Any], what: str) -> Positions:
     """Positions of the names wanted, each once."""
     names = pd.Index(list(wanted))
     again = names[names.duplicated()].unique()

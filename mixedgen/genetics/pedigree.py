@@ -14,16 +14,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-from numpy.typing import NDArray
 
+from mixedgen.arrays import Array, Positions
 from mixedgen.errors import ArgumentError, PedigreeError, RelationshipError, examples
 from mixedgen.genetics.files import read_frame
-from mixedgen.genetics.inbreeding import UNKNOWN, between_parents, minus_parents, tabular, triangular
-from mixedgen.genetics.inbreeding import compile_kernels as compile_kernels
+from mixedgen.genetics.inbreeding import between_parents, minus_parents, tabular, triangular
+from mixedgen.genetics.kernels import UNKNOWN
 from mixedgen.genetics.parentage import Columns, checked_metafounders, group_names, read_parentage, with_metafounders
-
-Array = NDArray[np.float64]
-Positions = NDArray[np.int64]
 
 
 class Pedigree:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.sparse as sp
-from numpy.typing import NDArray
 
+from mixedgen.arrays import Array
 from mixedgen.errors import NotAvailableError
-from mixedgen.estimation.estimate import Fitted
-
-Array = NDArray[np.float64]
+from mixedgen.estimation.fitted import Fitted
 
 MOST_LEVELS = 4000  # whose matrix of levels by levels has its eigenvalues computed
 GRID = np.concatenate([[0.0], np.exp(np.linspace(np.log(1e-6), np.log(1e8), 300))])  # ratios, in units of the largest

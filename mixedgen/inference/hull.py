@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mixedgen.covariance.structure import Diagonal, Structure, Unstructured
+from mixedgen.arrays import Array
+from mixedgen.covariance.structure import Structure
+from mixedgen.covariance.variances import Diagonal, Unstructured
 from mixedgen.errors import NotAvailableError
-from mixedgen.estimation.estimate import Fitted
-from mixedgen.residual.residual import ClassResidual, Residual, UnitResidual
-
-Array = NDArray[np.float64]
+from mixedgen.estimation.fitted import Fitted
+from mixedgen.residual.diagonal import ClassResidual
+from mixedgen.residual.residual import Residual
+from mixedgen.residual.units import UnitResidual
 
 
 @dataclass(frozen=True)

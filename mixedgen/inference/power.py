@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from tqdm.auto import tqdm
 
-from mixedgen.design.design import Design, build
+from mixedgen.arrays import Array
+from mixedgen.design.build import build
+from mixedgen.design.design import Design
 from mixedgen.engines import choose
 from mixedgen.errors import (
     ArgumentError,
@@ -25,14 +27,14 @@ from mixedgen.errors import (
     require_count,
     require_probability,
 )
-from mixedgen.estimation.estimate import Fitted, fit
-from mixedgen.formula.parse import Column
+from mixedgen.estimation.estimate import fit
+from mixedgen.estimation.fitted import Fitted
+from mixedgen.estimation.refit import with_response
+from mixedgen.formula.parts import Column
 from mixedgen.inference.anova import anova_table
-from mixedgen.inference.degrees import Inference
+from mixedgen.inference.inference import Inference
 from mixedgen.inference.wald import coefficient_table
-from mixedgen.prediction.simulation import draw, mean_of_records, with_response
-
-Array = NDArray[np.float64]
+from mixedgen.prediction.simulation import draw, mean_of_records
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from scipy.linalg import cho_factor, cho_solve
 
 from mixedgen.errors import ArgumentError, DataError, examples
-from mixedgen.inference.degrees import Inference
+from mixedgen.inference.inference import Inference
 from mixedgen.inference.means import MarginalMeans, marginal_means
 
 

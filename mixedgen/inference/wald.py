@@ -4,115 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy.special import chdtrc, fdtrc, ndtr, ndtri, stdtr, stdtrit
 
-from mixedgen.errors import ArgumentError, NotAvailableError, require_probability
-from mixedgen.estimation.estimate import Fitted
-from mixedgen.inference.degrees import (
-    FLAT,
-    Inference,
-    kenward_roger_moments,
-    kenward_roger_scale,
-    require_ddf,
-    t_statistics,
-)
-
-Array = NDArray[np.float64]
+from mixedgen.arrays import Array
+from mixedgen.errors import require_probability
+from mixedgen.estimation.fitted import Fitted
+from mixedgen.inference.degrees import kenward_roger_moments, kenward_roger_scale, require_ddf, t_statistics
+from mixedgen.inference.fixed_effects import coefficient_names
+from mixedgen.inference.inference import Inference
+from mixedgen.inference.information import FLAT
 
 
-def coefficient_names(fitted: Fitted) -> pd.Index:
-    """Names of the fixed effects, without the aliased ones."""
-    return pd.Index(fitted.design.fixed.names)
-
-
-def estimates(fitted: Fitted) -> pd.Series:
-    """BLUE of the fixed effects."""
-    return pd.Series(fitted.system.solution.b, index=coefficient_names(fitted), name="estimate")
-
-
-def standard_errors(fitted: Fitted) -> pd.Series:
-    """Standard errors of the BLUE at the variance parameters."""
-    return pd.Series(np.sqrt(fitted.system.fixed_variances()), index=coefficient_names(fitted), name="se")
-
-
-def covariance(fitted: Fitted) -> pd.DataFrame:
-    """Covariance matrix of the BLUE, (X'V^-1 X)^-1."""
-    names = coefficient_names(fitted)
-    return pd.DataFrame(fitted.system.fixed_covariance(), index=names, columns=names)
-
-
-def joint_covariance(fitted: Fitted) -> pd.DataFrame:
-    """Covariance matrix of (b_hat, u_hat - u); random effects are labelled (term, level, effect).
-
-    Raises
-    ------
-    NotAvailableError
-        If the matrix would take more than 2 GB.
-    """
-    design = fitted.design
-    labels: list[object] = list(design.fixed.names)
-    size = design.fixed.p + sum(t.q * t.c for t in design.terms)
-    if 8 * size**2 > 2**31:
-        raise NotAvailableError(
-            f"the joint covariance of {size} effects would take {8 * size**2 / 1e9:.0f} GB; "
-            "blup(term) gives each effect's own variance."
-        )
-    for t in design.terms:
-        labels += [(t.key, level, effect) for effect in t.effects for level in t.levels]
-    index = pd.Index(labels, tupleize_cols=False)
-    return pd.DataFrame(fitted.system.joint_covariance(), index=index, columns=index)
-
-
-def n_parameters(fitted: Fitted) -> int:
-    """Number of parameters as lme4 counts them: fixed effects, variance parameters, residual variance."""
-    return fitted.design.fixed.p + len(fitted.theta)
-
-
-def aic(fitted: Fitted) -> float:
-    """Akaike's criterion, from the restricted likelihood under REML, as lme4 has it."""
-    return fitted.deviance + 2.0 * n_parameters(fitted)
-
-
-def bic(fitted: Fitted) -> float:
-    """Schwarz's criterion with the number of records, as lme4 has it."""
-    return fitted.deviance + n_parameters(fitted) * float(np.log(fitted.design.n))
-
-
-def criterion(fitted: Fitted, method: str) -> float:
-    """Minus twice the log-likelihood of one method.
-
-    Raises
-    ------
-    NotAvailableError
-        If the model was fitted by the other.
-    """
-    if fitted.method != method:
-        other = "reml_criterion" if fitted.method == "reml" else "deviance"
-        raise NotAvailableError(
-            f"the model was fitted by {fitted.method.upper()}: its criterion is `{other}`. "
-            f"Fit with method={method!r} for this one."
-        )
-    return fitted.deviance
-
-
-def estimable(fitted: Fitted, L: np.ndarray) -> np.ndarray:
-    """Whether each row of L, over all columns of X as coded, is an estimable function.
-
-    Raises
-    ------
-    ArgumentError
-        If L has another number of columns than X.
-    """
-    fixed = fitted.design.fixed
-    L = np.atleast_2d(np.asarray(L, dtype=float))
-    if L.shape[1] != len(fixed.all_names):
-        raise ArgumentError(f"L has {L.shape[1]} columns; X has {len(fixed.all_names)}.")
-    size = np.abs(L) @ np.abs(fixed.null_space)
-    return np.all(np.abs(L @ fixed.null_space) <= 1e-8 * np.maximum(size, 1e-300), axis=1)
-
-
-# ------------------------------------------------------------------------------------------------------ tests
 def t_tests(inference: Inference, L: Array, ddf: str, rhs: Array | float = 0.0) -> pd.DataFrame:
     """Columns ``estimate se df t p`` of the rows of L b, tested against `rhs`."""
     b = inference.fitted.system.solution.b
@@ -215,7 +117,6 @@ def f_tail(f: Array | float, numdf: float, dendf: Array | float) -> Array:
     return np.where(finite, fdtrc(numdf, np.where(finite, dendf, 1.0), f), chdtrc(numdf, numdf * f))
 
 
-# ------------------------------------------------------------------------------------------ the coefficients
 def coefficient_table(inference: Inference, ddf: str = "satterthwaite") -> pd.DataFrame:
     """Columns ``estimate se df t p`` of the fixed effects; under Kenward and Roger `se` is the adjusted one."""
     table = t_tests(inference, np.eye(inference.fitted.design.fixed.p), ddf)

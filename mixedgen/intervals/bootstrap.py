@@ -20,10 +20,12 @@ from scipy.special import ndtri
 from tqdm.auto import tqdm
 
 from mixedgen.errors import ArgumentError, ConvergenceWarning, MixedgenError, require_count, require_probability
-from mixedgen.estimation.estimate import Fitted
-from mixedgen.estimation.variances import expression
-from mixedgen.intervals.profile import COLUMNS, expressions_among, named, profiled_names, require_likelihood, targets
-from mixedgen.prediction.simulation import refit, simulate
+from mixedgen.estimation.expression import expression
+from mixedgen.estimation.fitted import Fitted
+from mixedgen.estimation.refit import refit
+from mixedgen.intervals.profile import COLUMNS, expressions_among, named, profiled_names, require_likelihood
+from mixedgen.intervals.targets import targets
+from mixedgen.prediction.simulation import simulate
 
 Statistic = Callable[[Fitted], "Mapping[str, float] | pd.Series | ArrayLike"]
 

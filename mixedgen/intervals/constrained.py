@@ -10,17 +10,14 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import optimize
 
-from mixedgen.covariance.structure import lower_factor, lower_indices, square, triangle
-from mixedgen.engines import Engine
+from mixedgen.arrays import Array, IntArray
+from mixedgen.covariance.triangle import factor_jacobian, lower_factor, lower_indices, square, triangle
+from mixedgen.engines.system import Engine
 from mixedgen.errors import MixedgenError, NotAvailableError
-from mixedgen.estimation.ascent import factor_jacobian, rounding_noise
 from mixedgen.estimation.likelihood import average_information, deviance, score
-
-Array = NDArray[np.float64]
-IntArray = NDArray[np.intp]
+from mixedgen.estimation.point import rounding_noise
 
 ENOUGH = 1e-11  # of the deviance, expected from one more step
 MAX_STEPS = 200  # of one minimum

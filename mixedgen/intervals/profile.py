@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import math
 import warnings
-from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import combinations
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
-from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import ndtri
 
-from mixedgen.covariance.structure import Structure, square
-from mixedgen.design.design import Design
-from mixedgen.design.fixed import triangular_factor
-from mixedgen.design.terms import INTERCEPT_NAMES
-from mixedgen.engines.dense import DenseEngine
+from mixedgen.arrays import Array
 from mixedgen.errors import (
     ArgumentError,
     ConvergenceWarning,
@@ -29,202 +20,21 @@ from mixedgen.errors import (
     require_count,
     require_probability,
 )
-from mixedgen.estimation.ascent import maximise, typical_matrix, typical_units
-from mixedgen.estimation.estimate import Fitted, fit
-from mixedgen.estimation.variances import Expression, expression, variance_function
-from mixedgen.intervals.constrained import OFF_BOUNDARY, Block, Bounded, Coordinates, Region, minimise
+from mixedgen.estimation.estimate import fit
+from mixedgen.estimation.expression import Expression, expression
+from mixedgen.estimation.fitted import Fitted
+from mixedgen.estimation.variances import variance_function
+from mixedgen.intervals.constrained import Region
+from mixedgen.intervals.targets import FIRST_STEP, Target, coordinates, targets
 
-Array = NDArray[np.float64]
-IntArray = NDArray[np.intp]
-
-FIRST_STEP = 0.3  # of a parameter's typical size, towards the end of its interval
 OVERSHOOT = 1.15  # of the step at which a straight zeta reaches its target
 MAX_EXPANSIONS = 60
 END_TOLERANCE = 1e-9  # of an end, beside its distance from the estimate
 IMPOSSIBLE = 1e6  # zeta where the equations break down
 LOWER_DEVIANCE = 1e-4  # a profile this much below the optimum shows another one
-SMALLEST_RESIDUAL = 1e-4  # of the standard deviation of y: zero itself has no likelihood
 COLUMNS = ["estimate", "lower", "upper"]
 
 
-# ---------------------------------------------------------------------------------------- what can be profiled
-class Target(ABC):
-    """A parameter whose likelihood is profiled: its name, its bounds and its estimate under ML."""
-
-    name: str
-    low: float
-    high: float
-    margin: float = 0.0  # above `low`, where the likelihood is not defined
-
-    @abstractmethod
-    def estimate(self, fitted: Fitted) -> float:
-        """Its value in a fit."""
-
-    @abstractmethod
-    def size(self, fitted: Fitted) -> float:
-        """Its typical size, from which steps are taken."""
-
-    @abstractmethod
-    def minimum(self, fitted: Fitted, value: float, theta: Array) -> tuple[float, Array]:
-        """Smallest ML deviance at a value of the parameter, from a start, and the theta there."""
-
-
-@dataclass(frozen=True)
-class Coefficient(Target):
-    """Fixed effect number j."""
-
-    name: str
-    j: int
-    low: float = -np.inf
-    high: float = np.inf
-
-    def estimate(self, fitted: Fitted) -> float:
-        """BLUE."""
-        return float(fitted.system.solution.b[self.j])
-
-    def size(self, fitted: Fitted) -> float:
-        """Its standard error, as many times as the first step is shorter than that."""
-        return float(np.sqrt(fitted.system.fixed_variances()[self.j])) / FIRST_STEP
-
-    def minimum(self, fitted: Fitted, value: float, theta: Array) -> tuple[float, Array]:
-        """The fit of y - x_j v without column j; of least squares in closed form."""
-        design = fitted.design
-        if not design.terms and design.residual.homogeneous:
-            # least squares: the sum of squares, n sigma^2, grows by (v - b)^2 sigma^2 / Var(b)
-            share = (value - self.estimate(fitted)) ** 2 / fitted.system.fixed_variances()[self.j] / design.n
-            return fitted.deviance + design.n * math.log1p(share), theta
-        held = without_column(design, self.j, value)
-        engine = type(fitted.engine)(held) if held.terms or held.fixed.p else DenseEngine(held)
-        optimum = maximise(engine, theta, reml=False, control=fitted.control, others=[fitted.theta])
-        return optimum.deviance, optimum.theta
-
-
-def without_column(design: Design, j: int, value: float) -> Design:
-    """The design with coefficient j at a value: its column becomes an offset."""
-    fixed = design.fixed
-    others = [k for k in range(fixed.p) if k != j]
-    left, offset = fixed.X[:, others], value * fixed.column(j)
-    part = replace(
-        fixed,
-        X=left,
-        R=None if sp.issparse(left) else triangular_factor(np.asarray(left)),
-        names=tuple(fixed.names[k] for k in others),
-    )
-    return replace(design, y=design.y - offset, fixed=part)
-
-
-@dataclass(frozen=True)
-class Spread(Target):
-    """A standard deviation or correlation of a block of theta, or a bounded parameter outside the blocks.
-
-    Attributes
-    ----------
-    kind : str
-        ``"sd"``, ``"cor"``, or ``"free"``.
-    at : int
-        Number of the block, or of the parameter among those outside.
-    effects : tuple of int
-        Effects of the block that it belongs to.
-    """
-
-    name: str
-    kind: str
-    at: int
-    effects: tuple[int, ...]
-    low: float
-    high: float
-    margin: float = 0.0
-
-    def estimate(self, fitted: Fitted) -> float:
-        """Its value at theta; missing for the correlation of an effect without variance."""
-        if self.kind == "free":
-            return float(fitted.theta[fitted.design.free[self.at][0]])
-        Sigma = square(fitted.theta[fitted.design.blocks[self.at]])
-        sd = np.sqrt(np.diag(Sigma))[list(self.effects)]
-        if self.kind == "sd":
-            return float(sd[0])
-        return float(np.clip(Sigma[self.effects] / sd.prod(), -1.0, 1.0)) if sd.all() else np.nan
-
-    def size(self, fitted: Fitted) -> float:
-        """Its estimate, or a typical standard deviation where that is zero; 1 for correlations."""
-        if self.kind != "sd":
-            return 1.0
-        typical = typical_sd(fitted, self.at)[self.effects[0]]
-        return max(self.estimate(fitted), OFF_BOUNDARY * float(typical))
-
-    def minimum(self, fitted: Fitted, value: float, theta: Array) -> tuple[float, Array]:
-        """The smallest deviance over the other parameters."""
-        return minimise(fitted.engine, coordinates(fitted, self, value), theta)
-
-
-def coordinates(fitted: Fitted, held: Spread | None = None, value: float = np.nan) -> Coordinates:
-    """Unconstrained coordinates of theta, where one parameter has a value or none has."""
-    design = fitted.design
-    parts: list[Block | Bounded] = []
-    for k, b in enumerate(design.blocks):
-        own = held is not None and k == held.at and held.kind != "free"
-        typical = typical_sd(fitted, k)
-        first = list(held.effects) if held is not None and own else []
-        order = np.array([*first, *(i for i in range(len(typical)) if i not in first)], dtype=np.intp)
-        parts.append(Block(b, order, held.kind if held is not None and own else None, typical[order]))
-    for k, (i, low, high) in enumerate(design.free):
-        parts.append(Bounded(i, low, high, held is not None and held.kind == "free" and k == held.at))
-    return Coordinates(tuple(parts), len(fitted.theta), value)
-
-
-def typical_sd(fitted: Fitted, block: int) -> Array:
-    """Typical standard deviation of each effect of a block."""
-    return np.sqrt(np.diag(typical_matrix(typical_units(fitted.engine), fitted.design.blocks[block])))
-
-
-def targets(fitted: Fitted) -> tuple[Target, ...]:
-    """What can be profiled: standard deviations and correlations of each term, of the residuals, then coefficients."""
-    design = fitted.design
-    out: list[Target] = []
-    block = free = 0
-    for t in design.terms:
-        out += spreads(t.structure, shown_effects(t.effects), f"sd {t.key}", f"cor {t.key}", block, free)
-        block, free = block + len(t.structure.blocks), free + len(t.structure.free)
-    margin = SMALLEST_RESIDUAL * float(np.sqrt(fitted.engine.spread))
-    residual = design.residual
-    out += spreads(residual.structure, residual.classes, "sigma", "cor Residual", block, free, margin)
-    return (*out, *(Coefficient(name, j) for j, name in enumerate(design.fixed.names)))
-
-
-def spreads(
-    structure: Structure, effects: Sequence[str], sd: str, cor: str, block: int, free: int, margin: float = 0.0
-) -> Iterator[Spread]:
-    """Parameters of one structure, whose first block and first parameter outside have these numbers."""
-    for k, (b, own) in enumerate(zip(structure.blocks, structure.block_effects, strict=True)):
-        c = math.isqrt(2 * len(b))
-        for i in range(c):
-            label = sd_label(structure, effects, int(b[0])) if c == 1 else f"[{effects[own[i]]}]"
-            yield Spread(sd + label, "sd", block + k, (i,), 0.0, np.inf, margin)
-        for j, i in combinations(range(c), 2):
-            yield Spread(f"{cor}[{effects[own[j]]},{effects[own[i]]}]", "cor", block + k, (j, i), -1.0, 1.0)
-    for k, (i, low, high) in enumerate(structure.free):
-        name = structure.names(effects)[i]
-        if np.isfinite(high - low):  # a loading or slope has no profile
-            shown = (
-                cor + name if name.startswith("[rho") else {"sigma": "residual"}.get(sd, sd.removeprefix("sd ")) + name
-            )
-            yield Spread(shown, "free", free + k, (), low, high)
-
-
-def sd_label(structure: Structure, effects: Sequence[str], k: int) -> str:
-    """Its effect for variance k of a structure of many; nothing for a variance that several effects share."""
-    if len(effects) == 1:
-        return f"[{effects[0]}]"
-    own = structure.names(effects)[k]
-    return {"[variance]": "", **{f"[{e},{e}]": f"[{e}]" for e in effects}}.get(own, own)
-
-
-def shown_effects(effects: Sequence[str]) -> tuple[str, ...]:
-    """Names of effects, the intercept as lme4 writes it."""
-    return tuple("(Intercept)" if e in INTERCEPT_NAMES else e for e in effects)
-
-
-# ------------------------------------------------------------------------------------------------- the profile
 class Profile:
     """Profile of one parameter: signed roots of the increase of the deviance, each value evaluated once.
 

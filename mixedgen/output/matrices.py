@@ -10,7 +10,7 @@ import scipy.linalg as la
 import scipy.sparse as sp
 
 from mixedgen.errors import NotAvailableError
-from mixedgen.estimation.estimate import Fitted
+from mixedgen.estimation.fitted import Fitted
 
 MAX_ORDER = 3000  # records, or effects: a matrix of this order takes 72 MB
 

@@ -5,7 +5,6 @@ Each takes `ax`, one Axes or as many as it has panels, and makes a figure where 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
@@ -17,65 +16,33 @@ from scipy.interpolate import PchipInterpolator
 from scipy.special import ndtri
 from scipy.stats import beta
 
-from mixedgen.errors import ArgumentError, NotAvailableError, examples, require_package, require_probability
+from mixedgen.arrays import Array
+from mixedgen.errors import ArgumentError, NotAvailableError, examples, require_probability
+from mixedgen.inference.inference import Result
 from mixedgen.inference.means import MarginalMeans
 from mixedgen.intervals.profile import profile_points
+from mixedgen.output.canvas import COLOURS, DASHES, GREY, MAIN, MARKERS, SECOND, panels, tidy_axes
 from mixedgen.output.tidy import augment
-from mixedgen.prediction.effects import scaled_residuals
+from mixedgen.prediction.effects import blup
+from mixedgen.prediction.records import scaled_residuals
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from mixedgen.model import Fit
-
-Array = NDArray[np.float64]
-
-# Okabe and Ito's colours, told apart by the colour-blind; markers and dashes tell them apart in black and white
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-DASHES = ("-", "--", "-.", ":")
-MAIN, SECOND, GREY = COLOURS[0], COLOURS[1], "#777777"
 MAX_LABELS = 60  # levels whose names can be read one below the other
 MAX_PANELS = 40  # groups that can be told apart on a page
-MAX_HEIGHT = 11.0  # inches of a page
 CLASSES, CLASS_SIZE = 10, 5  # of fitted values whose mean residuals a line joins, and records in each at least
 ROOM = 0.7  # of the distance of two rows, above the first and below the last
 DODGE = 0.12  # of the distance of two levels, between series
 PROFILE_LEVEL, INTERVAL_LEVELS = 0.99, (0.5, 0.95)
 
 
-# ------------------------------------------------------------------------------------------------------- the canvas
-def panels(ax: Any, count: int, columns: int, width: float, height: float, **options: Any) -> NDArray[np.object_]:
-    """So many Axes: those given, or those of a new figure whose panels have this size in inches."""
-    if ax is not None:
-        given = np.atleast_1d(np.asarray(ax, dtype=object)).ravel()
-        if len(given) != count:
-            raise ArgumentError(f"ax must be {count} Axes, one for each panel, not {len(given)}.")
-        return given
-    plt = require_package("matplotlib.pyplot", "a plot", "mixedgen[plot]")
-    columns = min(columns, count)
-    rows = math.ceil(count / columns)
-    size = (width * columns, min(height * rows, MAX_HEIGHT))
-    _, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", **options)
-    every = grid.ravel()
-    for k, unused in enumerate(every[count:], start=count):
-        unused.set_visible(False)
-        every[k - columns].tick_params(labelbottom=True)
-    return np.asarray(every[:count])
-
-
-def tidy_axes(ax: Axes, *, xlabel: str = "", ylabel: str = "", title: str = "") -> None:
-    """Labels, and no frame above and on the right."""
-    ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
-    ax.spines[["top", "right"]].set_visible(False)
-
-
-def response_name(fit: Fit) -> str:
+def response_name(fit: Result) -> str:
     """The response as it is written."""
     return ", ".join(fit.fitted.design.parsed.responses)
 
 
-def chosen_term(fit: Fit, term: str | None) -> int:
+def chosen_term(fit: Result, term: str | None) -> int:
     """Position of a term; the only one by default."""
     keys = [t.key for t in fit.fitted.design.terms]
     if not keys:
@@ -85,9 +52,8 @@ def chosen_term(fit: Fit, term: str | None) -> int:
     return fit.fitted.design.term(term or keys[0])
 
 
-# --------------------------------------------------------------------------------------------------- random effects
 def caterpillar(
-    fit: Fit,
+    fit: Result,
     term: str | None = None,
     *,
     effects: Sequence[str] | None = None,
@@ -130,7 +96,7 @@ def caterpillar(
     """
     require_probability(level)
     t = fit.fitted.design.terms[chosen_term(fit, term)]
-    table = fit.blup(t.key)
+    table = blup(fit.fitted, t.key)
     wanted = list(dict.fromkeys(table["effect"])) if effects is None else list(effects)
     unknown = [e for e in wanted if e not in set(table["effect"])]
     if unknown or not wanted:
@@ -174,8 +140,7 @@ def label_levels(ax: Axes, levels: pd.Series, name: str) -> None:
         ax.set_ylabel(f"{name}, {len(levels)} levels")
 
 
-# -------------------------------------------------------------------------------------------------------- residuals
-def residuals(fit: Fit, *, ax: Any = None) -> NDArray[np.object_]:
+def residuals(fit: Result, *, ax: Any = None) -> NDArray[np.object_]:
     """Four panels on the assumptions: `residuals_fitted`, `scale_location`, and `qq` of residuals and random effects.
 
     Parameters
@@ -208,7 +173,7 @@ def residuals(fit: Fit, *, ax: Any = None) -> NDArray[np.object_]:
     return out
 
 
-def record_axes(fit: Fit, ax: Any) -> tuple[Axes, Array, Array]:
+def record_axes(fit: Result, ax: Any) -> tuple[Axes, Array, Array]:
     """One Axes, the fitted values and the scaled residuals of the records."""
     fitted = fit.fitted
     design, e = fitted.design, fitted.system.solution.e
@@ -216,7 +181,7 @@ def record_axes(fit: Fit, ax: Any) -> tuple[Axes, Array, Array]:
     return panels(ax, 1, 1, 4.2, 3.4)[0], values, scaled_residuals(fitted)
 
 
-def residuals_fitted(fit: Fit, *, ax: Any = None) -> Axes:
+def residuals_fitted(fit: Result, *, ax: Any = None) -> Axes:
     """Scaled residuals against fitted values, with a line of their means in ten classes.
 
     Parameters
@@ -239,7 +204,7 @@ def residuals_fitted(fit: Fit, *, ax: Any = None) -> Axes:
     return own
 
 
-def scale_location(fit: Fit, *, ax: Any = None) -> Axes:
+def scale_location(fit: Result, *, ax: Any = None) -> Axes:
     """Roots of the absolute scaled residuals against fitted values; a trend shows a variance that is not constant.
 
     Parameters and return as `residuals_fitted`.
@@ -264,7 +229,7 @@ def draw_cloud(ax: Axes, x: Array, y: Array) -> None:
         ax.plot([x[p].mean() for p in parts], [y[p].mean() for p in parts], color=SECOND, linewidth=1.5)
 
 
-def qq(fit: Fit, term: str | None = None, *, ax: Any = None) -> Axes:
+def qq(fit: Result, term: str | None = None, *, ax: Any = None) -> Axes:
     """Normal QQ plot of the scaled residuals, or of the BLUPs of a term.
 
     Parameters
@@ -304,13 +269,13 @@ def qq(fit: Fit, term: str | None = None, *, ax: Any = None) -> Axes:
     return own
 
 
-def effect_samples(fit: Fit, term: str | None = None) -> dict[str, Array]:
+def effect_samples(fit: Result, term: str | None = None) -> dict[str, Array]:
     """BLUPs of all terms, or of one, by term and effect, each divided by its standard deviation under the model."""
     out = {}
     for t in fit.fitted.design.terms:
         if term is not None and t.key != term:
             continue
-        for effect, block in fit.blup(t.key).groupby("effect", sort=False):
+        for effect, block in blup(fit.fitted, t.key).groupby("effect", sort=False):
             share = block["reliability"].to_numpy(dtype=float)
             known = (share > 0) & (share < 1)  # a level without information has the mean for its BLUP
             if known.any():
@@ -353,9 +318,8 @@ def quartile_line(values: Array) -> tuple[float, float]:
     return slope, 0.5 * (low + high)
 
 
-# ----------------------------------------------------------------------------------------------------- fitted lines
 def fitted_lines(
-    fit: Fit,
+    fit: Result,
     x: str,
     *,
     term: str | None = None,
@@ -460,9 +424,8 @@ def label_panels(axes: NDArray[np.object_], xlabel: str, ylabel: str) -> None:
     axes[0].legend(frameon=False, fontsize="small")
 
 
-# ---------------------------------------------------------------------------------------------------------- profile
 def profile(
-    fit: Fit, parameters: str | Sequence[str] | None = None, *, points: int = 8, ax: Any = None
+    fit: Result, parameters: str | Sequence[str] | None = None, *, points: int = 8, ax: Any = None
 ) -> NDArray[np.object_]:
     """Profile zeta of parameters, a panel each, with intervals of 50 and 95 %.
 
@@ -524,7 +487,6 @@ def draw_ends(ax: Axes, inverse: Any, zeta: Array, z: float, dash: str, label: s
     ax.vlines(inverse(ends), 0.0, ends, color=SECOND, linewidth=1.2, linestyle=dash, label=label)
 
 
-# ----------------------------------------------------------------------------------------------------------- means
 def means(table: MarginalMeans, *, ax: Any = None) -> NDArray[np.object_]:
     """Marginal means with their intervals, a panel for each combination of the levels of `by`.
 

@@ -5,24 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from mixedgen.errors import ArgumentError, NotAvailableError, examples, require_package, require_probability
+from mixedgen.errors import ArgumentError, examples, require_probability
 from mixedgen.estimation import variances
-from mixedgen.estimation.estimate import Fitted
+from mixedgen.estimation.fitted import Fitted
+from mixedgen.inference import criteria, fixed_effects
 from mixedgen.inference import wald as inference
-from mixedgen.inference.degrees import Ddf, Inference
+from mixedgen.inference.degrees import Ddf
+from mixedgen.inference.inference import Result
+from mixedgen.output.write import ReportTable
 from mixedgen.prediction import proportions
 
-if TYPE_CHECKING:
-    from mixedgen.model import Fit
-
-Array = NDArray[np.float64]
 Uncertainty = Literal["se", "interval"]
 
 FIXED, RANDOM, STATISTICS = "Fixed effects", "Random effects", "Statistics"
@@ -36,154 +33,8 @@ DDF_TEXT = {
     "containment": "containment degrees of freedom",
     "z": "the normal distribution",
 }
-SUFFIXES = (".html", ".tex", ".md", ".docx")
-PREAMBLE = "% needs \\usepackage{booktabs, caption}\n"
 
 
-@dataclass(frozen=True)
-class ReportTable:
-    """Fits side by side; ``str()`` prints the table, notebooks show it as HTML where great-tables is installed.
-
-    Attributes
-    ----------
-    frame : DataFrame
-        Cells as text. Rows are labelled (part, row), columns (fit, what).
-    title : str or None
-        Line above the table.
-    notes : tuple of str
-        Lines below it.
-    """
-
-    frame: pd.DataFrame
-    title: str | None
-    notes: tuple[str, ...]
-
-    def as_markdown(self) -> str:
-        """Markdown, a pipe table.
-
-        Raises
-        ------
-        NotAvailableError
-            If tabulate is not installed.
-        """
-        require_package("tabulate", "as_markdown()", "mixedgen[report]")
-        flat = flat_frame(self.frame.map(markdown_escape).rename(index=markdown_escape, columns=markdown_escape))
-        align = ("left", *("right" for _ in flat.columns[1:]))
-        body = flat.to_markdown(index=False, disable_numparse=True, colalign=align)
-        head = [] if self.title is None else [f"**{markdown_escape(self.title)}**"]
-        return "\n\n".join([*head, body, *map(markdown_escape, self.notes)]) + "\n"
-
-    def as_gt(self) -> Any:
-        """A `great_tables.GT`, to be styled further.
-
-        Raises
-        ------
-        NotAvailableError
-            If great-tables is not installed.
-        """
-        return great_table(self)
-
-    def as_html(self) -> str:
-        """HTML.
-
-        Raises
-        ------
-        NotAvailableError
-            If great-tables is not installed.
-        """
-        return str(self.as_gt().as_raw_html())
-
-    def as_latex(self) -> str:
-        r"""LaTeX, a table with rules of the package booktabs.
-
-        Raises
-        ------
-        NotAvailableError
-            If great-tables is not installed.
-        """
-        return PREAMBLE + str(self.as_gt().as_latex())
-
-    def save(self, path: str | Path) -> None:
-        """Write the table in the format of the file's ending: ``.html .tex .md .docx``.
-
-        Raises
-        ------
-        ArgumentError
-            If the ending is none of them.
-        NotAvailableError
-            If the package that writes the format is not installed.
-        """
-        path = Path(path)
-        if path.suffix not in SUFFIXES:
-            raise ArgumentError(f"the file must end in one of {examples(SUFFIXES)}, not {path.suffix!r}.")
-        if path.suffix == ".docx":
-            write_word(self, path)
-            return
-        texts = {".html": self.as_html, ".tex": self.as_latex, ".md": self.as_markdown}
-        path.write_text(texts[path.suffix](), encoding="utf-8")
-
-    def __str__(self) -> str:
-        """Plain text."""
-        head = [] if self.title is None else [self.title]
-        return "\n".join([*head, self.frame.to_string(), *self.notes])
-
-    def __repr__(self) -> str:
-        """Plain text."""
-        return str(self)
-
-    def _repr_html_(self) -> str | None:
-        """HTML for notebooks; without great-tables they show the text."""
-        try:
-            return self.as_html()
-        except NotAvailableError:
-            return None
-
-
-# ------------------------------------------------------------------------------------------------------- writing
-def flat_frame(frame: pd.DataFrame) -> pd.DataFrame:
-    """Cells with the name of each part in bold in a row of its own, and one line of headings, each of them once."""
-    rows = []
-    for part in dict.fromkeys(frame.index.get_level_values(0)):
-        block = frame.loc[part]
-        rows.append([f"**{part}**", *[""] * frame.shape[1]])
-        rows += [[name, *cells] for name, cells in zip(block.index, block.to_numpy(), strict=True)]
-    headings = [": ".join(pair) for pair in frame.columns]
-    return pd.DataFrame(rows, columns=["", *headings])
-
-
-def markdown_escape(text: str) -> str:
-    """Text whose characters mean nothing to Markdown."""
-    for character in "|*_<":
-        text = text.replace(character, "\\" + character)
-    return text
-
-
-def great_table(table: ReportTable) -> Any:
-    """A `great_tables.GT` with a group of rows for each part and a heading over the columns of each fit."""
-    GT = require_package("great_tables", "HTML and LaTeX of tables", "mixedgen[report]").GT
-    frame = table.frame
-    names, whats = (list(frame.columns.get_level_values(k)) for k in (0, 1))
-    columns = [f"c{k}" for k in range(len(names))]
-    flat = frame.set_axis(columns, axis=1).rename_axis(["part", "row"]).reset_index()
-    out = GT(flat, rowname_col="row", groupname_col="part", auto_align=False).cols_align("right", columns=columns)
-    out = out.cols_label(**dict(zip(columns, whats, strict=True)))
-    for name in dict.fromkeys(names):
-        out = out.tab_spanner(name, columns=[c for c, own in zip(columns, names, strict=True) if own == name])
-    if table.title is not None:
-        out = out.tab_header(table.title)
-    for note in table.notes:
-        out = out.tab_source_note(note)
-    return out
-
-
-def write_word(table: ReportTable, path: Path) -> None:
-    """A Word document with the table, through maketables."""
-    MTable = require_package("maketables", "a Word document", "maketables").MTable
-    word = MTable(table.frame, notes=" ".join(table.notes), caption=table.title)
-    word.save("docx", file_name=str(path.resolve()), show=False, replace=True)
-
-
-# ------------------------------------------------------------------------------------------------------ the table
 @dataclass(frozen=True)
 class Style:
     """What the cells of a table hold.
@@ -216,7 +67,7 @@ class Style:
 
 
 def table(
-    fits: Fit | Sequence[Fit],
+    fits: Result | Sequence[Result],
     *,
     names: Sequence[str] | None = None,
     ddf: Ddf | None = "satterthwaite",
@@ -227,7 +78,7 @@ def table(
     digits: int = 3,
     coefficients: Sequence[str] | None = None,
     labels: Mapping[str, str] | None = None,
-    rows: Mapping[str, Callable[[Fit], Any] | Sequence[Any]] | None = None,
+    rows: Mapping[str, Callable[[Any], Any] | Sequence[Any]] | None = None,
     title: str | None = None,
 ) -> ReportTable:
     """Fits side by side: fixed effects, random effects, statistics.
@@ -312,7 +163,7 @@ def check_table(models: Sequence[Any], style: Style) -> None:
     require_probability(style.level)
 
 
-def headings(models: Sequence[Fit], names: Sequence[str] | None) -> list[str]:
+def headings(models: Sequence[Result], names: Sequence[str] | None) -> list[str]:
     """Heading of each fit."""
     heads = [f"({k + 1})" for k in range(len(models))] if names is None else [str(name) for name in names]
     if len(heads) != len(models) or len(set(heads)) < len(heads):
@@ -337,9 +188,8 @@ def union(blocks: Iterable[Iterable[str]]) -> list[str]:
     return list(dict.fromkeys(name for block in blocks for name in block))
 
 
-# -------------------------------------------------------------------------------------------------- fixed effects
 def fixed_cells(
-    models: Sequence[Fit], style: Style, coefficients: Sequence[str] | None, labels: Mapping[str, str]
+    models: Sequence[Result], style: Style, coefficients: Sequence[str] | None, labels: Mapping[str, str]
 ) -> dict[str, list[tuple[str, str]]]:
     """Cells of the fixed effects, by row."""
     tables = [fixed_table(m, style) for m in models]
@@ -358,13 +208,13 @@ def fixed_cells(
     return out
 
 
-def fixed_table(model: Fit, style: Style) -> pd.DataFrame:
+def fixed_table(model: Result, style: Style) -> pd.DataFrame:
     """Columns ``estimate se lower upper p`` of the fixed effects; estimates by moments have neither tests nor ends."""
     fitted = model.fitted
     if not fitted.solved:
         return pd.DataFrame(columns=["estimate", "se", "lower", "upper", "p"])
     if style.ddf is None or fitted.moments is not None:
-        out = pd.DataFrame({"estimate": inference.estimates(fitted), "se": inference.standard_errors(fitted)})
+        out = pd.DataFrame({"estimate": fixed_effects.estimates(fitted), "se": fixed_effects.standard_errors(fitted)})
         return out.assign(lower=np.nan, upper=np.nan, p=np.nan)
     out = inference.coefficient_table(model.inference, style.ddf)
     half = inference.t_quantile(out["df"].to_numpy(), style.level) * out["se"]
@@ -392,7 +242,6 @@ def p_cell(p: float) -> str:
     return "" if np.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-# ------------------------------------------------------------------------------------------------- random effects
 def random_cells(tables: Sequence[Mapping[str, float]], digits: int) -> dict[str, list[tuple[str, str]]]:
     """Cells of standard deviations and correlations, those of the residuals last."""
     names = union(tables)
@@ -486,27 +335,26 @@ def own_parameters(fitted: Fitted, grp: str) -> dict[str, float]:
     }
 
 
-# ----------------------------------------------------------------------------------------------------- statistics
-def statistic_rows(model: Fit) -> dict[str, Any]:
+def statistic_rows(model: Result) -> dict[str, Any]:
     """Statistics of a fit, by the label of their row."""
     fitted = model.fitted
     out: dict[str, Any] = {"Records": fitted.design.n}
     out |= {f"Levels of {t.key}": t.q for t in fitted.design.terms}
     if fitted.moments is None:
-        out |= {"log-likelihood": model.llf, "AIC": model.aic, "BIC": model.bic}
+        out |= {"log-likelihood": -0.5 * fitted.deviance, "AIC": criteria.aic(fitted), "BIC": criteria.bic(fitted)}
     if fitted.solved and fitted.design.traits is None:
         r2 = proportions.r_squared(fitted)
         out |= {"R² marginal": r2.marginal, "R² conditional": r2.conditional}
     out["Method"] = fitted.method.upper()
     if fitted.certificate is not None:
-        out["Converged"] = "yes" if model.converged else "no"
+        out["Converged"] = "yes" if fitted.certificate.converged else "no"
     return out
 
 
 def statistic_cells(
     tables: Sequence[Mapping[str, Any]],
-    models: Sequence[Fit],
-    rows: Mapping[str, Callable[[Fit], Any] | Sequence[Any]],
+    models: Sequence[Result],
+    rows: Mapping[str, Callable[[Any], Any] | Sequence[Any]],
     digits: int,
 ) -> dict[str, list[tuple[str, str]]]:
     """Cells of the statistics, then those of the rows asked for besides."""
@@ -528,8 +376,7 @@ def statistic_text(value: Any, digits: int) -> str:
     return number(float(value), digits) if isinstance(value, float | np.floating) else str(value)
 
 
-# ---------------------------------------------------------------------------------------------------------- notes
-def notes(models: Sequence[Fit], heads: Sequence[str], style: Style) -> tuple[str, ...]:
+def notes(models: Sequence[Result], heads: Sequence[str], style: Style) -> tuple[str, ...]:
     """What the reader must know: how the cells were made, what cannot be compared, what a fit has of its own."""
     return (
         cell_note(style),
@@ -601,80 +448,3 @@ def restrictions(fitted: Fitted) -> list[str]:
     fixed = [f"{name} = {value:g}" for name, value in control.fix.items()]
     equal = [" = ".join(group) for group in control.equate]
     return fixed + equal + [f"{low:g} <= {name} <= {high:g}" for name, (low, high) in control.bound.items()]
-
-
-# ----------------------------------------------------------------------------------------- the package maketables
-def maketables_coefficients(tests: Inference, coefficients: pd.DataFrame | None) -> pd.DataFrame:
-    """Columns ``b se t p df ci95l ci95u``, as maketables asks for; without tests after moments."""
-    if coefficients is None:
-        b, se = inference.estimates(tests.fitted), inference.standard_errors(tests.fitted)
-        out = pd.DataFrame({"b": b, "se": se, "t": b / se, "p": np.nan})
-    else:
-        out = coefficients.rename(columns={"estimate": "b"})[["b", "se", "t", "p", "df"]]
-        half = inference.t_quantile(out["df"].to_numpy(), 0.95) * out["se"]
-        out = out.assign(ci95l=out["b"] - half, ci95u=out["b"] + half)
-    return out.rename_axis("Coefficient")
-
-
-@dataclass(frozen=True)
-class ForMaketables:
-    """A fit of which nothing can be seen but what maketables asks for, `Fit.__maketables_coef_table__` and the others.
-
-    Notes
-    -----
-    maketables 0.2 looks for `params`, `bse` and `pvalues` first, and takes what has them for a result of statsmodels.
-    """
-
-    fit: Fit
-
-    def __getattr__(self, name: str) -> Any:
-        """What the fit answers to maketables."""
-        if name.startswith("__maketables_"):
-            return getattr(self.fit, name)
-        raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}: it is for maketables.")
-
-
-MAKETABLES_KEYS = {
-    "N": "Records",
-    "ll": "log-likelihood",
-    "aic": "AIC",
-    "bic": "BIC",
-    "r2m": "R² marginal",
-    "r2c": "R² conditional",
-    "method": "Method",
-    "converged": "Converged",
-}
-
-
-def maketables_statistic(model: Fit, key: str) -> Any:
-    """A statistic by maketables' key or by the label of a row of `table`; None where there is none."""
-    if key == "reml":
-        return model.reml_criterion if model.method == "reml" else None
-    rows = statistic_rows(model) | random_rows(model.fitted)
-    return rows.get(MAKETABLES_KEYS.get(key, key))
-
-
-def maketables_keys(fitted: Fitted) -> list[str]:
-    """Statistics that maketables shows unasked."""
-    levels = [f"Levels of {t.key}" for t in fitted.design.terms]
-    criteria = ["ll", "aic", "bic"] if fitted.moments is None else []
-    shares = ["r2m", "r2c"] if fitted.solved and fitted.design.traits is None else []
-    return ["N", *levels, *criteria, *shares, "method", *random_rows(fitted)]
-
-
-def maketables_terms(fitted: Fitted) -> str | None:
-    """Random terms, joined by plus signs; marked, because maketables puts them in its block of fixed effects."""
-    return "+".join(f"{t.key} (random)" for t in fitted.design.terms) or None
-
-
-def maketables_vcov(fitted: Fitted) -> dict[str, str | None]:
-    """How standard errors and p-values were made."""
-    known = fitted.optimum is None
-    how = "moments" if fitted.moments is not None else "normal" if known else "Satterthwaite"
-    return {"vcov_type": f"model-based, {how}", "clustervar": None}
-
-
-def maketables_labels(variables: pd.DataFrame) -> dict[str, str] | None:
-    """Labels of the variables, where the data frame carries them as maketables keeps them."""
-    labels = variables.attrs.get("variable_labels")
-    return dict(labels) if labels else None

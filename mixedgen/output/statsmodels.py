@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,14 +11,14 @@ import scipy.sparse as sp
 
 from mixedgen.design.terms import Term
 from mixedgen.errors import NotAvailableError
-
-if TYPE_CHECKING:
-    from mixedgen.model import Fit
+from mixedgen.estimation.variances import parameters
+from mixedgen.inference import fixed_effects
+from mixedgen.inference.inference import Result
 
 MAX_DENSE = 5000  # records: statsmodels' crossed effects take matrices of this order
 
 
-def cross_check(fit: Fit) -> pd.DataFrame:
+def cross_check(fit: Result) -> pd.DataFrame:
     """Refit a model in statsmodels' MixedLM and compare.
 
     Parameters
@@ -59,18 +59,24 @@ def cross_check(fit: Fit) -> pd.DataFrame:
     model, own, names = (grouped if one else crossed)(fit, MixedLM)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        peer = model.fit(reml=fit.method == "reml", method=["bfgs", "lbfgs", "powell"])
+        peer = model.fit(reml=fit.fitted.reml, method=["bfgs", "lbfgs", "powell"])
         theirs = covariances(peer, one)
-        rows: dict[str, tuple[float, float]] = {"llf": (fit.llf, float(peer.llf))}
-        rows |= {f"params[{k}]": (v, float(b)) for (k, v), b in zip(fit.params.items(), peer.fe_params, strict=True)}
-        rows |= {f"bse[{k}]": (v, float(b)) for (k, v), b in zip(fit.bse.items(), peer.bse_fe, strict=True)}
+        rows: dict[str, tuple[float, float]] = {"llf": (-0.5 * fit.fitted.deviance, float(peer.llf))}
+        rows |= {
+            f"params[{k}]": (v, float(b))
+            for (k, v), b in zip(fixed_effects.estimates(fit.fitted).items(), peer.fe_params, strict=True)
+        }
+        rows |= {
+            f"bse[{k}]": (v, float(b))
+            for (k, v), b in zip(fixed_effects.standard_errors(fit.fitted).items(), peer.bse_fe, strict=True)
+        }
         rows |= {f"theta[{k}]": (v, float(b)) for k, v, b in zip(names, own, theirs, strict=True)}
-        rows["theta[residual]"] = (fit.scale, float(peer.scale))
+        rows["theta[residual]"] = (float(fit.fitted.theta[-1]), float(peer.scale))
     out = pd.DataFrame(rows, index=["mixedgen", "statsmodels"]).T
     return out.assign(difference=out["mixedgen"] - out["statsmodels"])
 
 
-def require_expressible(fit: Fit) -> None:
+def require_expressible(fit: Result) -> None:
     """Raise a NotAvailableError that says what MixedLM cannot express."""
     design = fit.fitted.design
     why = ""
@@ -90,13 +96,13 @@ def require_expressible(fit: Fit) -> None:
         raise NotAvailableError(f"statsmodels' MixedLM cannot express {why}.")
 
 
-def fixed_matrix(fit: Fit) -> pd.DataFrame:
+def fixed_matrix(fit: Result) -> pd.DataFrame:
     """X as a frame."""
     X = fit.fitted.design.fixed.X
-    return pd.DataFrame(X.toarray() if sp.issparse(X) else X, columns=list(fit.params.index))
+    return pd.DataFrame(X.toarray() if sp.issparse(X) else X, columns=list(fixed_effects.coefficient_names(fit.fitted)))
 
 
-def grouped(fit: Fit, MixedLM: Any) -> tuple[Any, list[float], list[str]]:
+def grouped(fit: Result, MixedLM: Any) -> tuple[Any, list[float], list[str]]:
     """One grouping factor with unstructured effects."""
     design = fit.fitted.design
     t = design.terms[0]
@@ -106,7 +112,7 @@ def grouped(fit: Fit, MixedLM: Any) -> tuple[Any, list[float], list[str]]:
     return model, list(fit.fitted.theta[:-1]), list(design.theta_names[:-1])
 
 
-def crossed(fit: Fit, MixedLM: Any) -> tuple[Any, list[float], list[str]]:
+def crossed(fit: Result, MixedLM: Any) -> tuple[Any, list[float], list[str]]:
     """Scalar terms as variance components of one group that holds all records."""
     from statsmodels.regression.mixed_linear_model import VCSpec
 
@@ -116,7 +122,7 @@ def crossed(fit: Fit, MixedLM: Any) -> tuple[Any, list[float], list[str]]:
         [t.key for t in terms], [[list(t.levels.astype(str))] for t in terms], [[incidence(t)] for t in terms]
     )
     model = MixedLM(design.y, fixed_matrix(fit), groups=np.zeros(design.n), exog_vc=spec)
-    theta = fit.theta
+    theta = parameters(fit.fitted)
     return model, [float(theta[t.key]) for t in terms], [t.key for t in terms]
 
 

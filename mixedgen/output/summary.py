@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 
 from mixedgen.estimation import variances
-from mixedgen.estimation.estimate import Fitted
+from mixedgen.estimation.fitted import Fitted
+from mixedgen.inference import criteria, fixed_effects
 from mixedgen.inference import wald as inference
-from mixedgen.inference.degrees import Inference, automatic
-from mixedgen.prediction import effects as prediction
+from mixedgen.inference.inference import Inference
+from mixedgen.inference.information import automatic
+from mixedgen.prediction import records
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 MAX_CORRELATION = 20  # columns of the correlation table, as in lme4
@@ -211,13 +213,13 @@ def summarise(tests: Inference, ddf: str | None = "auto") -> Summary:
     if ddf == "auto":
         ddf = "satterthwaite" if tests.known or automatic(fitted) else None
         note = () if ddf else ("Degrees of freedom would take long here: ask for summary(ddf='satterthwaite').",)
-    estimate, se = inference.estimates(fitted), inference.standard_errors(fitted)
+    estimate, se = fixed_effects.estimates(fitted), fixed_effects.standard_errors(fitted)
     if ddf is None:
         coefficients = pd.DataFrame({"estimate": estimate, "se": se, "t": estimate / se})
     else:
         coefficients = inference.coefficient_table(tests, ddf)
-    quantiles = np.quantile(prediction.scaled_residuals(fitted), QUANTILES)
-    cov = inference.covariance(fitted) if len(estimate) <= MAX_CORRELATION else pd.DataFrame()
+    quantiles = np.quantile(records.scaled_residuals(fitted), QUANTILES)
+    cov = fixed_effects.covariance(fitted) if len(estimate) <= MAX_CORRELATION else pd.DataFrame()
     correlation = cov.div(se, axis=0).div(se, axis=1) if len(cov) else cov
     return Summary(
         coefficients=coefficients,
@@ -256,9 +258,9 @@ def header_lines(fitted: Fitted) -> tuple[str, ...]:
         else f"Linear mixed model at given variances ({how})"
     )
     loglik = -0.5 * fitted.deviance
-    aic, bic = inference.aic(fitted), inference.bic(fitted)
-    criteria = f"logLik {loglik:.4f}, AIC {aic:.4f}, BIC {bic:.4f}, {inference.n_parameters(fitted)} parameters"
-    return (title, f"Formula: {fitted.design.parsed.source}", f"{name} {place}: {fitted.deviance:.4f}", criteria)
+    aic, bic = criteria.aic(fitted), criteria.bic(fitted)
+    line = f"logLik {loglik:.4f}, AIC {aic:.4f}, BIC {bic:.4f}, {criteria.n_parameters(fitted)} parameters"
+    return (title, f"Formula: {fitted.design.parsed.source}", f"{name} {place}: {fitted.deviance:.4f}", line)
 
 
 def groups_line(fitted: Fitted) -> str:

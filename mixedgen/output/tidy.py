@@ -8,19 +8,19 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from mixedgen.arrays import Array
 from mixedgen.design.frame import read_frame
 from mixedgen.errors import ArgumentError, NotAvailableError, examples, require_probability
 from mixedgen.estimation import variances
-from mixedgen.estimation.estimate import Fitted
+from mixedgen.estimation.fitted import Fitted
+from mixedgen.inference import criteria, fixed_effects
 from mixedgen.inference import wald as inference
-from mixedgen.inference.degrees import Inference
+from mixedgen.inference.inference import Inference
 from mixedgen.intervals.profile import profile, profiled_names
 from mixedgen.prediction import effects as prediction
 
-Array = NDArray[np.float64]
 Effects = Literal["fixed", "ran_pars", "ran_vals"]
 ConfMethod = Literal["wald", "profile"]
 
@@ -140,7 +140,7 @@ def fixed_rows(tests: Inference, request: Request) -> pd.DataFrame:
     """Fixed effects with their t tests."""
     fitted = tests.fitted
     if fitted.moments is not None:
-        b, se = inference.estimates(fitted), inference.standard_errors(fitted)
+        b, se = fixed_effects.estimates(fitted), fixed_effects.standard_errors(fitted)
         table = pd.DataFrame({"estimate": b, "std.error": se, "statistic": b / se})
     else:
         table = inference.coefficient_table(tests, request.ddf)
@@ -153,7 +153,7 @@ def fixed_rows(tests: Inference, request: Request) -> pd.DataFrame:
 def fixed_intervals(tests: Inference, request: Request) -> pd.DataFrame:
     """Two columns of ends for the fixed effects."""
     if request.conf_method == "profile":
-        names = list(inference.coefficient_names(tests.fitted))
+        names = list(fixed_effects.coefficient_names(tests.fitted))
         return profile(tests.fitted, names, request.level)[["lower", "upper"]]
     if tests.fitted.moments is not None:
         raise NotAvailableError(f"method={tests.fitted.method!r} has no degrees of freedom, and so no intervals.")
@@ -240,7 +240,6 @@ PARTS: dict[str, Callable[[Inference, Request], pd.DataFrame]] = {
 }
 
 
-# --------------------------------------------------------------------------------------------------- the criteria
 def glance(fitted: Fitted) -> pd.DataFrame:
     """One row about the whole fit, as broom.mixed's ``glance``.
 
@@ -264,13 +263,12 @@ def glance(fitted: Fitted) -> pd.DataFrame:
     if design.residual.homogeneous:
         row["sigma"] = float(np.sqrt(fitted.theta[-1]))
     if fitted.moments is None:
-        row |= {"logLik": -0.5 * fitted.deviance, "AIC": inference.aic(fitted), "BIC": inference.bic(fitted)}
+        row |= {"logLik": -0.5 * fitted.deviance, "AIC": criteria.aic(fitted), "BIC": criteria.bic(fitted)}
         row["REMLcrit" if fitted.reml else "deviance"] = fitted.deviance
-    row["df.residual"] = design.n - inference.n_parameters(fitted)
+    row["df.residual"] = design.n - criteria.n_parameters(fitted)
     return pd.DataFrame([row])
 
 
-# ---------------------------------------------------------------------------------------------------- the records
 def augment(fitted: Fitted, variables: pd.DataFrame, data: Any = None, *, influence: bool = True) -> pd.DataFrame:
     """The records with what the fit says of each, as broom.mixed's ``augment``.
 

@@ -7,14 +7,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from mixedgen.arrays import Array
 from mixedgen.design.fixed import group_name
 from mixedgen.errors import ArgumentError, RelationshipError, examples
-from mixedgen.estimation.estimate import Fitted
-from mixedgen.relationship import Relationship
-
-Array = NDArray[np.float64]
+from mixedgen.estimation.fitted import Fitted
+from mixedgen.relationship.form import Relationship
 
 COLUMNS = 256  # right-hand sides solved at once: records x this many numbers are in memory
 
@@ -234,40 +232,3 @@ def explained_variance(fitted: Fitted, k: int, K: Array, Sigma: Array) -> Array:
         moved = sum(Sigma[a, effect] * (t.Z[:, a * t.q + some] @ K.T) for a in range(t.c))
         out[:, effect] = np.einsum("nm,nm->m", moved, fitted.system.project(np.asarray(moved)))
     return out
-
-
-def on_data(fitted: Fitted, values: Array, name: str) -> pd.Series | pd.DataFrame:
-    """Values of the records on the index of the data; rows left out are absent, or NaN where they are excluded.
-
-    Several traits give a frame with a column each.
-    """
-    design = fitted.design
-    if design.traits is not None:
-        every = design.traits.wide(values, design.kept, len(design.index))
-        frame = pd.DataFrame(every, index=design.index, columns=list(design.traits.names))
-        return frame if design.na_action == "exclude" else frame.iloc[design.kept]
-    series = pd.Series(values, index=design.index[design.kept], name=name)
-    if design.na_action == "omit":
-        return series
-    full = np.full(len(design.index), np.nan)
-    full[design.kept] = values
-    return pd.Series(full, index=design.index, name=name)
-
-
-def residuals(fitted: Fitted) -> pd.Series | pd.DataFrame:
-    """Conditional residuals y - Xb - Zu."""
-    return on_data(fitted, fitted.system.solution.e, "resid")
-
-
-def fitted_values(fitted: Fitted) -> pd.Series | pd.DataFrame:
-    """Conditional fitted values Xb + Zu, and the offset."""
-    design = fitted.design
-    values = design.y - fitted.system.solution.e
-    return on_data(fitted, values if design.offset is None else values + design.offset, "fitted")
-
-
-def scaled_residuals(fitted: Fitted) -> Array:
-    """Residuals divided by the residual standard deviation of their record, shape (n,)."""
-    design = fitted.design
-    r = design.residual.variances(fitted.theta[design.slices[-1]])
-    return fitted.system.solution.e / np.sqrt(r)

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from mixedgen.covariance.structure import Loadings, Structure
-from mixedgen.design.restrictions import Restricted
+from mixedgen.arrays import Array
+from mixedgen.covariance.factors import Loadings
+from mixedgen.covariance.restricted import Restricted
+from mixedgen.covariance.structure import Structure
 from mixedgen.errors import NotAvailableError
-from mixedgen.estimation.estimate import Fitted
-
-Array = NDArray[np.float64]
+from mixedgen.estimation.fitted import Fitted
 
 
 @dataclass(frozen=True)

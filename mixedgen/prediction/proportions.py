@@ -8,21 +8,18 @@ import numpy as np
 import pandas as pd
 import scipy.linalg as la
 import scipy.sparse as sp
-from numpy.typing import NDArray
 
-from mixedgen.covariance.structure import lower_factor
+from mixedgen.arrays import Array
+from mixedgen.covariance.triangle import lower_factor
+from mixedgen.design.build_terms import unique_keys
 from mixedgen.design.design import Design
-from mixedgen.design.terms import Term, unique_keys
+from mixedgen.design.terms import Term
 from mixedgen.errors import NotAvailableError
-from mixedgen.estimation.estimate import Fitted
-
-Array = NDArray[np.float64]
-IntArray = NDArray[np.intp]
+from mixedgen.estimation.fitted import Fitted
 
 WORKSPACE = 2**24  # elements of one block of levels by records
 
 
-# ------------------------------------------------------------------------------------- variances of the records
 def random_variances(fitted: Fitted) -> list[Array]:
     """Variance that each term gives to each record, the diagonal of Z (Sigma (x) K) Z', shape (n,) each."""
     design = fitted.design
@@ -100,7 +97,6 @@ def parts(fitted: Fitted) -> Parts:
     )
 
 
-# ------------------------------------------------------------------------------------------------------ R squared
 @dataclass(frozen=True)
 class RSquared:
     """Share of the variance that a model explains.
@@ -215,7 +211,6 @@ def intraclass(fitted: Fitted, term: str | None = None) -> pd.DataFrame | float:
     return frame
 
 
-# ------------------------------------------------------------------------------------------ principal components
 @dataclass(frozen=True)
 class PrincipalComponents:
     """Principal components of the random effects of one grouping factor.

@@ -7,19 +7,18 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from mixedgen.covariance.structure import LogLinear
+from mixedgen.arrays import Array
+from mixedgen.covariance.variances import LogLinear
 from mixedgen.design.frame import read_frame, require_columns
 from mixedgen.design.terms import Term
 from mixedgen.errors import ArgumentError, NotAvailableError, examples
-from mixedgen.estimation.estimate import Fitted
+from mixedgen.estimation.fitted import Fitted
 from mixedgen.estimation.variances import standard_errors
-from mixedgen.formula.parse import factor_variables
+from mixedgen.formula.sides import factor_variables
 from mixedgen.prediction.effects import effects_frame
-from mixedgen.prediction.predict import coded_effects
+from mixedgen.prediction.new_rows import coded_effects
 
-Array = NDArray[np.float64]
 Total = Literal["mean", "sum"]
 
 

@@ -10,14 +10,12 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-from numpy.typing import NDArray
 
+from mixedgen.arrays import Array
 from mixedgen.genetics.pedigree import Pedigree, inverse_relationship
 from mixedgen.relationship.combine import bend, blend, correlation, epistatic, genomic_inbreeding, product_of_pairs
 from mixedgen.relationship.form import Relationship
 from mixedgen.relationship.from_pedigree import additive, identity
-
-Array = NDArray[np.float64]
 
 __all__ = [
     "RELATIONSHIPS",

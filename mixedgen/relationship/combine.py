@@ -8,21 +8,12 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import scipy.linalg as la
-import scipy.sparse as sp
-from numpy.typing import NDArray
 
+from mixedgen.arrays import Array
 from mixedgen.errors import ArgumentError, RelationshipError, examples
 from mixedgen.relationship.form import Relationship
 from mixedgen.relationship.forms import semidefinite
-from mixedgen.relationship.matrix import (
-    dense,
-    symmetric,
-)
-
-Array = NDArray[np.float64]
-Rows = NDArray[np.int64]
-SparseArray = sp.csc_array
-
+from mixedgen.relationship.matrix import dense, symmetric
 
 DENSE_LEVELS = 40_000  # a dense matrix of more levels takes over 12.8 GB
 

@@ -10,13 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-from numpy.typing import NDArray
 
+from mixedgen.arrays import Array, Positions, SparseArray
 from mixedgen.errors import RelationshipError, examples
-
-Array = NDArray[np.float64]
-Rows = NDArray[np.int64]
-SparseArray = sp.csc_array
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -209,7 +205,7 @@ class Relationship(ABC):
         return self.logdet
 
     @property
-    def dense_blocks(self) -> tuple[tuple[Rows, Array], ...]:
+    def dense_blocks(self) -> tuple[tuple[Positions, Array], ...]:
         """Dense parts of `precision`, to be added to it: positions and values of each."""
         return ()
 
@@ -274,8 +270,8 @@ class Relationship(ABC):
         kept = pd.Index(list(labels))
         return Relationship.from_matrix(self.cross(kept, kept), kept, kind=self.kind)
 
-    def _positions(self, labels: Iterable[Any]) -> Rows:
-        """Rows of the labels in K."""
+    def _positions(self, labels: Iterable[Any]) -> Positions:
+        """Positions of the labels in K."""
         wanted = pd.Index(list(labels))
         found = np.asarray(self.labels.get_indexer(wanted), dtype=np.int64)
         unknown = wanted[found < 0]
@@ -288,7 +284,7 @@ class Relationship(ABC):
         return found
 
     @abstractmethod
-    def _block(self, rows: Rows, columns: Rows) -> Array:
+    def _block(self, rows: Positions, columns: Positions) -> Array:
         """K[rows, columns], dense."""
 
     def __repr__(self) -> str:

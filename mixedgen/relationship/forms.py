@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import scipy.linalg as la
 import scipy.sparse as sp
-from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import splu
 
+from mixedgen.arrays import Array, Positions, SparseArray
 from mixedgen.errors import EngineError, RelationshipError
 from mixedgen.relationship.form import Relationship
 from mixedgen.relationship.matrix import (
@@ -31,11 +31,8 @@ from mixedgen.relationship.matrix import (
     symmetric,
     unique_labels,
 )
-from mixedgen.sparse import Factor, analyse
-
-Array = NDArray[np.float64]
-Rows = NDArray[np.int64]
-SparseArray = sp.csc_array
+from mixedgen.sparse import analyse
+from mixedgen.sparse.contract import Factor
 
 _COLUMNS_AT_ONCE = 256  # of unit vectors in a product, which bounds its memory
 _SPARSE_FILL = 0.25  # an inverse with more entries than this share of q^2 is kept dense
@@ -131,7 +128,7 @@ class _Matrix(Relationship):
     def sample(self, rng: np.random.Generator, n: int = 1) -> Array:
         return np.asarray(self.L @ rng.standard_normal((self.size, n)))
 
-    def _block(self, rows: Rows, columns: Rows) -> Array:
+    def _block(self, rows: Positions, columns: Positions) -> Array:
         return self.K[np.ix_(rows, columns)]
 
 
@@ -162,7 +159,7 @@ class _Families(Relationship):
     def sample(self, rng: np.random.Generator, n: int = 1) -> Array:
         return np.asarray(self.L @ rng.standard_normal((self.size, n)))
 
-    def _block(self, rows: Rows, columns: Rows) -> Array:
+    def _block(self, rows: Positions, columns: Positions) -> Array:
         return np.asarray(self.K.tocsr()[rows][:, columns].toarray())
 
 
@@ -197,7 +194,7 @@ class _Inverse(Relationship):
     def sample(self, rng: np.random.Generator, n: int = 1) -> Array:
         return np.asarray(la.solve_triangular(self.L, rng.standard_normal((self.size, n)), lower=True, trans="T"))
 
-    def _block(self, rows: Rows, columns: Rows) -> Array:
+    def _block(self, rows: Positions, columns: Positions) -> Array:
         return self._matrix[np.ix_(rows, columns)]
 
 
@@ -264,7 +261,7 @@ class _SparseInverse(Relationship):
         x = lu.L @ (np.sqrt(lu.U.diagonal())[:, None] * rng.standard_normal((self.size, n)))
         return self.multiply(x[lu.perm_r])
 
-    def _block(self, rows: Rows, columns: Rows) -> Array:
+    def _block(self, rows: Positions, columns: Positions) -> Array:
         return by_columns(self.size, self.multiply, rows, columns)
 
 
@@ -336,15 +333,15 @@ class _Factor(Relationship):
         rows = self._rows(self._positions(unique_labels(kept)))
         return _Factor(kept, self.kind, rows, self.marker_names)
 
-    def _rows(self, rows: Rows) -> SparseArray | Array:
-        """Rows of F."""
+    def _rows(self, rows: Positions) -> SparseArray | Array:
+        """Positions of F."""
         return sp.csc_array(self.F.tocsr()[rows]) if sp.issparse(self.F) else self.F[rows]
 
-    def _block(self, rows: Rows, columns: Rows) -> Array:
+    def _block(self, rows: Positions, columns: Positions) -> Array:
         return dense(self._rows(rows) @ self._rows(columns).T)
 
 
-def by_columns(q: int, product: Callable[[Array], Array], rows: Rows, columns: Rows) -> Array:
+def by_columns(q: int, product: Callable[[Array], Array], rows: Positions, columns: Positions) -> Array:
     """K[rows, columns] from products of K with unit vectors, some columns at a time to bound the memory."""
     out = np.empty((len(rows), len(columns)))
     for start in range(0, len(columns), _COLUMNS_AT_ONCE):
@@ -363,7 +360,7 @@ def sparse_matrix(labels: pd.Index[Any], kind: str, K: SparseArray) -> Relations
     if np.square(sizes.astype(np.float64)).sum() > _SPARSE_FILL * len(labels) ** 2:
         full = K.toarray()
         return _Matrix(labels, kind, full, cholesky(full, labels))
-    entries: list[tuple[Rows, Rows, Array, Array]] = []
+    entries: list[tuple[Positions, Positions, Array, Array]] = []
     for size in np.unique(sizes):
         members = np.argsort(family, kind="stable")[np.repeat(sizes == size, sizes)].reshape(-1, size)
         blocks = family_blocks(K, members)

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import scipy.linalg as la
 import scipy.sparse as sp
-from numpy.typing import NDArray
 
+from mixedgen.arrays import Array, Positions, SparseArray
 from mixedgen.genetics.pedigree import (
     GeneFlow,
     Pedigree,
@@ -25,13 +25,7 @@ from mixedgen.genetics.pedigree import (
 )
 from mixedgen.relationship.form import Relationship
 from mixedgen.relationship.forms import by_columns, independent
-from mixedgen.relationship.matrix import (
-    unique_labels,
-)
-
-Array = NDArray[np.float64]
-Rows = NDArray[np.int64]
-SparseArray = sp.csc_array
+from mixedgen.relationship.matrix import unique_labels
 
 
 def additive(ped: Pedigree, *, inbreeding: bool = True) -> Relationship:
@@ -136,7 +130,7 @@ class _Additive(Relationship):
             terms[:g] = la.cholesky(self.pedigree.Gamma, lower=True) @ z[:g]
         return self._gene_flow.down(terms)
 
-    def _block(self, rows: Rows, columns: Rows) -> Array:
+    def _block(self, rows: Positions, columns: Positions) -> Array:
         founders = np.arange(self.pedigree.metafounders)
         kept = ancestors(self.pedigree, np.concatenate([founders, rows, columns]))
         flow, D = GeneFlow(self.pedigree, kept), self._mendelian[kept]

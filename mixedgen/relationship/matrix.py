@@ -9,14 +9,10 @@ import numpy as np
 import pandas as pd
 import scipy.linalg as la
 import scipy.sparse as sp
-from numpy.typing import NDArray
 from scipy.linalg.lapack import dpocon, dpotri, dpstrf
 
+from mixedgen.arrays import Array, Positions, SparseArray
 from mixedgen.errors import ArgumentError, RelationshipError, examples
-
-Array = NDArray[np.float64]
-Rows = NDArray[np.int64]
-SparseArray = sp.csc_array
 
 _SYMMETRY = 1e-8  # asymmetry allowed, relative to the largest entry: what text files with nine digits leave
 
@@ -83,7 +79,7 @@ def _framed(frame: pd.DataFrame, labels: pd.Index[Any] | None, square: bool) -> 
     return labels, values[np.ix_(rows, columns[rows] if square else columns)]
 
 
-def _matched(wanted: pd.Index[Any], names: pd.Index[Any], what: str, other: str) -> Rows:
+def _matched(wanted: pd.Index[Any], names: pd.Index[Any], what: str, other: str) -> Positions:
     """Positions in names of each wanted one; names that a text file turned into text still match."""
     found = names.get_indexer(wanted)
     if len(names) == len(wanted) and (found < 0).any():
@@ -150,7 +146,7 @@ def inverse_from_cholesky(L: Array) -> Array:
     return np.asarray(inverse)
 
 
-def family_blocks(K: SparseArray, members: Rows) -> Array:
+def family_blocks(K: SparseArray, members: Positions) -> Array:
     """Diagonal blocks of K, shape (families, size, size), of families of one size."""
     count, size = members.shape
     family, place = np.full(K.shape[0], -1), np.zeros(K.shape[0], dtype=np.int64)
@@ -163,7 +159,7 @@ def family_blocks(K: SparseArray, members: Rows) -> Array:
     return blocks
 
 
-def family_cholesky(blocks: Array, members: Rows, labels: pd.Index[Any]) -> Array:
+def family_cholesky(blocks: Array, members: Positions, labels: pd.Index[Any]) -> Array:
     """Lower factors of a stack of blocks; a block that is not positive definite is named."""
     smallest, largest = np.linalg.eigvalsh(blocks)[:, [0, -1]].T
     bad = np.flatnonzero(smallest <= blocks.shape[1] * np.finfo(float).eps * np.abs(largest))

@@ -8,16 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.sparse.csgraph import connected_components
 
-from mixedgen.covariance.structure import Identity, Structure
+from mixedgen.arrays import Array, IntArray
+from mixedgen.covariance.structure import Structure
+from mixedgen.covariance.variances import Identity
 from mixedgen.errors import ArgumentError, DataError, examples
 from mixedgen.residual.residual import Residual
-
-Array = NDArray[np.float64]
-IntArray = NDArray[np.intp]
 
 SYMMETRY = 1e-8  # of the geometric mean of two variances
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from mixedgen.sparse.contract import Factor, Forecast, Ints, Symbolic
+from mixedgen.arrays import Ints
+from mixedgen.sparse.contract import Factor, Forecast, Symbolic
 from mixedgen.sparse.dense import DenseSymbolic
 
 __all__ = ["SMALL_ORDER", "Factor", "Forecast", "Symbolic", "analyse", "compile_kernels"]

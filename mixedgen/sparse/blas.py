@@ -16,7 +16,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 from scipy.linalg import cython_blas, cython_lapack
 
-from mixedgen.sparse.contract import Floats
+from mixedgen.arrays import Array
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -62,14 +62,10 @@ def _at(typing_context: Any, value: Any) -> Any:
     return types.intp(value), generate
 
 
-# Arrays come as arguments together with an offset: the caller then owns them until the routine has returned. Taking an
-# address in the caller would let numba free the array before the call.
-
-
 @kernel
 def gemm(
     transa: int, transb: int, m: int, n: int, k: int, alpha: float,
-    a: Floats, a0: int, lda: int, b: Floats, b0: int, ldb: int, beta: float, c: Floats, c0: int, ldc: int,
+    a: Array, a0: int, lda: int, b: Array, b0: int, ldb: int, beta: float, c: Array, c0: int, ldc: int,
 ) -> None:  # fmt: skip
     """Set ``C = alpha op(A) op(B) + beta C``; arrays are flat, `x0` is where each matrix starts."""
     _dgemm(
@@ -80,7 +76,7 @@ def gemm(
 
 
 @kernel
-def syrk(n: int, k: int, alpha: float, a: Floats, a0: int, lda: int, beta: float, c: Floats, c0: int, ldc: int) -> None:
+def syrk(n: int, k: int, alpha: float, a: Array, a0: int, lda: int, beta: float, c: Array, c0: int, ldc: int) -> None:
     """Set the lower triangle of ``C = alpha A A' + beta C``, A of shape (n, k)."""
     _dsyrk(
         _at(numba.uint8(LOWER)), _at(numba.uint8(PLAIN)), _at(numba.int32(n)), _at(numba.int32(k)), _at(alpha),
@@ -89,7 +85,7 @@ def syrk(n: int, k: int, alpha: float, a: Floats, a0: int, lda: int, beta: float
 
 
 @kernel
-def trsm(trans: int, m: int, n: int, a: Floats, a0: int, lda: int, b: Floats, b0: int, ldb: int) -> None:
+def trsm(trans: int, m: int, n: int, a: Array, a0: int, lda: int, b: Array, b0: int, ldb: int) -> None:
     """Set ``B = B op(A)^-1``, A lower triangular of order n, B of shape (m, n)."""
     _dtrsm(
         _at(numba.uint8(RIGHT)), _at(numba.uint8(LOWER)), _at(numba.uint8(trans)), _at(numba.uint8(PLAIN)),
@@ -100,8 +96,8 @@ def trsm(trans: int, m: int, n: int, a: Floats, a0: int, lda: int, b: Floats, b0
 
 @kernel
 def symm(
-    m: int, n: int, alpha: float, a: Floats, a0: int, lda: int, b: Floats, b0: int, ldb: int,
-    beta: float, c: Floats, c0: int, ldc: int,
+    m: int, n: int, alpha: float, a: Array, a0: int, lda: int, b: Array, b0: int, ldb: int,
+    beta: float, c: Array, c0: int, ldc: int,
 ) -> None:  # fmt: skip
     """Set ``C = alpha A B + beta C``, A symmetric of order m in its lower triangle, B of shape (m, n)."""
     _dsymm(
@@ -112,7 +108,7 @@ def symm(
 
 
 @kernel
-def potrf(n: int, a: Floats, a0: int, lda: int, info: Any) -> int:
+def potrf(n: int, a: Array, a0: int, lda: int, info: Any) -> int:
     """Cholesky factor of a lower triangle in place; 0, or the number of the first pivot that is not positive."""
     _dpotrf(
         _at(numba.uint8(LOWER)), _at(numba.int32(n)), a.ctypes.data + 8 * a0, _at(numba.int32(lda)), info.ctypes.data
@@ -121,7 +117,7 @@ def potrf(n: int, a: Floats, a0: int, lda: int, info: Any) -> int:
 
 
 @kernel
-def potri(n: int, a: Floats, a0: int, lda: int, info: Any) -> int:
+def potri(n: int, a: Array, a0: int, lda: int, info: Any) -> int:
     """Inverse of the matrix from its lower Cholesky factor, in place."""
     _dpotri(
         _at(numba.uint8(LOWER)), _at(numba.int32(n)), a.ctypes.data + 8 * a0, _at(numba.int32(lda)), info.ctypes.data

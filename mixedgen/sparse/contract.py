@@ -5,15 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
-import numpy as np
 import numpy.typing as npt
 
+from mixedgen.arrays import Array
 from mixedgen.errors import EngineError
-
-Floats: TypeAlias = npt.NDArray[np.float64]
-Ints: TypeAlias = npt.NDArray[np.signedinteger[Any]]
 
 
 @dataclass(frozen=True)
@@ -47,7 +43,7 @@ class Factor(ABC):
     logdet: float
 
     @abstractmethod
-    def solve(self, B: npt.ArrayLike) -> Floats:
+    def solve(self, B: npt.ArrayLike) -> Array:
         """Solve ``A X = B``.
 
         Parameters
@@ -66,7 +62,7 @@ class Factor(ABC):
         """
 
     @abstractmethod
-    def selected_inverse(self, overwrite: bool = False) -> tuple[Floats, tuple[Floats, ...]]:
+    def selected_inverse(self, overwrite: bool = False) -> tuple[Array, tuple[Array, ...]]:
         """Entries of the inverse where the matrix itself has entries.
 
         Parameters
@@ -103,7 +99,7 @@ class Symbolic(ABC):
     forecast: Forecast
 
     @abstractmethod
-    def factor(self, data: Floats, blocks: Sequence[Floats] = ()) -> Factor:
+    def factor(self, data: Array, blocks: Sequence[Array] = ()) -> Factor:
         """Factorise the matrix with these values.
 
         Parameters

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg.lapack import dpotrf, dpotri, dpotrs
 
+from mixedgen.arrays import Array, Ints
 from mixedgen.errors import EngineError
-from mixedgen.sparse.contract import Factor, Floats, Forecast, Ints, Symbolic, not_positive, overwritten
+from mixedgen.sparse.contract import Factor, Forecast, Symbolic, not_positive, overwritten
 from mixedgen.sparse.threads import one_thread, paced
 
 TINY_ORDER = 64  # up to it LAPACK factorises and solves with one thread of itself
@@ -48,7 +49,7 @@ class DenseSymbolic(Symbolic):
         self._block_places = tuple(b[None, :].astype(np.int64) * n + b[:, None] for b in blocks)
         self.forecast = Forecast(n * (n + 1) // 2, n**3 / 3.0, 2 * 8 * n * n)
 
-    def factor(self, data: Floats, blocks: Sequence[Floats] = ()) -> DenseFactor:
+    def factor(self, data: Array, blocks: Sequence[Array] = ()) -> DenseFactor:
         """Factorise the matrix with these values; see `Symbolic.factor`."""
         n = self.n
         flat = np.zeros(n * n)
@@ -73,14 +74,14 @@ class DenseFactor(Factor):
         Lower Cholesky factor.
     """
 
-    def __init__(self, symbolic: DenseSymbolic, L: Floats) -> None:
+    def __init__(self, symbolic: DenseSymbolic, L: Array) -> None:
         self._symbolic = symbolic
-        self._L: Floats | None = L
+        self._L: Array | None = L
         self.logdet = 2.0 * float(np.log(L.diagonal()).sum())
         if not np.isfinite(self.logdet):
             raise EngineError("The equations hold values that are not finite.")
 
-    def solve(self, B: npt.ArrayLike) -> Floats:
+    def solve(self, B: npt.ArrayLike) -> Array:
         """Solve ``A X = B``; see `Factor.solve`."""
         if self._L is None:
             raise overwritten()
@@ -88,10 +89,10 @@ class DenseFactor(Factor):
         if right.size == 0:
             return np.zeros(right.shape)
         with _threads(self._symbolic.n, TINY_ORDER if right.ndim == 1 else TINY_INVERSE):
-            X: Floats = dpotrs(self._L, right, lower=1)[0]
+            X: Array = dpotrs(self._L, right, lower=1)[0]
         return X
 
-    def selected_inverse(self, overwrite: bool = False) -> tuple[Floats, tuple[Floats, ...]]:
+    def selected_inverse(self, overwrite: bool = False) -> tuple[Array, tuple[Array, ...]]:
         """Entries of the inverse on the pattern; see `Factor.selected_inverse`."""
         if self._L is None:
             raise overwritten()

@@ -11,10 +11,11 @@ from threading import Thread
 import numpy as np
 import numpy.typing as npt
 
+from mixedgen.arrays import Array, Ints
 from mixedgen.errors import EngineError
 from mixedgen.sparse import numeric
 from mixedgen.sparse import symbolic as structure
-from mixedgen.sparse.contract import Factor, Floats, Forecast, Ints, Symbolic, not_positive, overwritten
+from mixedgen.sparse.contract import Factor, Forecast, Symbolic, not_positive, overwritten
 from mixedgen.sparse.ordering import Index, Pointer, full_pattern, minimum_degree
 from mixedgen.sparse.symbolic import Flags, Pattern, Plan, Tree
 from mixedgen.sparse.threads import n_threads, one_thread, paced
@@ -62,7 +63,7 @@ class SparseSymbolic(Symbolic):
         m = np.diff(self.plan.row_start)
         self.stack_size = max(int(stack_size), 1)
         self.work_size = int(max((w * (m - w)).max(), 1))
-        self._stack: Floats | None = None
+        self._stack: Array | None = None
         flops = w * m.astype(np.float64) ** 2 - m * w.astype(np.float64) ** 2 + w.astype(np.float64) ** 3 / 3
         self.flops = flops
         self.large = np.flatnonzero(_heavy(self.plan, flops))
@@ -71,7 +72,7 @@ class SparseSymbolic(Symbolic):
         index_bytes = 8 * len(self.places) + 8 * len(self.plan.rows)
         self.forecast = Forecast(nnz, float(flops.sum()), 8 * stored + index_bytes)
 
-    def factor(self, data: Floats, blocks: Sequence[Floats] = ()) -> SparseFactor:
+    def factor(self, data: Array, blocks: Sequence[Array] = ()) -> SparseFactor:
         """Factorise the matrix with these values; see `Symbolic.factor`."""
         plan = self.plan
         L = np.zeros(plan.panel[-1])
@@ -103,12 +104,12 @@ class SparseSymbolic(Symbolic):
         if low < len(self.plan.parent):
             yield low, len(self.plan.parent), False
 
-    def borrow_stack(self) -> Floats:
+    def borrow_stack(self) -> Array:
         """Workspace of the update matrices; the one kept from the last factorisation unless it is in use."""
         stack, self._stack = self._stack, None
         return np.empty(self.stack_size) if stack is None else stack
 
-    def return_stack(self, stack: Floats) -> None:
+    def return_stack(self, stack: Array) -> None:
         """Keep a workspace for the next call."""
         self._stack = stack
 
@@ -124,14 +125,14 @@ class SparseFactor(Factor):
         Panels, each m x w by columns.
     """
 
-    def __init__(self, symbolic: SparseSymbolic, L: Floats) -> None:
+    def __init__(self, symbolic: SparseSymbolic, L: Array) -> None:
         self._symbolic = symbolic
-        self._L: Floats | None = L
+        self._L: Array | None = L
         self.logdet = float(numeric.log_determinant(symbolic.plan, L))
         if not np.isfinite(self.logdet):
             raise EngineError("The equations hold values that are not finite.")
 
-    def solve(self, B: npt.ArrayLike) -> Floats:
+    def solve(self, B: npt.ArrayLike) -> Array:
         """Solve ``A X = B``; see `Factor.solve`."""
         if self._L is None:
             raise overwritten()
@@ -145,7 +146,7 @@ class SparseFactor(Factor):
         out[self._symbolic.order] = X
         return out
 
-    def selected_inverse(self, overwrite: bool = False) -> tuple[Floats, tuple[Floats, ...]]:
+    def selected_inverse(self, overwrite: bool = False) -> tuple[Array, tuple[Array, ...]]:
         """Entries of the inverse on the pattern; see `Factor.selected_inverse`."""
         if self._L is None:
             raise overwritten()
@@ -173,7 +174,7 @@ class SparseFactor(Factor):
 
 
 def _factor_large(
-    plan: Plan, s: int, flops: float, L: Floats, stack: Floats, ready: Flags, values: Floats, info: Index
+    plan: Plan, s: int, flops: float, L: Array, stack: Array, ready: Flags, values: Array, info: Index
 ) -> int:
     """Factorise one large front with all threads; the first column that is not positive, or -1."""
     bad = numeric.assemble(plan, s, L, stack, ready, values, False)
@@ -185,7 +186,7 @@ def _factor_large(
 
 
 def _invert_large(
-    plan: Plan, s: int, flops: float, Z: Floats, stack: Floats, values: Floats, work: Floats, info: Index
+    plan: Plan, s: int, flops: float, Z: Array, stack: Array, values: Array, work: Array, info: Index
 ) -> None:
     """Invert on one large front with all threads."""
     with paced(flops):
@@ -215,7 +216,7 @@ def _share(plan: Plan, s: int, task: Callable[[int, int, int], None]) -> None:
         thread.join()
 
 
-def _heavy(plan: Plan, flops: Floats) -> Flags:
+def _heavy(plan: Plan, flops: Array) -> Flags:
     """Fronts worth more than one thread, for themselves or for their thin leaves."""
     k = np.diff(plan.row_start) - np.diff(plan.first)
     leaves = np.zeros(len(flops))
@@ -225,12 +226,12 @@ def _heavy(plan: Plan, flops: Floats) -> Flags:
     return heavy
 
 
-def _writable(values: Floats) -> Floats:
+def _writable(values: Array) -> Array:
     """Contiguous and writable values, copied only if need be: numba would compile again for read-only arrays."""
     return np.require(values, dtype=np.float64, requirements=["C", "W"])
 
 
-def _flat(blocks: Sequence[Floats]) -> Floats:
+def _flat(blocks: Sequence[Array]) -> Array:
     """Values of all blocks in one array; a single one is not copied."""
     parts = [_writable(b).reshape(-1) for b in blocks]
     if not parts:

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from mixedgen.arrays import Array
 from mixedgen.sparse.blas import PLAIN, TRANSPOSED, gemm, kernel, potrf, potri, symm, syrk, trsm
-from mixedgen.sparse.contract import Floats
 from mixedgen.sparse.ordering import Index, Pointer
 from mixedgen.sparse.symbolic import Flags, Plan
 
@@ -26,7 +26,7 @@ CHUNK = 128  # columns of a diagonal block of the inverse in one product
 
 
 @kernel
-def scatter(places: Pointer, data: Floats, L: Floats) -> None:
+def scatter(places: Pointer, data: Array, L: Array) -> None:
     """Put the listed entries into the panels."""
     for k in range(len(places)):
         L[places[k]] = data[k]
@@ -39,7 +39,7 @@ def _is_small(w: int, k: int) -> bool:
 
 
 @kernel
-def _factor_panel(L: Floats, base: int, m: int, w: int) -> int:
+def _factor_panel(L: Array, base: int, m: int, w: int) -> int:
     """Cholesky factor of a panel by loops; the first column whose pivot is not positive, or -1."""
     for c in range(w):
         col = base + c * m
@@ -60,7 +60,7 @@ def _factor_panel(L: Floats, base: int, m: int, w: int) -> int:
 
 
 @kernel
-def _update_small(L: Floats, base: int, m: int, w: int, stack: Floats, u: int, fresh: bool) -> None:
+def _update_small(L: Array, base: int, m: int, w: int, stack: Array, u: int, fresh: bool) -> None:
     """Subtract the outer product of a panel from its update matrix by loops."""
     k = m - w
     for j in range(k):
@@ -76,7 +76,7 @@ def _update_small(L: Floats, base: int, m: int, w: int, stack: Floats, u: int, f
 
 
 @kernel
-def _extend_add(plan: Plan, c: int, p: int, L: Floats, stack: Floats, up: int) -> None:
+def _extend_add(plan: Plan, c: int, p: int, L: Array, stack: Array, up: int) -> None:
     """Add the update matrix of front c to the front of its parent p, whose own stands at `up`."""
     w = plan.first[c + 1] - plan.first[c]
     r = plan.row_start[c] + w
@@ -111,7 +111,7 @@ def _extend_add(plan: Plan, c: int, p: int, L: Floats, stack: Floats, up: int) -
 
 
 @kernel
-def _thin_update(plan: Plan, c: int, p: int, j: int, L: Floats, stack: Floats) -> None:
+def _thin_update(plan: Plan, c: int, p: int, j: int, L: Array, stack: Array) -> None:
     """Subtract what the thin leaf c adds to one column of its parent, that of its j-th row."""
     w = plan.first[c + 1] - plan.first[c]
     m = plan.row_start[c + 1] - plan.row_start[c]
@@ -164,7 +164,7 @@ def _thin_queues(plan: Plan, p: int, low: int, high: int) -> tuple[Index, Index,
 
 
 @kernel
-def thin_columns(plan: Plan, p: int, low: int, high: int, L: Floats, stack: Floats) -> None:
+def thin_columns(plan: Plan, p: int, low: int, high: int, L: Array, stack: Array) -> None:
     """Subtract what all thin leaves add to columns low..high-1 of the front p, one column of it after the other.
 
     A column stays in the fastest cache while the leaves stream by; arrays are taken out of the plan once, because a
@@ -202,7 +202,7 @@ def thin_columns(plan: Plan, p: int, low: int, high: int, L: Floats, stack: Floa
 
 
 @kernel
-def _add_blocks(plan: Plan, s: int, L: Floats, stack: Floats, values: Floats) -> None:
+def _add_blocks(plan: Plan, s: int, L: Array, stack: Array, values: Array) -> None:
     """Assemble the dense blocks of front s."""
     w = plan.first[s + 1] - plan.first[s]
     m = plan.row_start[s + 1] - plan.row_start[s]
@@ -223,7 +223,7 @@ def _add_blocks(plan: Plan, s: int, L: Floats, stack: Floats, values: Floats) ->
 
 
 @kernel
-def assemble(plan: Plan, s: int, L: Floats, stack: Floats, ready: Flags, values: Floats, leaves: bool) -> int:
+def assemble(plan: Plan, s: int, L: Array, stack: Array, ready: Flags, values: Array, leaves: bool) -> int:
     """Gather the children's updates and the blocks into front s; a column that is not positive, or -1.
 
     With `leaves` false the thin leaves are factorised, but `thin_columns` remains to be called.
@@ -261,7 +261,7 @@ def assemble(plan: Plan, s: int, L: Floats, stack: Floats, ready: Flags, values:
 
 
 @kernel
-def eliminate(plan: Plan, s: int, L: Floats, stack: Floats, ready: Flags, info: Index) -> int:
+def eliminate(plan: Plan, s: int, L: Array, stack: Array, ready: Flags, info: Index) -> int:
     """Factorise the columns of front s and hand its update matrix on; a column that is not positive, or -1."""
     w = plan.first[s + 1] - plan.first[s]
     m = plan.row_start[s + 1] - plan.row_start[s]
@@ -298,7 +298,7 @@ def eliminate(plan: Plan, s: int, L: Floats, stack: Floats, ready: Flags, info: 
 
 @kernel
 def factor_fronts(
-    plan: Plan, low: int, high: int, L: Floats, stack: Floats, ready: Flags, values: Floats, info: Index
+    plan: Plan, low: int, high: int, L: Array, stack: Array, ready: Flags, values: Array, info: Index
 ) -> int:
     """Factorise fronts low..high-1; the first column that is not positive, or -1."""
     for s in range(low, high):
@@ -313,7 +313,7 @@ def factor_fronts(
 
 
 @kernel
-def log_determinant(plan: Plan, L: Floats) -> float:
+def log_determinant(plan: Plan, L: Array) -> float:
     """Logarithm of the determinant from the diagonals of the panels."""
     total = 0.0
     for s in range(len(plan.parent)):
@@ -324,7 +324,7 @@ def log_determinant(plan: Plan, L: Floats) -> float:
 
 
 @kernel
-def solve_fronts(plan: Plan, L: Floats, X: Floats, n_right: int) -> None:
+def solve_fronts(plan: Plan, L: Array, X: Array, n_right: int) -> None:
     """Solve ``L L' X = X`` in place; X is flat, n_right values for each row in elimination order."""
     ns = len(plan.parent)
     largest = np.int64(0)
@@ -338,7 +338,7 @@ def solve_fronts(plan: Plan, L: Floats, X: Floats, n_right: int) -> None:
 
 
 @kernel
-def _forward(plan: Plan, s: int, L: Floats, X: Floats, n_right: int, work: Floats) -> None:
+def _forward(plan: Plan, s: int, L: Array, X: Array, n_right: int, work: Array) -> None:
     """Forward substitution with the columns of one front."""
     j0 = plan.first[s]
     w = plan.first[s + 1] - j0
@@ -378,7 +378,7 @@ def _forward(plan: Plan, s: int, L: Floats, X: Floats, n_right: int, work: Float
 
 
 @kernel
-def _backward(plan: Plan, s: int, L: Floats, X: Floats, n_right: int, work: Floats) -> None:
+def _backward(plan: Plan, s: int, L: Array, X: Array, n_right: int, work: Array) -> None:
     """Back substitution with the columns of one front."""
     j0 = plan.first[s]
     w = plan.first[s + 1] - j0
@@ -421,7 +421,7 @@ def _backward(plan: Plan, s: int, L: Floats, X: Floats, n_right: int, work: Floa
 
 
 @kernel
-def _divide_panel(Z: Floats, base: int, m: int, w: int) -> None:
+def _divide_panel(Z: Array, base: int, m: int, w: int) -> None:
     """Set ``Y = L21 L11^-1`` in place, by loops."""
     for c in range(w - 1, -1, -1):
         col = base + c * m
@@ -436,7 +436,7 @@ def _divide_panel(Z: Floats, base: int, m: int, w: int) -> None:
 
 
 @kernel
-def _invert_diagonal(Z: Floats, base: int, m: int, w: int) -> None:
+def _invert_diagonal(Z: Array, base: int, m: int, w: int) -> None:
     """Replace L11 by the lower triangle of ``(L11 L11')^-1``, by loops."""
     for c in range(w):
         col = base + c * m
@@ -455,7 +455,7 @@ def _invert_diagonal(Z: Floats, base: int, m: int, w: int) -> None:
 
 
 @kernel
-def _finish_panel(Z: Floats, base: int, m: int, w: int, work: Floats, at: int) -> None:
+def _finish_panel(Z: Array, base: int, m: int, w: int, work: Array, at: int) -> None:
     """Set ``Z11 = (L11 L11')^-1 - Y' Z21`` and put Z21, which stands in `work`, in its place; by loops."""
     k = m - w
     _invert_diagonal(Z, base, m, w)
@@ -471,7 +471,7 @@ def _finish_panel(Z: Floats, base: int, m: int, w: int, work: Floats, at: int) -
 
 
 @kernel
-def _times_inverse_small(Z: Floats, base: int, m: int, w: int, stack: Floats, u: int, work: Floats) -> None:
+def _times_inverse_small(Z: Array, base: int, m: int, w: int, stack: Array, u: int, work: Array) -> None:
     """Set ``work = -Z22 Y`` by loops over the lower triangle of Z22."""
     k = m - w
     for c in range(w):
@@ -490,7 +490,7 @@ def _times_inverse_small(Z: Floats, base: int, m: int, w: int, stack: Floats, u:
 
 
 @kernel
-def _thin_product(plan: Plan, c: int, p: int, j: int, Z: Floats, stack: Floats, out: Floats, at: int) -> None:
+def _thin_product(plan: Plan, c: int, p: int, j: int, Z: Array, stack: Array, out: Array, at: int) -> None:
     """Add to ``out = -Z22 Y`` of the thin leaf c what the column of its j-th row in the parent p contributes."""
     w = plan.first[c + 1] - plan.first[c]
     m = plan.row_start[c + 1] - plan.row_start[c]
@@ -537,7 +537,7 @@ def thin_offsets(plan: Plan, p: int) -> Pointer:
 
 @kernel
 def thin_products(
-    plan: Plan, p: int, low: int, high: int, Z: Floats, stack: Floats, out: Floats, offsets: Pointer
+    plan: Plan, p: int, low: int, high: int, Z: Array, stack: Array, out: Array, offsets: Pointer
 ) -> None:
     """Add to all thin leaves' products what columns low..high-1 of front p contribute; compare `thin_columns`."""
     head, following, at, end, values = _thin_queues(plan, p, low, high)
@@ -582,7 +582,7 @@ def thin_products(
 
 
 @kernel
-def divide_leaves(plan: Plan, p: int, Z: Floats) -> None:
+def divide_leaves(plan: Plan, p: int, Z: Array) -> None:
     """Set ``Y = L21 L11^-1`` in all thin leaves of front p."""
     for q in range(plan.child_start[p], plan.child_start[p + 1]):
         c = plan.children[q]
@@ -592,7 +592,7 @@ def divide_leaves(plan: Plan, p: int, Z: Floats) -> None:
 
 
 @kernel
-def finish_leaves(plan: Plan, p: int, Z: Floats, out: Floats, offsets: Pointer) -> None:
+def finish_leaves(plan: Plan, p: int, Z: Array, out: Array, offsets: Pointer) -> None:
     """Turn the products of all thin leaves of front p into their columns of the inverse."""
     c0 = plan.child_start[p]
     for q in range(plan.child_start[p + 1] - c0):
@@ -603,7 +603,7 @@ def finish_leaves(plan: Plan, p: int, Z: Floats, out: Floats, offsets: Pointer) 
 
 
 @kernel
-def _invert_leaves(plan: Plan, p: int, Z: Floats, stack: Floats, work: Floats) -> None:
+def _invert_leaves(plan: Plan, p: int, Z: Array, stack: Array, work: Array) -> None:
     """Columns of the inverse of all thin leaves of front p."""
     mp = plan.row_start[p + 1] - plan.row_start[p]
     c0, c1 = plan.child_start[p], plan.child_start[p + 1]
@@ -629,7 +629,7 @@ def _invert_leaves(plan: Plan, p: int, Z: Floats, stack: Floats, work: Floats) -
 
 
 @kernel
-def _gather(plan: Plan, c: int, p: int, Z: Floats, stack: Floats, up: int) -> None:
+def _gather(plan: Plan, c: int, p: int, Z: Array, stack: Array, up: int) -> None:
     """Copy Z22 of front c out of the inverse on the front of its parent p."""
     w = plan.first[c + 1] - plan.first[c]
     r = plan.row_start[c] + w
@@ -664,7 +664,7 @@ def _gather(plan: Plan, c: int, p: int, Z: Floats, stack: Floats, up: int) -> No
 
 
 @kernel
-def _take_blocks(plan: Plan, s: int, Z: Floats, stack: Floats, values: Floats) -> None:
+def _take_blocks(plan: Plan, s: int, Z: Array, stack: Array, values: Array) -> None:
     """Copy the inverse at the dense blocks of front s, both triangles."""
     w = plan.first[s + 1] - plan.first[s]
     m = plan.row_start[s + 1] - plan.row_start[s]
@@ -683,7 +683,7 @@ def _take_blocks(plan: Plan, s: int, Z: Floats, stack: Floats, values: Floats) -
 
 
 @kernel
-def invert_front(plan: Plan, s: int, Z: Floats, stack: Floats, values: Floats, work: Floats, info: Index) -> None:
+def invert_front(plan: Plan, s: int, Z: Array, stack: Array, values: Array, work: Array, info: Index) -> None:
     """Replace the panel of front s by the inverse there, given that of its parent [2]_.
 
     ``Y = L21 L11^-1, Z21 = -Z22 Y, Z11 = (L11 L11')^-1 - Y' Z21``
@@ -725,7 +725,7 @@ def invert_front(plan: Plan, s: int, Z: Floats, stack: Floats, values: Floats, w
 
 
 @kernel
-def hand_down(plan: Plan, s: int, Z: Floats, stack: Floats) -> None:
+def hand_down(plan: Plan, s: int, Z: Array, stack: Array) -> None:
     """Copy Z22 to the children of a late front s, which needs its own no longer."""
     if not plan.early[s]:
         for q in range(plan.child_start[s], plan.child_start[s + 1]):
@@ -736,7 +736,7 @@ def hand_down(plan: Plan, s: int, Z: Floats, stack: Floats) -> None:
 
 @kernel
 def invert_fronts(
-    plan: Plan, low: int, high: int, Z: Floats, stack: Floats, values: Floats, work: Floats, info: Index
+    plan: Plan, low: int, high: int, Z: Array, stack: Array, values: Array, work: Array, info: Index
 ) -> None:
     """Replace the panels of fronts high-1 down to low by the inverse there."""
     for s in range(high - 1, low - 1, -1):

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from mixedgen.arrays import Array
 from mixedgen.sparse.blas import kernel
-from mixedgen.sparse.contract import Floats
 from mixedgen.sparse.ordering import Index, Pointer
 
 Flags = npt.NDArray[np.bool_]
@@ -249,7 +249,7 @@ def _count_leaf(i: int, j: int, first: Index, latest: Index, leaf: Index, ancest
 
 
 @kernel
-def supernodes(parent: Index, counts: Index, columns: Floats, zeros: Floats) -> tuple[Pointer, Index, Index]:
+def supernodes(parent: Index, counts: Index, columns: Array, zeros: Array) -> tuple[Pointer, Index, Index]:
     """Relaxed supernodes [3]_: first columns (ns + 1,), supernodal parents and rows per front.
 
     A supernode joins the one beside it, its parent, while the front has at most columns[t] columns with a share of

@@ -1,0 +1,110 @@
+"""What a user writes in the shell: commands, models, variances."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+
+def add_command(commands: Any, name: str, purpose: str, run: Callable[[argparse.Namespace], None]) -> None:
+    """Add a command without arguments."""
+    commands.add_parser(name, help=purpose, description=purpose).set_defaults(run=run)
+
+
+def add_model(command: argparse.ArgumentParser) -> None:
+    """Arguments that say what the model is and how it is solved."""
+    command.add_argument("formula", metavar="FORMULA", help='such as "Reaction ~ Days + (Days|Subject)"')
+    command.add_argument("data", metavar="DATA", help="CSV or Parquet file, or the name of a shipped data set")
+    add_sources(command)
+    command.add_argument("--ml", action="store_true", help="maximum likelihood instead of REML")
+    command.add_argument("--residual", metavar="TEXT", help='residual structure, such as "diag(site)"')
+    command.add_argument("--weights", metavar="COLUMN", help="column w with Var(e_i) = sigma^2 / w_i")
+    command.add_argument("--subset", metavar="EXPRESSION", help='records to use, such as "Days > 1"')
+    command.add_argument("--optimiser", choices=("ai", "em"), default="ai", help="average information (default) or EM")
+    command.add_argument(
+        "--engine", metavar="NAME", default="auto", help="how the equations are solved (default: auto)"
+    )
+    line = command.add_mutually_exclusive_group()
+    line.add_argument("--progress", action="store_true", default=None, help="show a progress line, terminal or not")
+    line.add_argument("--quiet", dest="progress", action="store_false", help="show no progress line")
+
+
+def add_sources(command: argparse.ArgumentParser) -> None:
+    """Arguments that say where relationships come from."""
+    command.add_argument(
+        "--pedigree", metavar="FILE", help="pedigree: A and D, as in (1|animal:A); with --genotypes also H"
+    )
+    command.add_argument(
+        "--pedigree-columns",
+        metavar="ID,SIRE,DAM",
+        type=three_names,
+        default=("id", "sire", "dam"),
+        help="columns of the pedigree (default: id,sire,dam)",
+    )
+    command.add_argument("--groups", metavar="NAMES", type=names_of, help="unknown-parent groups in the pedigree")
+    command.add_argument(
+        "--genotypes", metavar="FILE", help="genotypes: G and M; CSV or Parquet with the ids first, or PLINK .bed"
+    )
+    command.add_argument("--coding", choices=("012", "-101"), default="012", help="of the genotypes (default: 012)")
+    command.add_argument("--dosages", action="store_true", help="the genotypes are expected numbers of copies")
+    command.add_argument(
+        "--unmatched",
+        choices=("raise", "omit"),
+        default="raise",
+        help="records whose id is in no relationship: an error (default), or left out and counted",
+    )
+
+
+def names_of(text: str) -> list[str]:
+    """Split names between commas."""
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise argparse.ArgumentTypeError(f"{text!r} has an empty name between its commas")
+    return names
+
+
+def three_names(text: str) -> tuple[str, str, str]:
+    """Split "id,sire,dam" into three column names."""
+    names = [name.strip() for name in text.split(",")]
+    if len(names) != 3 or not all(names):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form ID,SIRE,DAM")
+    return names[0], names[1], names[2]
+
+
+def positive_number(text: str) -> int:
+    """Whole number of at least one."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return int(text)
+
+
+VARIANCE = re.compile(r"\s*(?P<term>[^=]+?)\s*=\s*(?P<value>\[\[.*?\]\]|[^,=\[\]]+)\s*(?:,|$)")
+
+
+def variances_of(text: str) -> dict[str, Any]:
+    """Variances by term of "animal:A=20,residual=40"; names of terms may hold commas themselves."""
+    out: dict[str, Any] = {}
+    at = 0
+    while at < len(text):
+        found = VARIANCE.match(text, at)
+        try:
+            value = None if found is None else json.loads(found["value"])
+        except json.JSONDecodeError:
+            value = number(found["value"]) if found is not None else None
+        if found is None or value is None or found["term"] in out:
+            what = "gives a term twice" if found is not None and found["term"] in out else "cannot be read"
+            raise argparse.ArgumentTypeError(f"{text[at:]!r} {what}: write animal:A=20,residual=40")
+        out[found["term"]] = value
+        at = found.end()
+    return out
+
+
+def number(text: str) -> float | None:
+    """Number that JSON does not know, such as .5; None if it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return None

@@ -1,0 +1,196 @@
+"""Structures of loadings: ``rr`` and ``fa``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mixedgen.arrays import Array, IntArray
+from mixedgen.covariance.structure import Structure
+from mixedgen.covariance.triangle import lower_indices
+from mixedgen.errors import FormulaError
+
+PRINCIPAL_STEPS, POLISHING_STEPS = 200, 60  # of a start by principal factors
+
+
+class Loadings(Structure):
+    """Structures with k factors: Lambda is dim x k with zeros above its diagonal, which fixes the rotation."""
+
+    start_correlation = 0.5
+
+    def __init__(self, dim: int, k: int) -> None:
+        super().__init__(dim)
+        if not 1 <= k <= dim:
+            raise FormulaError(f"{self.tag}(..., k={k}): the number of factors must be from 1 to the {dim} effects.")
+        self.k = k
+        self._rows, self._cols = np.nonzero(np.tril(np.ones((dim, k))))
+
+    @property
+    def n_loadings(self) -> int:
+        """Number of free loadings."""
+        return len(self._rows)
+
+    @property
+    def components(self) -> tuple[IntArray, ...]:
+        """All coefficients together."""
+        return (np.arange(self.dim),)
+
+    @property
+    def free(self) -> tuple[tuple[int, float, float], ...]:
+        """The loadings, without bounds."""
+        return tuple((i, -np.inf, np.inf) for i in range(self.n_loadings))
+
+    def loadings(self, theta: Array) -> Array:
+        """Lambda, shape (dim, k)."""
+        Lambda = np.zeros((self.dim, self.k))
+        Lambda[self._rows, self._cols] = theta[: self.n_loadings]
+        return Lambda
+
+    def _loading_names(self, effects: Sequence[str]) -> tuple[str, ...]:
+        return tuple(f"[factor{c + 1},{effects[int(r)]}]" for r, c in zip(self._rows, self._cols, strict=True))
+
+    def _loading_derivatives(self, theta: Array) -> Array:
+        Lambda = self.loadings(theta)
+        D = np.zeros((self.n_loadings, self.dim, self.dim))
+        for i, (r, c) in enumerate(zip(self._rows, self._cols, strict=True)):
+            D[i, r] += Lambda[:, c]
+            D[i, :, r] += Lambda[:, c]
+        return D
+
+    def _principal(self, S0: Array) -> Array:
+        """Loadings of the k largest principal axes of S0, rotated to zeros above the diagonal."""
+        values, vectors = np.linalg.eigh(S0)
+        root = (vectors[:, -self.k :] * np.sqrt(np.maximum(values[-self.k :], 0.0))).T
+        R = np.linalg.qr(root[:, : self.k])[0].T @ root
+        Lambda = R.T * np.where(np.diag(R) < 0, -1.0, 1.0)
+        return Lambda[self._rows, self._cols]
+
+
+class ReducedRank(Loadings):
+    """`rr`: Sigma = Lambda Lambda' of rank k."""
+
+    tag = "rr"
+
+    @property
+    def size(self) -> int:
+        """Number of loadings."""
+        return self.n_loadings
+
+    @property
+    def blocks(self) -> tuple[IntArray, ...]:
+        """None: any Lambda will do."""
+        return ()
+
+    @property
+    def multiplicity(self) -> Array:
+        """None."""
+        return np.zeros(0)
+
+    def names(self, effects: Sequence[str]) -> tuple[str, ...]:
+        """`[factor1,a]`."""
+        return self._loading_names(effects)
+
+    def matrix(self, theta: Array) -> Array:
+        """Lambda Lambda'."""
+        Lambda = self.loadings(theta)
+        return Lambda @ Lambda.T
+
+    def derivatives(self, theta: Array) -> Array:
+        """dSigma/dtheta, shape (size, dim, dim)."""
+        return self._loading_derivatives(theta)
+
+    def start(self, S0: Array) -> Array:
+        """Principal axes of S0, each moved a little, for equal axes have no direction."""
+        return self._principal(np.asarray(S0, dtype=float))
+
+    def factor(self, theta: Array) -> Array:
+        """Lambda and columns of zeros, shape (dim, dim)."""
+        return np.hstack([self.loadings(theta), np.zeros((self.dim, self.dim - self.k))])
+
+    def factor_derivatives(self, theta: Array) -> Array:
+        """dL/dtheta: a one for each loading."""
+        D = np.zeros((self.size, self.dim, self.dim))
+        D[np.arange(self.size), self._rows, self._cols] = 1.0
+        return D
+
+
+class FactorAnalytic(Loadings):
+    """`fa`: Sigma = Lambda Lambda' + Psi, with Psi diagonal."""
+
+    tag = "fa"
+
+    def __init__(self, dim: int, k: int) -> None:
+        super().__init__(dim, k)
+        if self.size > dim * (dim + 1) // 2:
+            raise FormulaError(
+                f"fa(..., k={k}) of {dim} effects has {self.size} parameters for {dim * (dim + 1) // 2} variances and "
+                "covariances: it is not identified. Take fewer factors, or us(...)."
+            )
+
+    @property
+    def size(self) -> int:
+        """Loadings and specific variances."""
+        return self.n_loadings + self.dim
+
+    @property
+    def blocks(self) -> tuple[IntArray, ...]:
+        """One block for each specific variance."""
+        return tuple(np.array([self.n_loadings + a]) for a in range(self.dim))
+
+    @property
+    def multiplicity(self) -> Array:
+        """One for each specific variance."""
+        return np.ones(self.dim)
+
+    def names(self, effects: Sequence[str]) -> tuple[str, ...]:
+        """`[factor1,a]`, then `[specific,a]`."""
+        return (*self._loading_names(effects), *(f"[specific,{e}]" for e in effects))
+
+    def matrix(self, theta: Array) -> Array:
+        """Lambda Lambda' + Psi."""
+        Lambda = self.loadings(theta)
+        return Lambda @ Lambda.T + np.diag(theta[self.n_loadings :])
+
+    def derivatives(self, theta: Array) -> Array:
+        """dSigma/dtheta, shape (size, dim, dim)."""
+        specific = np.zeros((self.dim, self.dim, self.dim))
+        a = np.arange(self.dim)
+        specific[a, a, a] = 1.0
+        return np.concatenate([self._loading_derivatives(theta), specific])
+
+    def start(self, S0: Array) -> Array:
+        """Principal factors of S0, then least squares.
+
+        Notes
+        -----
+        Lambda of the k largest axes of S0 - Psi, Psi = diag(S0 - Lambda Lambda'), in turn [1]_.
+
+        References
+        ----------
+        .. [1] Harman (1976) Modern Factor Analysis, ch. 8.
+        """
+        S0 = np.asarray(S0, dtype=float)
+        d = np.diag(S0)
+        psi = 0.5 * d
+        loadings = np.zeros(self.n_loadings)
+        for _ in range(PRINCIPAL_STEPS):
+            loadings = self._principal(S0 - np.diag(psi))
+            Lambda = self.loadings(loadings)
+            new = np.clip(d - np.einsum("ak,ak->a", Lambda, Lambda), 0.0, d)
+            psi = new
+        return self._polished(np.concatenate([loadings, psi]), S0)
+
+    def _polished(self, theta: Array, S0: Array) -> Array:
+        """Theta after Gauss-Newton steps towards S0, as long as they come nearer: principal factors creep."""
+        lower = lower_indices(self.dim)
+        left, length = (S0 - self.matrix(theta))[lower], 1.0
+        for _ in range(POLISHING_STEPS):
+            J = np.stack([D[lower] for D in self.derivatives(theta)], axis=1)
+            new = theta + length * np.linalg.lstsq(J, left, rcond=1e-12)[0]
+            new[self.n_loadings :] = np.maximum(new[self.n_loadings :], 0.0)
+            new_left = (S0 - self.matrix(new))[lower]
+            nearer = bool(np.linalg.norm(new_left) < np.linalg.norm(left))
+            theta, left = (new, new_left) if nearer else (theta, left)
+            length = min(1.0, 2.0 * length) if nearer else 0.5 * length
+        return theta

@@ -1,0 +1,144 @@
+"""Contact with formulaic's specs: which columns of X belong to which term, and how they are coded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixedgen.arrays import Array
+from mixedgen.design.design import Design
+from mixedgen.formula.sides import model_spec
+
+
+@dataclass(frozen=True)
+class Coding:
+    """One column of X: a function of the levels of factors, times a column of covariates.
+
+    Attributes
+    ----------
+    weights : dict of str to ndarray
+        For each factor its value at each level.
+    covariate : tuple of (str, int)
+        Expressions of the covariates, and which column of each.
+    """
+
+    weights: dict[str, Array]
+    covariate: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class FixedTerm:
+    """One term of the fixed part.
+
+    Attributes
+    ----------
+    name : str
+        As written.
+    columns : ndarray of int
+        Its columns among those of X that are kept.
+    factors : tuple of str
+        Expressions of its factors, in the order written.
+    covariates : frozenset of str
+        Expressions of its covariates.
+    coding : tuple of Coding
+        All its columns as coded, aliased ones too.
+    reduced : frozenset of str
+        Factors that are coded by contrasts.
+    complete : bool
+        Whether each column is made of all factors of the term.
+    """
+
+    name: str
+    columns: NDArray[np.intp]
+    factors: tuple[str, ...]
+    covariates: frozenset[str]
+    coding: tuple[Coding, ...]
+    reduced: frozenset[str]
+    complete: bool
+
+    @property
+    def variables(self) -> frozenset[str]:
+        """Expressions of its factors and covariates."""
+        return self.covariates.union(self.factors)
+
+    def contains(self, other: FixedTerm) -> bool:
+        """Whether another term is marginal to this one: fewer factors, the same covariates."""
+        return set(other.factors) < set(self.factors) and other.covariates == self.covariates
+
+
+def fixed_terms(design: Design) -> list[FixedTerm]:
+    """Terms of the fixed part in order, the intercept first where there is one."""
+    fixed = design.fixed
+    at = {name: k for k, name in enumerate(fixed.names)}
+    names = [str(t) for t in model_spec(design.parsed.fixed)]
+    sizes = covariate_sizes(fixed.spec)
+    out = []
+    for k, entry in enumerate(fixed.spec.structure):
+        scoped = [[(str(f.factor.expr), bool(f.reduced)) for f in s.factors] for s in entry.scoped_terms]
+        every = [str(f.expr) for f in entry.term.factors if str(entry.term) != "1"]
+        kinds = {e: fixed.spec.encoder_state[e][0].value == "categorical" for e in every}
+        out.append(
+            FixedTerm(
+                name=names[k] if len(names) == len(fixed.spec.structure) else str(entry.term),
+                columns=np.array([at[str(c)] for c in entry.columns if str(c) in at], dtype=np.intp),
+                factors=tuple(e for e in every if kinds[e]),
+                covariates=frozenset(e for e in every if not kinds[e]),
+                coding=tuple(c for factors in scoped for c in codings(fixed.spec, factors, sizes)),
+                reduced=frozenset(e for factors in scoped for e, reduced in factors if reduced),
+                complete=len(scoped) == 1 and len(scoped[0]) == len(every),
+            )
+        )
+    return out
+
+
+def codings(spec: Any, factors: Sequence[tuple[str, bool]], sizes: dict[str, int]) -> list[Coding]:
+    """Columns of a product of factors, the first running fastest, as formulaic orders them."""
+    parts: list[list[Coding]] = []
+    for name, reduced in factors:
+        if name in sizes:
+            parts.append([Coding({}, ((name, j),)) for j in range(sizes[name])])
+        elif name != "1":
+            matrix = np.asarray(spec.encoder_state[name][1]["contrasts"].get_coding_matrix(reduced_rank=reduced))
+            parts.append([Coding({name: column}, ()) for column in matrix.T])
+    return [joined(reversed(choice)) for choice in product(*reversed(parts))]
+
+
+def joined(parts: Iterable[Coding]) -> Coding:
+    """Product of columns."""
+    out = Coding({}, ())
+    for part in parts:
+        out = Coding(out.weights | part.weights, tuple(sorted(out.covariate + part.covariate)))
+    return out
+
+
+def covariate_sizes(spec: Any) -> dict[str, int]:
+    """Number of columns of each covariate expression: what the factors beside it leave of the columns of a term."""
+    sizes: dict[str, int] = {}
+    for entry in sorted(spec.structure, key=lambda e: len(e.term.factors)):
+        unknown, others = set(), 0
+        for scoped in entry.scoped_terms:
+            count = 1
+            for f in scoped.factors:
+                name = str(f.factor.expr)
+                kind, state = spec.encoder_state.get(name, (None, {}))
+                if kind is not None and kind.value == "categorical":
+                    count *= state["contrasts"].get_coding_matrix(reduced_rank=bool(f.reduced)).shape[1]
+                elif kind is not None and name not in sizes:
+                    unknown.add(name)
+                else:
+                    count *= sizes.get(name, 1)
+            others += count
+        for k, name in enumerate(sorted(unknown)):
+            sizes[name] = len(entry.columns) // others if k == 0 else 1
+    return sizes
+
+
+def level_counts(spec: Any, terms: Sequence[FixedTerm]) -> dict[str, int]:
+    """Number of levels of each factor."""
+    names = {e for t in terms for e in t.factors}
+    return {e: len(spec.encoder_state[e][1]["contrasts"].levels) for e in names}

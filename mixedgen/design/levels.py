@@ -1,0 +1,69 @@
+"""The levels of grouping factors, and how records and relationships meet in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from mixedgen.arrays import IntArray
+from mixedgen.errors import RelationshipError, examples
+from mixedgen.genetics.ids import near_misses
+from mixedgen.relationship.form import Relationship
+
+
+def codes_of(column: pd.Series) -> tuple[IntArray, pd.Index]:
+    """Level of each row and the levels present, in category order or sorted."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        used = column.cat.remove_unused_categories()
+        return np.asarray(used.cat.codes, dtype=np.intp), pd.Index(used.cat.categories)
+    codes, levels = pd.factorize(column)
+    try:
+        order = np.argsort(levels.to_numpy() if isinstance(levels, pd.Index) else levels, kind="stable")
+    except TypeError:
+        order = np.argsort(np.asarray(levels).astype(str), kind="stable")
+    rank = np.empty(len(order), dtype=np.intp)
+    rank[order] = np.arange(len(order))
+    return rank[codes], pd.Index(levels)[order]
+
+
+def interaction(columns: Sequence[pd.Series]) -> tuple[IntArray, pd.Index]:
+    """Combinations that occur, in the level order of the first column, then the next; labels joined by a colon."""
+    codes, levels = codes_of(columns[0])
+    for column in columns[1:]:
+        more, others = codes_of(column)
+        pairs = codes * len(others) + more
+        present, codes = np.unique(pairs, return_inverse=True)
+        left, right = np.divmod(present, len(others))
+        levels = pd.Index([f"{a}:{b}" for a, b in zip(levels[left], others[right], strict=True)])
+    return codes.astype(np.intp), levels
+
+
+def level_positions(column: pd.Series, relationship: Relationship) -> IntArray:
+    """Position of each record's id in the labels of a relationship, -1 where it is not there."""
+    values = column.astype(column.cat.categories.dtype) if isinstance(column.dtype, pd.CategoricalDtype) else column
+    return relationship.labels.get_indexer(pd.Index(values))
+
+
+def match_levels(column: pd.Series, relationship: Relationship, key: str, name: str) -> IntArray:
+    """Position of each record's id in the labels of a relationship.
+
+    Raises
+    ------
+    RelationshipError
+        If some ids are not there; the message says how many and whether they differ only in type or spelling.
+    """
+    at = level_positions(column, relationship)
+    if np.any(at < 0):
+        unknown = pd.unique(np.asarray(column.astype(object))[at < 0])
+        near = near_misses(unknown, relationship.labels)
+        hint = "Add them to the pedigree or matrix, or leave their records out with unmatched='omit'."
+        if near:
+            hint = f"Some would match under another spelling ({'; '.join(map(str, near))}): convert one side."
+        raise RelationshipError(
+            f"{len(unknown)} levels of {name!r} ({int((at < 0).sum())} records) are not in the relationship {key!r}: "
+            f"{examples(list(unknown))}. {hint}",
+            levels=list(unknown),
+        )
+    return at

@@ -1,0 +1,83 @@
+"""What a user chooses of the estimation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from mixedgen.design.restrictions import Restrictions
+from mixedgen.errors import ArgumentError
+
+DEFAULT_ITERATIONS = {"ai": 100, "em": 20_000}
+
+
+@dataclass(frozen=True)
+class Control:
+    """How to estimate.
+
+    Parameters
+    ----------
+    optimiser : {"ai", "em"}
+        Average information, or expectation-maximisation.
+    engine : str
+        ``"auto"``, ``"henderson"`` or ``"dense"``.
+    start : mapping, optional
+        Start values by term: a variance, or a covariance matrix; ``"residual"`` too. The rest start at their defaults.
+    tol : float
+        Stop when the Newton decrement, twice the expected gain in log-likelihood, is below this (or below the rounding
+        noise of the criterion); one more step is then taken.
+    max_iter : int, optional
+        Steps at most: 100 for AI, 20,000 for EM by default.
+    constraints : tuple of str
+        Columns of X to set to zero where X is not of full rank.
+    fix : mapping of str to float
+        Variance parameters with a known value, by their names in `theta`: ``{"residual[a,a]": 1.0}``.
+    equate : sequence of sequences of str
+        Variance parameters of one term that are the same, named by the first.
+    bound : mapping of str to (low, high)
+        Variance parameters that lie between bounds.
+    progress : bool
+        Show a progress line for long fits.
+    seed : int
+        Of the starts drawn at random where the first one led a hard way.
+
+    Raises
+    ------
+    ArgumentError
+        If the optimiser is unknown, or a number is not positive.
+    """
+
+    optimiser: Literal["ai", "em"] = "ai"
+    engine: str = "auto"
+    start: Mapping[str, Any] | None = None
+    tol: float = 1e-11
+    max_iter: int | None = None
+    constraints: tuple[str, ...] = ()
+    fix: Mapping[str, float] = field(default_factory=dict)
+    equate: Sequence[Sequence[str]] = ()
+    bound: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    progress: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if isinstance(self.constraints, str):
+            raise ArgumentError(f"constraints are a sequence of names: write constraints=({self.constraints!r},).")
+        if self.optimiser not in DEFAULT_ITERATIONS:
+            raise ArgumentError(f"optimiser must be 'ai' or 'em', not {self.optimiser!r}.")
+        self.restrictions  # noqa: B018  checks what it is made of
+        if not self.tol > 0:
+            raise ArgumentError(f"tol must be positive, not {self.tol}.")
+        if self.max_iter is not None and self.max_iter < 1:
+            raise ArgumentError(f"max_iter must be at least 1, not {self.max_iter}.")
+
+    @property
+    def restrictions(self) -> Restrictions:
+        """What is known of the variance parameters."""
+        return Restrictions(self.fix, self.equate, self.bound)
+
+    @property
+    def iterations(self) -> int:
+        """Steps at most."""
+        return DEFAULT_ITERATIONS[self.optimiser] if self.max_iter is None else self.max_iter

@@ -1,0 +1,321 @@
+"""One point of the ascent: likelihood, gradient, curvature and its scales."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from mixedgen.arrays import Array, IntArray
+from mixedgen.covariance.triangle import factor_jacobian, lower_factor, lower_indices, square, triangle
+from mixedgen.engines.system import Engine, System
+from mixedgen.errors import EngineError
+from mixedgen.estimation.likelihood import average_information, deviance, score, working_variates
+
+# All of these are beside the typical variance of each coefficient, so that units do not matter.
+SMALLEST_FACTOR = 1e-6  # an iterate stays this far inside the cone, on the scale of standard deviations
+
+CORRELATION_MARGIN = 1e-9  # a correlation of exactly one would make R singular
+
+SMALLEST_START = 1e-8  # a start is pushed this far inside the cone
+
+SMALLEST_CURVATURE = 1e-10  # below, an eigenvalue of such a matrix is rounding
+
+# Of a typical variance: what is left of one beside others when a matrix is made singular. Iterates stay above.
+TRACE = 0.5 * SMALLEST_FACTOR**2
+
+# What secants learn: not from steps that are far from the optimum, nor from those so near that the score is rounding,
+# nor along a direction that they say nothing about, nor so much that little of the average information is left.
+FARTHEST_SECANT, NEAREST_SECANT, SECANT, LEAST_KEPT = 1.0, 1e-7, 1e-6, 0.1
+
+# Rounding noise of the deviance beside its size: that of its parts, and that of sums over n records, which
+# reaches 1e-11 (1e-5 in all) at 10^6 records.
+NOISE, NOISE_OF_RECORD = 1e-13, 1e-17
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What does not change along the way.
+
+    Attributes
+    ----------
+    engine : Engine
+        Analysed equations.
+    reml : bool
+        Restricted likelihood or not.
+    units : ndarray, shape (n_theta, n_theta)
+        theta = units @ x: in x, a covariance matrix of typical size is the identity.
+    """
+
+    engine: Engine
+    reml: bool
+    units: Array
+
+    @cached_property
+    def blocks(self) -> tuple[IntArray, ...]:
+        """Parameters of each block."""
+        return self.engine.design.blocks
+
+    @cached_property
+    def free(self) -> tuple[tuple[int, float, float], ...]:
+        """Parameters outside the blocks with their bounds, a little inside where they are finite, in units of x."""
+        out = []
+        for i, low, high in self.engine.design.free:
+            margin = 0.0 if np.isinf(high) else CORRELATION_MARGIN * (high - low)
+            out.append((i, (low + margin) / self.units[i, i], (high - margin) / self.units[i, i]))
+        return tuple(out)
+
+    @cached_property
+    def learns(self) -> bool:
+        """Whether secants correct the average information: it lacks the second derivatives of V by correlations."""
+        return bool(self.free) and all(np.isfinite(high - low) for _, low, high in self.free)
+
+    def noise(self, deviance: float) -> float:
+        """Change of the deviance that rounding alone may make."""
+        return rounding_noise(deviance, self.engine.design.n)
+
+    @cached_property
+    def traces(self) -> list[tuple[IntArray, Array]]:
+        """Covariance matrices of theta, and below which of their variances there is nothing but rounding."""
+        several = [b for b in self.blocks if len(b) > 1]
+        return [(b, TRACE * np.diag(typical_matrix(self.units, b))) for b in several]
+
+    def natural(self, x: Array) -> Array:
+        """Theta of an x; a variance that is rounding beside a typical one is zero, and so are its covariances."""
+        theta = np.asarray(self.units @ x)
+        for b, least in self.traces:
+            Sigma = square(theta[b])
+            gone = np.diag(Sigma) < least
+            if gone.any():
+                Sigma[gone, :] = Sigma[:, gone] = 0.0
+                theta[b] = triangle(Sigma)
+        return theta
+
+    def to_units(self, theta: Array) -> Array:
+        """X of a theta."""
+        return np.asarray(np.linalg.solve(self.units, theta))
+
+
+def rounding_noise(deviance: float, n: int) -> float:
+    """Change of the deviance of n records that rounding alone may make."""
+    return (NOISE + NOISE_OF_RECORD * n) * (1.0 + abs(deviance))
+
+
+class Point:
+    """The likelihood at one x, each part computed when it is first asked for.
+
+    The derivatives spend the factor, which holds most of the memory: a point keeps its system only until then.
+    """
+
+    def __init__(self, problem: Problem, x: Array) -> None:
+        self.problem, self.x = problem, x
+        self.theta = problem.natural(x)
+        self._system: System | None = problem.engine.at(self.theta)
+        self.correction = np.zeros((len(x), len(x)))
+
+    @property
+    def system(self) -> System:
+        """Equations at x, made again where they were spent."""
+        if self._system is None:
+            self._system = self.problem.engine.at(self.theta)
+        return self._system
+
+    @cached_property
+    def deviance(self) -> float:
+        """Minus twice the log-likelihood."""
+        return deviance(self.system, self.problem.reml)
+
+    @cached_property
+    def _derivatives(self) -> tuple[Array, Array]:
+        units, reml = self.problem.units, self.problem.reml
+        self.deviance  # noqa: B018  taken while the factor is there
+        F, quadratics = working_variates(self.system)
+        information = units.T @ average_information(self.system, F) @ units
+        del F
+        gradient = units.T @ score(self.system, reml, quadratics, spend=True)
+        self._system = None
+        return gradient, information
+
+    @property
+    def score(self) -> Array:
+        """Gradient of the log-likelihood by x."""
+        return self._derivatives[0]
+
+    @property
+    def information(self) -> Array:
+        """Average information of x."""
+        return self._derivatives[1]
+
+    def learn(self, before: Point) -> None:
+        """Correct the information by the secant from the point before.
+
+        Notes
+        -----
+        The symmetric rank-one update of what the average information lacks, as structured secants do for sums of
+        squares [1]_; the convergence is then faster than linear where the model is not the true one, too.
+
+        References
+        ----------
+        .. [1] Dennis, Gay & Welsch (1981) ACM Trans. Math. Software 7:348.
+        """
+        self.correction = before.correction
+        if not NEAREST_SECANT < before.decrement < FARTHEST_SECANT:
+            return
+        step = self.x - before.x
+        left = before.score - self.score - (self.information + before.correction) @ step
+        along = float(left @ step)
+        if abs(along) <= SECANT * float(np.linalg.norm(left) * np.linalg.norm(step)):
+            return
+        correction = before.correction + np.outer(left, left) / along
+        if keeps_enough(self.information, correction):
+            self.correction = correction
+
+    @cached_property
+    def factors(self) -> list[Array]:
+        """L of each block."""
+        return [lower_factor(square(self.x[b])) for b in self.problem.blocks]
+
+    @cached_property
+    def newton(self) -> tuple[Array, Array, Array]:
+        """Step, gradient and Hessian on the factor scale, all blocks after each other."""
+        gradient, hessian = factor_scale(self)
+        return newton_step(hessian, gradient, floor=True), gradient, hessian
+
+    @cached_property
+    def decrement(self) -> float:
+        """Twice the gain in log-likelihood that the factor-scale Newton step promises."""
+        step, gradient, _ = self.newton
+        return float(step @ gradient)
+
+
+def keeps_enough(information: Array, correction: Array) -> bool:
+    """Whether a corrected information is positive definite, by a share of the information itself."""
+    try:
+        L = np.linalg.cholesky(information)
+    except np.linalg.LinAlgError:
+        return False
+    inner = np.linalg.solve(L, np.linalg.solve(L, correction).T)
+    return bool(np.linalg.eigvalsh(0.5 * (inner + inner.T))[0] > LEAST_KEPT - 1.0)
+
+
+def newton_step(hessian: Array, gradient: Array, *, floor: bool) -> Array:
+    """hessian^-1 gradient, each parameter on its own scale; directions without curvature are floored, or left out."""
+    diagonal = np.diag(hessian)
+    known = diagonal > 1e-30 * float(diagonal.max())
+    if not known.all():
+        step = np.zeros(len(gradient))
+        if known.any():
+            step[known] = newton_step(hessian[np.ix_(known, known)], gradient[known], floor=floor)
+        return step
+    d = np.sqrt(diagonal)
+    values, vectors = np.linalg.eigh(hessian / np.outer(d, d))
+    along = vectors.T @ (gradient / d)
+    usable = values > SMALLEST_CURVATURE
+    along = along / np.where(usable, values, SMALLEST_CURVATURE)
+    return (vectors @ (along if floor else np.where(usable, along, 0.0))) / d
+
+
+def gradient_matrix(lower: Array) -> Array:
+    """D = dl/dSigma as a symmetric matrix: the derivatives by covariances are halved."""
+    D = square(lower)
+    return 0.5 * (D + np.diag(np.diag(D)))
+
+
+def negative_part(D: Array) -> Array:
+    """The negative semi-definite part of a symmetric matrix."""
+    values, vectors = np.linalg.eigh(D)
+    return (vectors * np.minimum(values, 0.0)) @ vectors.T
+
+
+def factor_scale(point: Point) -> tuple[Array, Array]:
+    """Gradient and Hessian (sign changed) of the log-likelihood by the elements of L."""
+    size = len(point.x)
+    J, curvature = np.zeros((size, size)), np.zeros((size, size))
+    for i, _, _ in point.problem.free:
+        J[i, i] = 1.0
+    for b, L in zip(point.problem.blocks, point.factors, strict=True):
+        if len(b) == 1:
+            J[b[0], b[0]] = 2.0 * L[0, 0]
+            curvature[b[0], b[0]] = -2.0 * min(float(point.score[b[0]]), 0.0)
+            continue
+        at = np.ix_(b, b)
+        J[at] = factor_jacobian(L)
+        rows, cols = lower_indices(len(L))
+        D = negative_part(gradient_matrix(point.score[b]))
+        curvature[at] = -2.0 * D[np.ix_(rows, rows)] * (cols[:, None] == cols)
+    gradient, hessian = J.T @ point.score, J.T @ point.information @ J + curvature
+    for i, low, high in point.problem.free:
+        outward = (point.x[i] <= low and gradient[i] < 0) or (point.x[i] >= high and gradient[i] > 0)
+        if outward:
+            gradient[i] = 0.0
+            hessian[i, :] = hessian[:, i] = 0.0
+    return gradient, hessian
+
+
+def factor_move(point: Point, length: float) -> Array:
+    """X after a step of some length on the factor scale, kept a little inside the cone."""
+    x = point.x.copy()
+    step = point.newton[0]
+    for b, L in zip(point.problem.blocks, point.factors, strict=True):
+        new = L.copy()
+        new[lower_indices(len(L))] += length * step[b]
+        d = np.diag(new)
+        np.fill_diagonal(new, np.where(np.abs(d) < SMALLEST_FACTOR, SMALLEST_FACTOR, d))
+        x[b] = triangle(new @ new.T)
+    for i, low, high in point.problem.free:
+        x[i] = min(max(x[i] + length * step[i], low), high)
+    return x
+
+
+def inside(problem: Problem, x: Array) -> bool:
+    """Whether every block is positive definite by a margin."""
+    for b in problem.blocks:
+        smallest = x[b[0]] if len(b) == 1 else np.linalg.eigvalsh(square(x[b]))[0]
+        if smallest <= SMALLEST_FACTOR**2:
+            return False
+    return all(low < x[i] < high for i, low, high in problem.free)
+
+
+def pushed_inside(problem: Problem, x: Array) -> Array:
+    """A start with the eigenvalues of every block at a distance from zero, where no optimiser can move."""
+    x = x.copy()
+    for b in problem.blocks:
+        values, vectors = np.linalg.eigh(square(x[b]))
+        if values[0] < SMALLEST_START:
+            x[b] = triangle((vectors * np.maximum(values, SMALLEST_START)) @ vectors.T)
+    return x
+
+
+def evaluate(problem: Problem, x: Array) -> Point | None:
+    """The point at x, or None where the equations break down or the value is not finite."""
+    try:
+        point = Point(problem, x)
+        return point if np.isfinite(point.deviance) else None
+    except (EngineError, np.linalg.LinAlgError):
+        return None
+
+
+def typical_units(engine: Engine) -> Array:
+    """Linear map from x to theta that takes the identity of each block to a covariance matrix of typical size."""
+    design = engine.design
+    units = np.eye(design.slices[-1].stop)
+    structures = [*((t.structure, engine.typical_covariance(t)) for t in design.terms)]
+    structures.append((design.residual.structure, engine.typical_residual))
+    for (structure, typical), s in zip(structures, design.slices, strict=True):
+        diagonal = structure.start(np.diag(np.diag(typical)))
+        for b, effects in zip(structure.blocks, structure.block_effects, strict=True):
+            if len(b) == 1:
+                units[s.start + b[0], s.start + b[0]] = diagonal[b[0]]
+                continue
+            L = np.linalg.cholesky(typical[np.ix_(effects, effects)])
+            columns = [triangle(L @ square(e) @ L.T) for e in np.eye(len(b))]
+            units[np.ix_(s.start + b, s.start + b)] = np.stack(columns, axis=1)
+    return units
+
+
+def typical_matrix(units: Array, block: IntArray) -> Array:
+    """Covariance matrix of typical size of a block, shape (c, c)."""
+    c = math.isqrt(2 * len(block))
+    return square(units[np.ix_(block, block)] @ triangle(np.eye(c)))

@@ -1,0 +1,123 @@
+"""The same model on other responses."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from mixedgen.arrays import Array
+from mixedgen.design.design import Design
+from mixedgen.design.records import record_index
+from mixedgen.engines.system import Engine
+from mixedgen.errors import ConvergenceWarning, DataError, examples
+from mixedgen.estimation.ascent import maximise
+from mixedgen.estimation.certificate import certify
+from mixedgen.estimation.estimate import check_estimable, fit_by_moments
+from mixedgen.estimation.fitted import Fitted
+from mixedgen.estimation.start import default_start, moment_start
+
+FAR = 30.0  # a response whose variance differs by more than this from that of the fit starts afresh
+
+
+def refit(fitted: Fitted, y: ArrayLike | pd.Series) -> Fitted:
+    """The same model fitted to another response.
+
+    Parameters
+    ----------
+    fitted : Fitted
+        The model.
+    y : array_like, shape (n,)
+        Responses of the records used, in their order, on the scale of the left of the formula (a column of `simulate`);
+        or of all rows of the data. A series must have the labels of either.
+
+    Returns
+    -------
+    Fitted
+        Estimates by the same method and engine; where the variances were given, they stay.
+
+    Raises
+    ------
+    DataError
+        If y has another length or other labels, or values are missing.
+    DesignError
+        If the fixed effects fit y exactly.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If the certificate says "not converged".
+
+    Examples
+    --------
+    >>> import mixedgen as mg
+    >>> fit = mg.lmm("Yield ~ 1 + (1|Batch)", mg.data.dyestuff())
+    >>> refit(fit.fitted, 2 * mg.data.dyestuff()["Yield"]).theta.round(1).tolist()
+    [7056.2, 9805.0]
+    """
+    return refit_design(fitted, with_response(fitted.design, y))
+
+
+def refit_design(fitted: Fitted, design: Design) -> Fitted:
+    """A design with the parameters of a fit, estimated by the same method and engine from the variances of the fit.
+
+    Variances that were given stay. Raises and warns as `refit`.
+    """
+    engine = type(fitted.engine)(design)
+    if fitted.moments is not None:
+        return fit_by_moments(design, engine, fitted.method, fitted.control)
+    if fitted.certificate is None:
+        return Fitted(design, engine, engine.at(fitted.theta), fitted.theta, fitted.method, fitted.control)
+    check_estimable(design, engine)
+    start, *others = starts(fitted, engine)
+    optimum = maximise(engine, start, reml=fitted.reml, control=fitted.control, others=others)
+    certificate = certify(design, engine, optimum)
+    if not certificate.converged:
+        warnings.warn(str(certificate), ConvergenceWarning, stacklevel=4)
+    return replace(
+        fitted,
+        design=design,
+        engine=engine,
+        system=optimum.system,
+        theta=optimum.theta,
+        history=optimum.history,
+        certificate=certificate,
+        optimum=optimum,
+    )
+
+
+def starts(fitted: Fitted, engine: Engine) -> list[Array]:
+    """The old variances first, unless the new response is on quite another scale."""
+    fresh = [moment_start(engine.design, engine), default_start(engine.design, engine)]
+    ratio = engine.spread / fitted.engine.spread
+    return [fitted.theta, *fresh] if 1.0 / FAR < ratio < FAR else fresh
+
+
+def with_response(design: Design, y: ArrayLike | pd.Series) -> Design:
+    """The design with another response."""
+    values = record_values(design, y)
+    less = values if design.offset is None else values - design.offset
+    traits = None if design.traits is None else replace(design.traits, y=values)
+    return replace(design, y=less, traits=traits)
+
+
+def record_values(design: Design, y: Any) -> Array:
+    """Values of the records used, shape (n,), checked."""
+    values = np.asarray(y, dtype=float)
+    index = record_index(design)
+    if values.shape == index.shape:
+        labels = index
+    elif design.traits is None and values.shape == design.index.shape:
+        labels, values = design.index, values[design.kept]
+    else:
+        raise DataError(f"y has shape {values.shape}; the model has {design.n} records: give one value for each.")
+    if isinstance(y, pd.Series) and not y.index.equals(labels):
+        raise DataError("y has other labels than the records of the model: give it in their order, on their index.")
+    bad = np.flatnonzero(~np.isfinite(values))
+    if len(bad):
+        raise DataError(f"y is missing or infinite in {len(bad)} records: {examples(list(index[bad]))}.")
+    return values

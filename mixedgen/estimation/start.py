@@ -1,0 +1,65 @@
+"""Where the ascent starts."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mixedgen.arrays import Array
+from mixedgen.design.design import Design
+from mixedgen.engines.system import Engine
+
+OTHER_SHARES = (0.5, 0.05, 0.95)  # of the random terms, in the starts that follow a hard first one
+
+RANDOM_STARTS, CHEAP = 8, 100_000  # of models whose factor has fewer elements; the others get two
+
+SMALLEST_MOMENT = 0.1  # of the default start: a moment estimate near zero would start at the boundary
+
+
+def default_start(design: Design, engine: Engine, share: float = 0.5) -> Array:
+    """A share of the least-squares residual variance to the terms, evenly, the rest to R."""
+    theta = np.empty(design.slices[-1].stop)
+    for t, s in zip(design.terms, design.slices, strict=False):
+        typical = engine.typical_covariance(t) * share / (len(design.terms) * t.c)
+        sd, rho = np.sqrt(np.diag(typical)), t.structure.start_correlation
+        theta[s] = t.structure.start(typical if rho == 0 else np.outer(sd, sd) * np.where(np.eye(t.c) > 0, 1.0, rho))
+    left = 1.0 - share if design.terms else 1.0
+    theta[design.slices[-1]] = design.residual.structure.start(engine.typical_residual * left)
+    return theta
+
+
+def other_starts(design: Design, engine: Engine, seed: int) -> list[Array]:
+    """Starts after a hard way: other shares of the terms, then covariances drawn at random."""
+    starts = [default_start(design, engine, share) for share in OTHER_SHARES]
+    rng = np.random.default_rng(seed)
+    for _ in range(RANDOM_STARTS if engine.forecast().nonzeros < CHEAP else 2):
+        theta = np.empty(design.slices[-1].stop)
+        for t, s in zip(design.terms, design.slices, strict=False):
+            root = np.linalg.cholesky(engine.typical_covariance(t)) @ rng.normal(size=(t.c, t.c + 2))
+            theta[s] = t.structure.start(root @ root.T / (t.c + 2) / (2 * len(design.terms)))
+        spread = np.exp(rng.normal(size=len(engine.typical_residual)))
+        theta[design.slices[-1]] = design.residual.structure.start(0.5 * engine.typical_residual * spread)
+        starts.append(theta)
+    return starts
+
+
+def moment_start(design: Design, engine: Engine) -> Array:
+    """Start from the engine's moment estimates, each no smaller than a share of the default start."""
+    theta = default_start(design, engine)
+    moments = engine.moments() if len(design.terms) else None
+    if moments is None:
+        return theta
+    for t, s, Sigma in zip(design.terms, design.slices, moments[0], strict=False):
+        if t.structure.start_correlation != 0:
+            continue
+        theta[s] = t.structure.start(no_smaller(Sigma, SMALLEST_MOMENT * t.structure.matrix(theta[s])))
+    least = max(moments[1], SMALLEST_MOMENT * engine.residual_spread)
+    theta[design.slices[-1]] = design.residual.structure.start(np.array([[least]]))
+    return theta
+
+
+def no_smaller(Sigma: Array, least: Array) -> Array:
+    """Sigma, raised to a least positive definite matrix in the directions where it is below."""
+    L = np.linalg.cholesky(least)
+    values, vectors = np.linalg.eigh(np.linalg.solve(L, np.linalg.solve(L, Sigma).T))
+    root = L @ vectors
+    return (root * np.maximum(values, 1.0)) @ root.T

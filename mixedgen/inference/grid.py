@@ -1,0 +1,119 @@
+"""The grid of values over which means are taken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mixedgen.arrays import Array
+from mixedgen.design.coding import coded_alike
+from mixedgen.design.design import Design
+from mixedgen.design.frame import recode
+from mixedgen.design.levels import codes_of
+from mixedgen.errors import ArgumentError, examples
+from mixedgen.formula.sides import factor_variables, model_spec
+from mixedgen.inference.hypotheses import kept_from_all
+
+MAX_CELLS = 1_000_000  # rows of a reference grid
+
+KEPT_VALUES = 2  # a covariate of so few values stays as it is, like a factor: emmeans' cov.keep
+
+
+def fixed_variables(design: Design, frame: pd.DataFrame) -> pd.DataFrame:
+    """Variables of the fixed part in the records that are used; numbers that stand for levels become categories."""
+    factors = [f for term in model_spec(design.parsed.fixed) for f in term.factors]
+    names = list(dict.fromkeys(v for f in factors for v in factor_variables(f, frame.columns)))
+    variables = recode(frame[names].iloc[design.kept].reset_index(drop=True))
+    spec = design.fixed.spec
+    coded = {str(e) for e, (kind, _) in spec.encoder_state.items() if kind.value == "categorical"}
+    levels = {v for t in spec.terms for f in t.factors if str(f.expr) in coded for v in factor_variables(f, names)}
+    return variables.astype({v: "category" for v in levels if is_covariate(variables[v])})
+
+
+def is_covariate(column: pd.Series) -> bool:
+    """Whether a variable is a number, not levels."""
+    return bool(pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column))
+
+
+def grid_values(variables: pd.DataFrame, at: Mapping[str, Any]) -> dict[str, pd.Index]:
+    """Values of each variable in the grid: the levels of a factor, the mean of a covariate, or what `at` says.
+
+    Raises
+    ------
+    ArgumentError
+        If `at` names no variable of the fixed part, or a level that does not occur.
+    """
+    unknown = [name for name in at if name not in variables.columns]
+    if unknown:
+        raise ArgumentError(f"at names no variable of the fixed part: {examples(unknown)}.")
+    return {str(name): values_of(column, at.get(str(name))) for name, column in variables.items()}
+
+
+def values_of(column: pd.Series, wanted: Any) -> pd.Index:
+    """Values of one variable in the grid."""
+    levels = codes_of(column)[1]
+    if wanted is None:
+        many = is_covariate(column) and len(levels) > KEPT_VALUES
+        return pd.Index([float(column.mean())]) if many else levels
+    chosen = pd.Index([wanted] if isinstance(wanted, str) or np.ndim(wanted) == 0 else list(wanted))
+    absent = [] if is_covariate(column) else [v for v in chosen if v not in levels]
+    if absent:
+        raise ArgumentError(f"{column.name!r} has no level {examples(absent)}; it has {examples(levels)}.")
+    return chosen
+
+
+def cells(values: Mapping[str, pd.Index], variables: pd.DataFrame) -> pd.DataFrame:
+    """All combinations, the first variable running fastest, each column of the type it has in the data.
+
+    Raises
+    ------
+    ArgumentError
+        If there are too many.
+    """
+    size = int(np.prod([len(v) for v in values.values()], dtype=float))
+    if size > MAX_CELLS:
+        raise ArgumentError(f"the reference grid has {size} cells: fix some variables with at=.")
+    rows = list(product(*reversed([list(v) for v in values.values()])))
+    frame = pd.DataFrame([row[::-1] for row in rows], columns=list(values))
+    for name in values:
+        if isinstance(variables[name].dtype, pd.CategoricalDtype) or pd.api.types.is_bool_dtype(variables[name]):
+            frame[name] = frame[name].astype(variables[name].dtype)
+    return frame
+
+
+def grid_rows(design: Design, grid: pd.DataFrame) -> Array:
+    """Rows of X, all columns as coded, of the cells of a grid; columns of unknown-parent groups at their mean."""
+    fixed = design.fixed
+    matrix = coded_alike(fixed.spec, grid) if len(grid.columns) else None
+    own = np.ones((1, 1)) if matrix is None else matrix
+    own = np.asarray(own.toarray() if hasattr(own, "toarray") else own, dtype=float)
+    rest = len(fixed.all_names) - own.shape[1]
+    if not rest:
+        return own
+    mean = np.asarray(fixed.X.mean(axis=0)).ravel() @ kept_from_all(fixed)
+    return np.hstack([own, np.broadcast_to(mean[-rest:], (len(own), rest))])
+
+
+def cell_weights(
+    grid: pd.DataFrame, variables: pd.DataFrame, wanted: Sequence[str], values: Mapping[str, pd.Index], how: str
+) -> Array:
+    """Weight of each cell of the grid in the mean it belongs to, before they are made to sum to one."""
+    factors = [str(c) for c in grid.columns if len(codes_of(variables[c])[1]) == len(values[str(c)]) or c in wanted]
+    over = [c for c in factors if c not in wanted and len(values[c]) > 1]
+    if how == "equal" or not (over or how == "cells"):
+        return np.ones(len(grid))
+    if how == "outer":
+        return np.prod([frequencies(grid, variables, [c]) for c in over], axis=0)
+    return frequencies(grid, variables, over if how == "proportional" else [c for c in factors if len(values[c]) > 1])
+
+
+def frequencies(grid: pd.DataFrame, variables: pd.DataFrame, names: Sequence[str]) -> Array:
+    """Number of records with the combination of each cell in some variables."""
+    counts = variables.groupby(list(names), observed=True).size()
+    keys = grid[list(names)].itertuples(index=False, name=None)
+    table = {(k if isinstance(k, tuple) else (k,)): n for k, n in counts.items()}
+    return np.array([float(table.get(key, 0)) for key in keys])

@@ -1,0 +1,266 @@
+"""Information of the variance parameters, observed and expected."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from mixedgen.arrays import Array
+from mixedgen.covariance.triangle import tangent_columns, trapezoid
+from mixedgen.design.design import Design
+from mixedgen.engines.system import System
+from mixedgen.estimation.fitted import Fitted
+from mixedgen.estimation.likelihood import score, working_variates
+
+MEMORY_LIMIT = 4 * 2**30  # bytes of the largest matrix of levels by levels
+
+WORKSPACE = 2**28  # bytes of one block of records by right-hand sides
+
+# Records times effects up to which Z'PZ, as many solves as there are effects, costs less than the dozen factorisations
+# of the differences.
+EXACT_WORK = 2_000_000
+
+STEP = 5e-5  # of a standard deviation, in central differences, whose error is some eight times its square
+
+AUTOMATIC_WORK = 2e11  # floating-point operations of the differences that a summary spends unasked
+
+AUTOMATIC_WEIGHTS = 2e9  # and elements of the weights of the records in the estimates
+
+FLAT = 1e-8  # eigenvalue of the scaled information below which the data tell nothing: lmerTest's tolerance
+
+
+def is_linear(design: Design) -> bool:
+    """Whether V is linear in theta: its parameters are elements of covariance matrices, none of them a correlation."""
+    return sum(len(b) for b in design.blocks) == design.slices[-1].stop
+
+
+def moved_weights(fitted: Fitted, W: Array) -> Iterator[Array]:
+    """(dV/dtheta_i) W for each parameter i; W and each of them of shape (n, m)."""
+    d, theta = fitted.design, fitted.theta
+    for t, s in zip(d.terms, d.slices, strict=False):
+        S = np.asarray(t.Zt @ W).reshape(t.c, t.q, -1)
+        KS = np.stack([t.multiply_relationship(S[a]) for a in range(t.c)])
+        for D in t.structure.derivatives(theta[s]):
+            yield np.asarray(t.Z @ np.einsum("ab,bqm->aqm", D, KS).reshape(t.c * t.q, -1))
+    s = d.slices[-1]
+    for k in range(d.residual.structure.size):
+        yield d.residual.multiply_derivative(theta[s], k, W)
+
+
+@dataclass(frozen=True)
+class Directions:
+    """Coordinates of theta at the optimum that keep every covariance matrix positive semi-definite.
+
+    Attributes
+    ----------
+    factors : tuple of (ndarray, ndarray)
+        For each block of theta its parameters and a lower trapezoidal L with Sigma = L L', one column for each
+        dimension that is not at the boundary; its entries on and below the diagonal are the coordinates.
+    others : ndarray of int
+        Parameters in no block and not at a bound, coordinates themselves.
+    scale : ndarray, shape (n_theta,)
+        Typical size of a displacement of each of them.
+    jacobian : ndarray, shape (n_theta, k)
+        Derivative of theta by the coordinates.
+    """
+
+    factors: tuple[tuple[NDArray[np.intp], Array], ...]
+    others: NDArray[np.intp]
+    scale: Array
+    jacobian: Array
+
+    def curvature(self, g: Array) -> Array:
+        """Sum of g_i times the second derivatives of theta_i by the coordinates, shape (k, k)."""
+        out = np.zeros((self.jacobian.shape[1],) * 2)
+        at = 0
+        for b, L in self.factors:
+            G = np.zeros((len(L),) * 2)
+            G[np.tril_indices(len(L))] = g[b]
+            for j in range(L.shape[1]):
+                size = len(L) - j
+                out[at : at + size, at : at + size] = G[j:, j:] + G[j:, j:].T
+                at += size
+        return out
+
+    def steps(self, theta: Array) -> list[tuple[float, Callable[[float], Array]]]:
+        """For each coordinate its typical size, and theta as a function of its displacement."""
+        out: list[tuple[float, Callable[[float], Array]]] = []
+        for b, L in self.factors:
+            size = np.sqrt(np.sum(L**2, axis=1))
+            for j in range(L.shape[1]):
+                for i in range(j, len(L)):
+                    out.append((float(size[i] or size.max()), _moved_factor(theta, b, L, i, j)))
+        for i in self.others:
+            out.append((float(self.scale[i]), _moved_parameter(theta, int(i))))
+        return out
+
+
+def _moved_factor(theta: Array, b: NDArray[np.intp], L: Array, i: int, j: int) -> Callable[[float], Array]:
+    """Theta as a function of the displacement of one entry of one factor."""
+
+    def at(h: float) -> Array:
+        moved, out = L.copy(), theta.copy()
+        moved[i, j] += h
+        out[b] = (moved @ moved.T)[np.tril_indices(len(L))]
+        return out
+
+    return at
+
+
+def _moved_parameter(theta: Array, i: int) -> Callable[[float], Array]:
+    """Theta as a function of the displacement of one parameter."""
+    unit = np.eye(len(theta))[i]
+    return lambda h: theta + h * unit
+
+
+def free_directions(fitted: Fitted) -> Directions:
+    """Coordinates along which theta can move: a vanishing variance has none, a singular matrix keeps its rank.
+
+    Notes
+    -----
+    These are the directions that count in lme4's relative factor, which at the boundary is stationary in the others.
+    """
+    theta, d = fitted.theta, fitted.design
+    factors, columns = [], []
+    for b in d.blocks:
+        L = trapezoid(theta[b], boundary=any(int(i) in fitted.bounds for i in b))
+        factors.append((b, L))
+        tangent = np.zeros((len(theta), L.shape[1] * len(L) - L.shape[1] * (L.shape[1] - 1) // 2))
+        tangent[b] = tangent_columns(L)
+        columns.append(tangent)
+    blocked = np.concatenate([b for b, _ in factors]) if factors else np.zeros(0, dtype=np.intp)
+    others = np.setdiff1d(np.arange(len(theta)), np.concatenate([blocked, list(fitted.bounds)]).astype(np.intp))
+    se = np.sqrt(np.diag(fitted.theta_covariance)) if len(others) else np.zeros(len(theta))
+    scale = 10.0 * np.where(np.isfinite(se) & (se > 0), se, np.maximum(np.abs(theta), STEP))
+    jacobian = np.column_stack([np.zeros((len(theta), 0)), *columns, np.eye(len(theta))[:, others]])
+    return Directions(tuple(factors), others, scale, jacobian)
+
+
+def observed_information(fitted: Fitted, directions: Directions) -> Array:
+    """Observed information of the fit's own criterion in the free directions, shape (k, k).
+
+    Notes
+    -----
+    Where V is linear in theta, -d2l = y'P V_i P V_j P y - tr(P V_i P V_j) / 2: twice the average less the expected
+    information, V^-1 for P in the trace under ML. The coordinates bend, which the score accounts for.
+    """
+    if exact_possible(fitted):
+        E, traces = expected_information(fitted, fitted.reml)
+        g = 0.5 * (working_variates(fitted.system)[1] - traces)
+        J = directions.jacobian
+        return J.T @ (2.0 * fitted.information - E) @ J - directions.curvature(g)
+    return observed_by_differences(fitted, directions)
+
+
+def observed_by_differences(fitted: Fitted, directions: Directions) -> Array:
+    """`observed_information` from central differences of the exact score."""
+    J = directions.jacobian
+    slopes = differences(fitted, directions, lambda system: score(system, fitted.reml))
+    information = -J.T @ slopes - directions.curvature(score(fitted.system, fitted.reml))
+    return 0.5 * (information + information.T)
+
+
+def differences(fitted: Fitted, directions: Directions, function: Callable[[System], Array]) -> Array:
+    """Derivative of a function of the system along each coordinate, shape (values, k), by central differences."""
+    columns = []
+    for size, at in directions.steps(fitted.theta):
+        h = STEP * size
+        ahead, behind = (function(fitted.engine.at(at(x))) for x in (h, -h))
+        columns.append((ahead - behind) / (2.0 * h))
+    return np.stack(columns, axis=1)
+
+
+def automatic(fitted: Fitted) -> bool:
+    """Whether Satterthwaite's degrees of freedom cost so little that a summary may give them unasked."""
+    if fitted.design.n * fitted.design.fixed.p > AUTOMATIC_WEIGHTS:
+        return False
+    return exact_possible(fitted) or 2 * len(fitted.theta) * fitted.engine.forecast().flops < AUTOMATIC_WORK
+
+
+def exact_possible(fitted: Fitted) -> bool:
+    """Whether the information follows from Z'PZ, and that is cheaper than differences."""
+    return fitted.design.n * n_effects(fitted.design) <= EXACT_WORK and has_exact_information(fitted)
+
+
+def has_exact_information(fitted: Fitted) -> bool:
+    """Whether V is linear in theta with one residual variance."""
+    return fitted.design.residual.homogeneous and is_linear(fitted.design)
+
+
+def n_effects(design: Design) -> int:
+    """Number of random effects."""
+    return sum(t.q * t.c for t in design.terms)
+
+
+def level_precision(system: System, reml: bool) -> Array:
+    """Z'PZ, or Z'V^-1 Z under ML, shape (Q, Q), in blocks of columns that fit the workspace.
+
+    Notes
+    -----
+    V^-1 = P + B (X'V^-1 X) B' with B = V^-1 X (X'V^-1 X)^-1.
+    """
+    d = system.design
+    Z = sp.hstack([t.Z for t in d.terms], format="csc") if d.terms else sp.csc_array((d.n, 0))
+    M = np.empty((Z.shape[1],) * 2)
+    Zt = Z.T.tocsr()
+    width = max(1, min(256, WORKSPACE // (8 * d.n)))
+    for start in range(0, Z.shape[1], width):
+        M[:, start : start + width] = Zt @ system.project(Z[:, start : start + width].toarray())
+    if not reml and d.fixed.p:
+        ZB: Array = np.asarray(Zt @ system.blue_weights(np.eye(d.fixed.p)))
+        M += ZB @ np.linalg.solve(system.fixed_covariance(), ZB.T)
+    return M
+
+
+def expected_information(fitted: Fitted, reml: bool) -> tuple[Array, Array]:
+    """Expected information tr(P V_i P V_j) / 2 and traces tr(P V_i), V^-1 for P under ML; one residual variance.
+
+    Returns
+    -------
+    information : ndarray, shape (n_theta, n_theta)
+        For V linear in theta.
+    traces : ndarray, shape (n_theta,)
+        Exact on the boundary too.
+
+    Notes
+    -----
+    From M = Z'PZ: tr(P V_i P V_j) = tr(D_i K M D_j K M'). The rows of the residual variance follow from
+    sum_j theta_j V_j = V: sum_j theta_j tr(P V_i P V_j) = tr(P V_i), sum_j theta_j tr(P V_j) = n - p.
+    """
+    d, theta = fitted.design, fitted.theta
+    M = level_precision(fitted.system, reml)
+    ends = np.cumsum([0, *(t.q * t.c for t in d.terms)])
+    for t, a in zip(d.terms, ends, strict=False):
+        for r in range(t.c):
+            rows = slice(a + r * t.q, a + (r + 1) * t.q)
+            M[rows] = t.multiply_relationship(M[rows])
+    size, last = len(theta), len(theta) - 1
+    E, traces = np.zeros((size, size)), np.zeros(size)
+    derivatives = [t.structure.derivatives(theta[s]) for t, s in zip(d.terms, d.slices, strict=False)]
+    for k, t in enumerate(d.terms):
+        own = M[ends[k] : ends[k + 1], ends[k] : ends[k + 1]].reshape(t.c, t.q, t.c, t.q)
+        traces[d.slices[k]] = np.einsum("iab,braR,rR->i", derivatives[k], own, np.eye(t.q), optimize=True)
+        for m in range(k + 1):
+            o = d.terms[m]
+            left = M[ends[k] : ends[k + 1], ends[m] : ends[m + 1]].reshape(t.c, t.q, o.c, o.q)
+            right = M[ends[m] : ends[m + 1], ends[k] : ends[k + 1]].reshape(o.c, o.q, t.c, t.q)
+            cross = np.tensordot(left, right, axes=([1, 3], [3, 1]))  # coefficients b x y a of levels summed out
+            block = 0.5 * np.einsum("iab,jxy,bxya->ij", derivatives[k], derivatives[m], cross, optimize=True)
+            E[d.slices[k], d.slices[m]], E[d.slices[m], d.slices[k]] = block, block.T
+    freedom = d.n - (d.fixed.p if reml else 0)
+    traces[last] = (freedom - theta[:last] @ traces[:last]) / theta[last]
+    E[last, :last] = E[:last, last] = (0.5 * traces[:last] - E[:last, :last] @ theta[:last]) / theta[last]
+    E[last, last] = (0.5 * traces[last] - E[last, :last] @ theta[:last]) / theta[last]
+    return E, traces
+
+
+def pseudo_inverse(information: Array) -> Array:
+    """Inverse of a symmetric matrix without the directions the data tell nothing about."""
+    d = np.sqrt(np.maximum(np.abs(np.diag(information)), np.finfo(float).tiny))
+    values, vectors = np.linalg.eigh(information / np.outer(d, d))
+    kept = vectors[:, values > FLAT]
+    return (kept / values[values > FLAT]) @ kept.T / np.outer(d, d)

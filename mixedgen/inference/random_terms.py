@@ -1,0 +1,178 @@
+"""Likelihood-ratio tests of the random terms of a fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from scipy.special import chdtrc
+
+from mixedgen.covariance.registry import make_structure
+from mixedgen.covariance.restricted import Restricted
+from mixedgen.design.build_terms import unique_keys
+from mixedgen.design.coding import plain_name
+from mixedgen.design.design import Design
+from mixedgen.design.terms import Term
+from mixedgen.engines import choose
+from mixedgen.errors import NotAvailableError, require_count
+from mixedgen.estimation.estimate import fit
+from mixedgen.estimation.fitted import Fitted
+from mixedgen.formula.parts import RandomTerm
+from mixedgen.formula.sides import model_spec
+from mixedgen.inference.criteria import aic, n_parameters
+from mixedgen.inference.exact import exact_p, require_one_variance
+
+NOISE = 1e-9  # difference of two criteria, beside their size, that is rounding
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """A model with less random effects.
+
+    Attributes
+    ----------
+    name : str
+        What is dropped, as lmerTest says it.
+    design : Design
+        The smaller model.
+    weights : tuple of (float, int), or None
+        Mixture of chi-squared distributions of the statistic where the variance is zero; None where its weights are
+        not known.
+    """
+
+    name: str
+    design: Design
+    weights: tuple[tuple[float, int], ...] | None
+
+
+def random_anova(fitted: Fitted, draws: int | None = None, seed: int | None = None) -> pd.DataFrame:
+    """Likelihood-ratio test of each random term, or of each slope in it.
+
+    Parameters
+    ----------
+    fitted : Fitted
+        The model.
+    draws : int, optional
+        Draws from the exact null distribution of the restricted likelihood ratio of one variance.
+    seed : int, optional
+        Of the draws.
+
+    Returns
+    -------
+    DataFrame
+        By what is dropped, columns ``npar loglik aic lrt df p p_boundary``. `p` is that of a chi-squared, as lmerTest
+        has it, which is too large where a variance is zero under the hypothesis; `p_boundary` is that of the mixture.
+        With `draws` a column ``p_exact`` besides: the share of draws that reach the statistic.
+
+    Raises
+    ------
+    NotAvailableError
+        If there is no random term, the variances were given, or the exact distribution is not known.
+
+    Notes
+    -----
+    A term with an intercept and slopes loses one slope, or factor, at a time; a term of one column goes entirely. For
+    one variance the mixture is half chi-squared(0) and half chi-squared(1) [1]_; for one of c correlated effects half
+    chi-squared(c - 1) and half chi-squared(c) [2]_; where more columns go at once it is not known, and is missing.
+
+    References
+    ----------
+    .. [1] Self & Liang (1987) J Am Stat Assoc 82:605.
+    .. [2] Stram & Lee (1994) Biometrics 50:1171.
+    """
+    if not fitted.design.terms:
+        raise NotAvailableError("the model has no random term to test.")
+    if fitted.optimum is None:
+        raise NotAvailableError("the variances were given, not estimated: there is no likelihood ratio to test them.")
+    if draws is not None:
+        require_count(draws, "draws")
+        require_one_variance(fitted)
+    full = n_parameters(fitted)
+    rows = {"<none>": lr_row(fitted, fitted, full, None)}
+    for r in reductions(fitted.design):
+        control = replace(fitted.control, start=None)
+        smaller = fit(r.design, choose(r.design, control.engine), fitted.method, control)
+        rows[r.name] = lr_row(smaller, fitted, full, r.weights)
+    columns = ["npar", "loglik", "aic", "lrt", "df", "p", "p_boundary"]
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("term")
+    if draws is None:
+        return table
+    rng = np.random.default_rng(seed)
+    exact = [np.nan if np.isnan(x) else exact_p(fitted, float(x), int(draws), rng) for x in table["lrt"]]
+    return table.assign(p_exact=exact)
+
+
+def lr_row(smaller: Fitted, full: Fitted, npar: int, weights: tuple[tuple[float, int], ...] | None) -> dict[str, float]:
+    """One row of the table of random terms."""
+    own = n_parameters(smaller)
+    out = {"npar": own, "loglik": -0.5 * smaller.deviance, "aic": aic(smaller)}
+    if smaller is full:
+        return out
+    lrt = smaller.deviance - full.deviance
+    lrt = lrt if lrt > NOISE * abs(full.deviance) else 0.0
+    df = float(npar - own)
+    p = float(chdtrc(df, lrt)) if df > 0 else np.nan
+    return out | {"lrt": lrt, "df": df, "p": p, "p_boundary": mixture_tail(lrt, weights)}
+
+
+def mixture_tail(x: float, weights: tuple[tuple[float, int], ...] | None) -> float:
+    """P-value of a mixture of chi-squared distributions; that of 0 degrees of freedom is a mass at 0."""
+    if weights is None:
+        return np.nan
+    return float(sum(w * (chdtrc(df, x) if df else float(x <= 0.0)) for w, df in weights))
+
+
+def reductions(design: Design) -> list[Reduction]:
+    """Models with one random term, or one slope of it, less; terms in the order they were written."""
+    keys = unique_keys(design.parsed.terms)
+    by_key = {t.key: k for k, t in enumerate(design.terms)}
+    out: list[Reduction] = []
+    for key, parsed in zip(keys, design.parsed.terms, strict=True):
+        k = by_key[key]
+        for name, smaller, lost in smaller_terms(parsed, design.terms[k]):
+            rest = [*design.terms[:k], *([smaller] if smaller is not None else []), *design.terms[k + 1 :]]
+            weights = mixture(design.terms[k], lost)
+            out.append(Reduction(name, replace(design, terms=tuple(rest)), weights))
+    return out
+
+
+def mixture(term: Term, lost: int) -> tuple[tuple[float, int], ...] | None:
+    """Mixture for the loss of some of the effects of a term; None where its weights are not known."""
+    if len(term.structure.blocks) == 1 and term.structure.size == 1:
+        return ((0.5, 0), (0.5, 1))
+    if lost != 1 or isinstance(term.structure, Restricted):
+        return None
+    own = len(term.structure.blocks[0])
+    correlated = term.c - 1 if len(term.structure.blocks) == 1 and own > 1 else 0
+    return ((0.5, correlated), (0.5, correlated + 1))
+
+
+def smaller_terms(parsed: RandomTerm, term: Term) -> list[tuple[str, Term | None, int]]:
+    """What may be dropped of a term: its name, what is left of the term, and how many effects go."""
+    tag = "" if parsed.structure == "us" else parsed.structure
+    text = f"{tag}({parsed.effects} | {parsed.label})"
+    spec = list(model_spec(parsed.effects))
+    sets = [frozenset(str(f.expr) for f in t.factors if str(t) != "1") for t in spec]
+    slopes = [t for t, own in zip(spec, sets, strict=True) if own and not any(own < other for other in sets)]
+    if not slopes or term.structure.size <= 1 or isinstance(term.structure, Restricted):
+        return [(text, None, term.c)]
+    out: list[tuple[str, Term | None, int]] = []
+    for slope in slopes:
+        gone = [k for k, e in enumerate(term.effects) if plain_name(e) == str(slope)]
+        left = [k for k in range(term.c) if k not in gone]
+        whole = not left and not np.all(term.values.sum(axis=1) == 1.0)  # no factor, whose levels sum to an intercept
+        smaller = None if whole else with_effects(term, left)
+        out.append((f"{slope} in {text}" if not whole else text, smaller, len(gone) if left else term.c - 1))
+    return out
+
+
+def with_effects(term: Term, left: Sequence[int]) -> Term:
+    """Term with some of its effects; with none of them an intercept, to which the levels of a factor sum."""
+    if not left:
+        ones = np.ones((len(term.values), 1))
+        return replace(term, effects=("(Intercept)",), structure=make_structure("us", 1, {}), values=ones)
+    structure = make_structure(term.structure.tag, len(left), {})
+    values = np.ascontiguousarray(term.values[:, list(left)])
+    return replace(term, effects=tuple(term.effects[k] for k in left), structure=structure, values=values)

@@ -1,0 +1,157 @@
+"""Tables written as text, HTML, LaTeX, Markdown and Word."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mixedgen.errors import ArgumentError, NotAvailableError, examples, require_package
+
+SUFFIXES = (".html", ".tex", ".md", ".docx")
+
+PREAMBLE = "% needs \\usepackage{booktabs, caption}\n"
+
+
+@dataclass(frozen=True)
+class ReportTable:
+    """Fits side by side; ``str()`` prints the table, notebooks show it as HTML where great-tables is installed.
+
+    Attributes
+    ----------
+    frame : DataFrame
+        Cells as text. Rows are labelled (part, row), columns (fit, what).
+    title : str or None
+        Line above the table.
+    notes : tuple of str
+        Lines below it.
+    """
+
+    frame: pd.DataFrame
+    title: str | None
+    notes: tuple[str, ...]
+
+    def as_markdown(self) -> str:
+        """Markdown, a pipe table.
+
+        Raises
+        ------
+        NotAvailableError
+            If tabulate is not installed.
+        """
+        require_package("tabulate", "as_markdown()", "mixedgen[report]")
+        flat = flat_frame(self.frame.map(markdown_escape).rename(index=markdown_escape, columns=markdown_escape))
+        align = ("left", *("right" for _ in flat.columns[1:]))
+        body = flat.to_markdown(index=False, disable_numparse=True, colalign=align)
+        head = [] if self.title is None else [f"**{markdown_escape(self.title)}**"]
+        return "\n\n".join([*head, body, *map(markdown_escape, self.notes)]) + "\n"
+
+    def as_gt(self) -> Any:
+        """A `great_tables.GT`, to be styled further.
+
+        Raises
+        ------
+        NotAvailableError
+            If great-tables is not installed.
+        """
+        return great_table(self)
+
+    def as_html(self) -> str:
+        """HTML.
+
+        Raises
+        ------
+        NotAvailableError
+            If great-tables is not installed.
+        """
+        return str(self.as_gt().as_raw_html())
+
+    def as_latex(self) -> str:
+        r"""LaTeX, a table with rules of the package booktabs.
+
+        Raises
+        ------
+        NotAvailableError
+            If great-tables is not installed.
+        """
+        return PREAMBLE + str(self.as_gt().as_latex())
+
+    def save(self, path: str | Path) -> None:
+        """Write the table in the format of the file's ending: ``.html .tex .md .docx``.
+
+        Raises
+        ------
+        ArgumentError
+            If the ending is none of them.
+        NotAvailableError
+            If the package that writes the format is not installed.
+        """
+        path = Path(path)
+        if path.suffix not in SUFFIXES:
+            raise ArgumentError(f"the file must end in one of {examples(SUFFIXES)}, not {path.suffix!r}.")
+        if path.suffix == ".docx":
+            write_word(self, path)
+            return
+        texts = {".html": self.as_html, ".tex": self.as_latex, ".md": self.as_markdown}
+        path.write_text(texts[path.suffix](), encoding="utf-8")
+
+    def __str__(self) -> str:
+        """Plain text."""
+        head = [] if self.title is None else [self.title]
+        return "\n".join([*head, self.frame.to_string(), *self.notes])
+
+    def __repr__(self) -> str:
+        """Plain text."""
+        return str(self)
+
+    def _repr_html_(self) -> str | None:
+        """HTML for notebooks; without great-tables they show the text."""
+        try:
+            return self.as_html()
+        except NotAvailableError:
+            return None
+
+
+def flat_frame(frame: pd.DataFrame) -> pd.DataFrame:
+    """Cells with the name of each part in bold in a row of its own, and one line of headings, each of them once."""
+    rows = []
+    for part in dict.fromkeys(frame.index.get_level_values(0)):
+        block = frame.loc[part]
+        rows.append([f"**{part}**", *[""] * frame.shape[1]])
+        rows += [[name, *cells] for name, cells in zip(block.index, block.to_numpy(), strict=True)]
+    headings = [": ".join(pair) for pair in frame.columns]
+    return pd.DataFrame(rows, columns=["", *headings])
+
+
+def markdown_escape(text: str) -> str:
+    """Text whose characters mean nothing to Markdown."""
+    for character in "|*_<":
+        text = text.replace(character, "\\" + character)
+    return text
+
+
+def great_table(table: ReportTable) -> Any:
+    """A `great_tables.GT` with a group of rows for each part and a heading over the columns of each fit."""
+    GT = require_package("great_tables", "HTML and LaTeX of tables", "mixedgen[report]").GT
+    frame = table.frame
+    names, whats = (list(frame.columns.get_level_values(k)) for k in (0, 1))
+    columns = [f"c{k}" for k in range(len(names))]
+    flat = frame.set_axis(columns, axis=1).rename_axis(["part", "row"]).reset_index()
+    out = GT(flat, rowname_col="row", groupname_col="part", auto_align=False).cols_align("right", columns=columns)
+    out = out.cols_label(**dict(zip(columns, whats, strict=True)))
+    for name in dict.fromkeys(names):
+        out = out.tab_spanner(name, columns=[c for c, own in zip(columns, names, strict=True) if own == name])
+    if table.title is not None:
+        out = out.tab_header(table.title)
+    for note in table.notes:
+        out = out.tab_source_note(note)
+    return out
+
+
+def write_word(table: ReportTable, path: Path) -> None:
+    """A Word document with the table, through maketables."""
+    MTable = require_package("maketables", "a Word document", "maketables").MTable
+    word = MTable(table.frame, notes=" ".join(table.notes), caption=table.title)
+    word.save("docx", file_name=str(path.resolve()), show=False, replace=True)

@@ -1,0 +1,379 @@
+"""New rows in the coding of a fit."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from mixedgen.arrays import Array, IntArray
+from mixedgen.design.build import operands
+from mixedgen.design.build_terms import unique_keys
+from mixedgen.design.coding import coded_alike, evaluate, variables_of
+from mixedgen.design.design import Design
+from mixedgen.design.frame import numeric, require_columns
+from mixedgen.design.loads import Loads, entry_loads, membership_loads, other_columns, source_columns, spread
+from mixedgen.design.terms import Term
+from mixedgen.errors import DataError, NotAvailableError, RelationshipError, examples
+from mixedgen.estimation.fitted import Fitted
+from mixedgen.formula.parts import Column, Members, MultiMembership, RandomTerm
+from mixedgen.formula.sides import factor_variables
+from mixedgen.genetics.ids import near_misses
+from mixedgen.relationship.form import Relationship
+
+Matrix = Array | sp.csr_array
+
+NewLevels = Literal["error", "population"]
+
+ESTIMABLE = 1e-8  # of the length of a row of X: what it may have along the null space
+
+
+@dataclass(frozen=True)
+class Effects:
+    """One random term in the rows that are predicted: its levels are those of the fit, then new ones.
+
+    Attributes
+    ----------
+    term : Term
+        The term with the loads of the rows predicted.
+    own : Term
+        The term of the fit.
+    Sigma : ndarray, shape (c, c)
+        Covariance of the effects of a level.
+    u : ndarray, shape (q, c)
+        BLUP of the levels of the fit.
+    extension : Relationship or None
+        Relationship of the levels of the fit and new ones; those that are not in it are unrelated to any.
+    """
+
+    term: Term
+    own: Term
+    Sigma: Array
+    u: Array
+    extension: Relationship | None = None
+
+    @cached_property
+    def place(self) -> IntArray:
+        """Positions of the levels in the extension, -1 where they are not."""
+        assert self.extension is not None
+        return self.extension.labels.get_indexer(self.term.levels)
+
+    def multiply_relationship(self, U: Array) -> Array:
+        """K U over old and new levels, for U of shape (q + new, m)."""
+        q = self.own.q
+        if self.extension is None:
+            return np.vstack([self.own.multiply_relationship(U[:q]), U[q:]])
+        there = self.place >= 0
+        every = np.zeros((self.extension.size, U.shape[1]))
+        every[self.place[there]] = U[there]
+        out = U.copy()
+        out[there] = self.extension.multiply(every)[self.place[there]]
+        return out
+
+    def values(self, Py: Array) -> Array:
+        """BLUP of old and new levels, shape (q + new, c): (Sigma (x) K_new,old) Z'Py for the new ones."""
+        q, new = self.own.q, self.term.q - self.own.q
+        u = np.vstack([self.u, np.zeros((new, self.term.c))])
+        if new and self.extension is not None:
+            loads = (self.own.Zt @ Py).reshape(self.own.c, q).T
+            u[q:] = self.multiply_relationship(np.vstack([loads, np.zeros((new, self.own.c))]))[q:] @ self.Sigma
+        return u
+
+    def moved(self, rows: slice) -> tuple[Array, Array]:
+        """(Sigma (x) K) z of some rows, shape (c, q + new, m), and z'(Sigma (x) K) z, shape (m,)."""
+        t = self.term
+        z = np.moveaxis(np.asarray(t.Z[rows].todense()).reshape(-1, t.c, t.q), 0, 2)
+        Gz = np.tensordot(self.Sigma, np.stack([self.multiply_relationship(part) for part in z]), axes=1)
+        return Gz, np.einsum("aqm,aqm->m", z, Gz)
+
+    def on_records(self, Gz: Array) -> Array:
+        """Cov(Z u, z'u) = Z G z with the records of the fit, shape (n, m)."""
+        q = self.own.q
+        return np.asarray(self.own.Z @ Gz[:, :q].reshape(self.own.c * q, -1))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What is predicted: rows x of X and, for each term taken in, loads z of its levels.
+
+    Attributes
+    ----------
+    X : ndarray or csr_array, shape (m, p)
+        Columns of the fixed effects that are kept.
+    estimable : ndarray of bool, shape (m,)
+        Whether x'b is estimable.
+    offset : ndarray, shape (m,), or None
+        Offset.
+    effects : tuple of Effects
+        Random terms that the prediction holds.
+    others : tuple of Effects
+        Terms left out, each with levels of its own.
+    """
+
+    X: Matrix
+    estimable: NDArray[np.bool_]
+    offset: Array | None
+    effects: tuple[Effects, ...]
+    others: tuple[Effects, ...] = ()
+
+
+def written_terms(design: Design) -> dict[str, RandomTerm]:
+    """The terms as parsed, by key."""
+    return dict(zip(unique_keys(design.parsed.terms), design.parsed.terms, strict=True))
+
+
+def own_rows(fitted: Fitted, chosen: tuple[int, ...], interval: str | None) -> Rows:
+    """Rows of the records of the fit."""
+    design = fitted.design
+    every = [Effects(t, t, Sigma_of(fitted, k), fitted.system.solution.u[k]) for k, t in enumerate(design.terms)]
+    others = [fresh(e) for k, e in enumerate(every) if k not in chosen] if interval == "prediction" else []
+    estimable = np.ones(design.n, dtype=bool)
+    return Rows(design.fixed.X, estimable, design.offset, tuple(every[k] for k in chosen), tuple(others))
+
+
+def Sigma_of(fitted: Fitted, k: int) -> Array:
+    """Sigma of a term."""
+    return fitted.design.terms[k].structure.matrix(fitted.theta[fitted.design.slices[k]])
+
+
+def fresh(e: Effects) -> Effects:
+    """A term whose levels all count as new and unrelated."""
+    none = replace(e.own, levels=e.own.levels[:0], relationship=None)
+    return replace(e, own=none, u=e.u[:0], extension=None)
+
+
+def complete_frame(
+    design: Design, frame: pd.DataFrame, chosen: tuple[int, ...], interval: str | None
+) -> tuple[IntArray, pd.Index]:
+    """Positions of the rows of new data that miss nothing, and the index of all."""
+    written = written_terms(design)
+    names = variables_of(design.parsed.fixed, frame) if design.parsed.fixed != "1" else []
+    for rhs in design.parsed.offsets:
+        names += operands(rhs, frame)
+    for k, t in enumerate(design.terms):
+        term = written[t.key]
+        if k in chosen or interval == "prediction":
+            names += variables_of(term.effects, frame) if term.effects != "1" else []
+            groups = [c for f in term.factors for c in (*source_columns(f.source), *other_columns(f.source))]
+            names += groups if k in chosen or not isinstance(term.factors[-1].source, Column) else []
+    require_columns(frame, names, "new data")
+    there = frame[list(dict.fromkeys(names))].notna().all(axis=1)
+    return np.flatnonzero(there.to_numpy(dtype=bool)), frame.index
+
+
+def new_rows(
+    fitted: Fitted,
+    frame: pd.DataFrame,
+    chosen: tuple[int, ...],
+    new_levels: NewLevels,
+    relationships: Mapping[str, Relationship],
+    interval: str | None,
+) -> Rows:
+    """Rows of new data without missing values."""
+    design = fitted.design
+    written = written_terms(design)
+    X, estimable = fixed_rows(design, frame)
+    offset = np.sum([evaluate(o, frame, f"offset({o})") for o in design.parsed.offsets], axis=0)
+    effects, others = [], []
+    for k, t in enumerate(design.terms):
+        own, term = Effects(t, t, Sigma_of(fitted, k), fitted.system.solution.u[k]), written[t.key]
+        if k in chosen:
+            extension = relationships.get(str(term.factors[-1].link))
+            effects.append(new_effects(design, own, term, frame, new_levels, extension))
+        elif interval == "prediction":
+            others.append(new_effects(design, fresh(own), term, frame, "population", None))
+    return Rows(X, estimable, offset if design.parsed.offsets else None, tuple(effects), tuple(others))
+
+
+def fixed_rows(design: Design, frame: pd.DataFrame) -> tuple[Matrix, NDArray[np.bool_]]:
+    """X of new data, and which of its rows are estimable.
+
+    Raises
+    ------
+    NotAvailableError
+        If X holds unknown-parent groups.
+    DataError
+        If factors have unknown levels, or formulaic cannot code the data.
+    """
+    fixed = design.fixed
+    groups = fixed.all_names[len(fixed.spec.column_names) :]
+    if groups:
+        raise NotAvailableError(
+            f"the fixed part holds unknown-parent groups ({examples(groups)}): predictions for new data do not know "
+            "their shares. Predict the records of the fit, or take blup(term)['total']."
+        )
+    values = coded(fixed.spec, frame, repr(design.parsed.fixed))
+    X: Any = sp.csr_array(values, dtype=float) if hasattr(values, "toarray") else np.asarray(values, dtype=float)
+    kept = np.flatnonzero(np.isin(fixed.all_names, fixed.names))
+    return X[:, kept], estimable_rows(X, fixed.null_space)
+
+
+def require_same_kinds(spec: Any, frame: pd.DataFrame) -> None:
+    """Raise a DataError for covariates that are no numbers, and factors with levels that the fit did not have."""
+    factors = {str(f.expr): f for term in spec.terms for f in term.factors}
+    for name, (kind, state) in spec.encoder_state.items():
+        names = factor_variables(factors[str(name)], frame.columns) if str(name) in factors else []
+        if kind.value == "numerical" and str(name) in frame.columns:
+            numeric(frame[str(name)], str(name), frame.index)
+        if kind.value != "categorical" or len(names) != 1 or "categories" not in state:
+            continue
+        if str(name) in frame.columns or str(name).startswith("C("):
+            require_categories(names[0], frame[names[0]], pd.Index(state["categories"]))
+
+
+def require_categories(name: str, column: pd.Series, categories: pd.Index) -> None:
+    """Raise a DataError for values of a factor that are none of its categories."""
+    unknown = pd.Index(column.astype(object).unique()).difference(categories, sort=False)
+    if len(unknown):
+        raise DataError(
+            f"factor {name!r} has {len(unknown)} levels that the fit did not have: {examples(list(unknown))}; "
+            f"it had {examples(list(categories))}. Nothing is known of their effects.",
+            columns=[name],
+            levels=list(unknown),
+        )
+
+
+def estimable_rows(X: Matrix, null_space: Array) -> NDArray[np.bool_]:
+    """Whether each row of X, all columns, is orthogonal to the null space; a warning counts those that are not."""
+    if not null_space.shape[1]:
+        return np.ones(X.shape[0], dtype=bool)
+    size = np.sqrt(np.asarray((X * X).sum(axis=1)).ravel())
+    along = np.abs(X @ (null_space / np.linalg.norm(null_space, axis=0))).max(axis=1)
+    good = np.asarray(along <= ESTIMABLE * np.maximum(size, 1.0))
+    if not good.all():
+        warnings.warn(
+            f"{int((~good).sum())} rows of the new data are not estimable and are missing: the data of the fit lack "
+            "their combination of levels.",
+            UserWarning,
+            stacklevel=6,
+        )
+    return good
+
+
+def new_effects(
+    design: Design,
+    own: Effects,
+    written: RandomTerm,
+    frame: pd.DataFrame,
+    new_levels: NewLevels,
+    extension: Relationship | None,
+) -> Effects:
+    """One random term in new data."""
+    key, levels = own.own.key, own.own.levels
+    if extension is not None:
+        require_same_scale(own.own, extension)
+    loads, new = new_loads(written, frame, levels, unlabelled=not own.own.q)
+    unknown = new if extension is None else new[extension.labels.get_indexer(new) < 0]
+    if len(unknown) and new_levels == "error":
+        raise DataError(new_levels_message(key, unknown, levels), levels=list(unknown))
+    columns = coded_effects(own.own, frame)
+    values, _ = spread(loads, columns, ("",) * columns.shape[1])
+    every = levels.append(new) if len(new) else levels
+    term = replace(own.own, levels=every, record=loads.record, level=loads.level, values=values, n_records=len(frame))
+    return replace(own, term=term, extension=extension)
+
+
+def new_levels_message(key: str, new: pd.Index, levels: pd.Index) -> str:
+    """What is wrong with levels that the fit did not have."""
+    near = near_misses(new, levels)
+    hint = f" Some would match under another spelling ({'; '.join(map(str, near))})." if near else ""
+    return (
+        f"{len(new)} levels of {key!r} were not in the fit: {examples(list(new))}.{hint} Use new_levels='population', "
+        "leave the term out with re_form=, or for related levels give relationships=."
+    )
+
+
+def require_same_scale(t: Term, extension: Relationship) -> None:
+    """Raise a RelationshipError unless a relationship holds all levels of a term, with the same diagonal."""
+    assert t.relationship is not None
+    place = extension.labels.get_indexer(t.levels)
+    lacking = t.levels[place < 0]
+    if len(lacking):
+        raise RelationshipError(
+            f"{len(lacking)} levels of {t.key!r} are not in the relationship given: {examples(list(lacking))}."
+        )
+    if not np.allclose(np.asarray(extension.diagonal)[place], t.relationship.diagonal, rtol=1e-6, atol=1e-8):
+        raise RelationshipError(
+            f"the relationship given for {t.key!r} is on another scale than that of the fit: the diagonals of its "
+            "levels differ. Give the same allele frequencies (p=) or the same base."
+        )
+
+
+def new_loads(term: RandomTerm, frame: pd.DataFrame, levels: pd.Index, unlabelled: bool) -> tuple[Loads, pd.Index]:
+    """Loads of new data, and the levels that are not among `levels`, which are numbered after them.
+
+    With `unlabelled` a plain term needs no column: its levels do not matter, and every row may load the same.
+    """
+    source = term.factors[-1].source
+    n = len(frame)
+    if isinstance(source, Column):
+        if unlabelled:
+            return Loads(None, np.zeros(n, dtype=np.intp), np.zeros(n, dtype=np.intp), None, ("",)), pd.Index(["new"])
+        names = [str(f.source) for f in term.factors]
+        codes, new = coded_levels([joined([frame[c] for c in names])], levels)
+        return Loads(None, codes[0], np.zeros(n, dtype=np.intp), None, ("",)), new
+    names = source_columns(source)
+    codes, new = coded_levels([pd.Index(frame[c].astype(object)) for c in names], levels)
+    by_name = dict(zip(names, codes, strict=True))
+    if isinstance(source, MultiMembership):
+        return membership_loads(source, by_name, frame), new
+    return members_loads(source, by_name, frame), new
+
+
+def members_loads(source: Members, codes: Mapping[str, IntArray], frame: pd.DataFrame) -> Loads:
+    """Loads of the entries of `members`, in the order of the records."""
+    parts = [entry_loads(e, codes, frame) for e in source.entries]
+    record, level = (np.concatenate([p[i] for p in parts]) for i in (0, 1))
+    entry = np.repeat(np.arange(len(parts)), [len(r) for r, _ in parts])
+    order = np.argsort(record, kind="stable")
+    return Loads(record[order], level[order], entry[order], None, tuple(str(e) for e in source.entries))
+
+
+def joined(columns: Sequence[pd.Series]) -> pd.Index:
+    """Levels of one column, or labels of an interaction joined by colons."""
+    values = [np.asarray(c.astype(object)) for c in columns]
+    if len(values) == 1:
+        return pd.Index(values[0])
+    return pd.Index([":".join(str(v) for v in row) for row in zip(*values, strict=True)])
+
+
+def coded_levels(columns: Sequence[pd.Index], levels: pd.Index) -> tuple[list[IntArray], pd.Index]:
+    """Position of each value among the levels, or after them among the new ones."""
+    at = [np.asarray(levels.get_indexer(c), dtype=np.intp) for c in columns]
+    missing = [c[a < 0] for c, a in zip(columns, at, strict=True)]
+    new = pd.Index(pd.unique(np.concatenate([np.asarray(m, dtype=object) for m in missing])))
+    for a, m in zip(at, missing, strict=True):
+        a[a < 0] = len(levels) + new.get_indexer(m)
+    return at, new
+
+
+def coded_effects(t: Term, frame: pd.DataFrame) -> Array:
+    """Columns left of the bar for new data, coded as in the fit.
+
+    Raises
+    ------
+    DataError
+        If factors have levels that the fit did not have, or formulaic cannot code the data.
+    """
+    if t.spec is None:
+        return np.ones((len(frame), 1))
+    values = coded(t.spec, frame, f"the effects of term {t.key!r}")
+    return np.asarray(values.toarray() if hasattr(values, "toarray") else values, dtype=float)
+
+
+def coded(spec: Any, frame: pd.DataFrame, what: str) -> Any:
+    """New data coded as those of the fit were."""
+    require_same_kinds(spec, frame)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="Data has categories outside")
+            return coded_alike(spec, frame)
+    except Exception as err:
+        raise DataError(f"the new data cannot be coded as {what}: {err}.") from err
