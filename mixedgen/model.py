@@ -297,7 +297,7 @@ class Fit:
         """Residual variance; raises where there is more than one."""
         if not self.fitted.design.residual.homogeneous:
             raise NotAvailableError("there is not one residual variance, or residuals are correlated: see `varcomp`.")
-        return float(self.fitted.theta[-1])
+        return float(self.fitted.theta_R[0])
 
     @property
     def relative_factor(self) -> pd.Series:

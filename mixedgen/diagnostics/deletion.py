@@ -64,7 +64,7 @@ class Precision:
 
 def diagonals(fitted: Fitted) -> tuple[Array, Array, Array]:
     """Diagonals of P, R P and R P R from M = R - R P R, which is needed only where R^-1 is not zero."""
-    residual, theta = fitted.design.residual, fitted.theta[fitted.design.slices[-1]]
+    residual, theta = fitted.design.residual, fitted.theta_R
     M, precision, r = fitted.system.fitted_covariance(), residual.precision(theta), residual.variances(theta)
     if residual.pairs is None:
         return precision - precision**2 * M, 1.0 - precision * M, r - M

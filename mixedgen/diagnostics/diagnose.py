@@ -175,9 +175,9 @@ def near_boundary(fitted: Fitted, k: int) -> list[str]:
     t, s = fitted.design.terms[k], fitted.design.slices[k]
     if t.structure.factor_derivatives(fitted.theta[s]) is not None:
         return []
-    Sigma = t.structure.matrix(fitted.theta[s])
+    Sigma = fitted.Sigma(k)
     size = np.diag(Sigma) * np.mean(t.values**2, axis=0)
-    total = size.sum() + float(np.mean(fitted.design.residual.variances(fitted.theta[fitted.design.slices[-1]])))
+    total = size.sum() + float(np.mean(fitted.design.residual.variances(fitted.theta_R)))
     small = [
         f"the variance of {t.effects[a]} in {t.key} is {Sigma[a, a]:.3g}."
         for a in np.flatnonzero(size < NEGLIGIBLE * total)

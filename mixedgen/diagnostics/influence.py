@@ -321,7 +321,7 @@ def residual_frame(fitted: Fitted, precision: Precision) -> pd.DataFrame:
     """Marginal and conditional residuals, raw and studentised, by record."""
     design, solution = fitted.design, fitted.system.solution
     X = design.fixed.X
-    variances = design.residual.variances(fitted.theta[design.slices[-1]]) + sum(random_variances(fitted))
+    variances = design.residual.variances(fitted.theta_R) + sum(random_variances(fitted))
     left = variances - row_products(X, np.asarray(X @ precision.C))
     marginal = design.y - np.asarray(X @ solution.b)
     return pd.DataFrame(

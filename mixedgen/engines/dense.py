@@ -10,7 +10,7 @@ import scipy.sparse as sp
 
 from mixedgen.arrays import Array
 from mixedgen.design.design import Design
-from mixedgen.engines.system import Engine, Forecast, Solution, System, term_covariances
+from mixedgen.engines.system import Engine, Forecast, Solution, System
 from mixedgen.errors import EngineError
 
 
@@ -43,8 +43,7 @@ class DenseSystem(System):
 
     def __init__(self, engine: DenseEngine, theta: Array) -> None:
         self.engine, self.design, self.theta = engine, engine.design, theta
-        self.Sigma = term_covariances(self.design, theta)
-        self.R = self.design.residual.multiply(theta[self.design.slices[-1]], np.eye(self.design.n))
+        self.R = self.design.residual.multiply(self.theta_R, np.eye(self.design.n))
         self.V = self.R + sum(
             (Z @ np.kron(S, K) @ Z.T for Z, S, K in zip(engine.Z, self.Sigma, engine.K, strict=True)),
             np.zeros_like(self.R),
@@ -100,8 +99,7 @@ class DenseSystem(System):
             if s.start <= i < s.stop:
                 D = t.structure.derivatives(self.theta[s])[i - s.start]
                 return self.engine.Z[k] @ np.kron(D, self.engine.K[k]) @ self.engine.Z[k].T
-        s = d.slices[-1]
-        return d.residual.multiply_derivative(self.theta[s], i - s.start, np.eye(d.n))
+        return d.residual.multiply_derivative(self.theta_R, i - d.slices[-1].start, np.eye(d.n))
 
     def traces(self, reml: bool, *, spend: bool = False) -> Array:
         """tr(P dV/dtheta_i), or tr(V^-1 dV/dtheta_i) under ML."""

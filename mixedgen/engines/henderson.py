@@ -24,7 +24,7 @@ from mixedgen.design.design import Design
 from mixedgen.design.terms import Term
 from mixedgen.engines.components import Component, mix, orthonormal_unit
 from mixedgen.engines.meetings import Pairs, meet, take
-from mixedgen.engines.system import Engine, Forecast, Solution, System, term_covariances
+from mixedgen.engines.system import Engine, Forecast, Solution, System
 from mixedgen.errors import EngineError
 from mixedgen.sparse import analyse
 from mixedgen.sparse.contract import Factor, Symbolic
@@ -368,16 +368,13 @@ class HendersonSystem(System):
     def __init__(self, engine: HendersonEngine, theta: Array) -> None:
         self.engine, self.design, self.theta = engine, engine.design, theta
         residual = self.design.residual
-        theta_r = theta[self.design.slices[-1]]
-        self.theta_r = theta_r
-        self.sigma2 = float(theta_r[0]) if residual.homogeneous else None
-        self.Sigma = term_covariances(self.design, theta)
+        self.sigma2 = float(self.theta_R[0]) if residual.homogeneous else None
         self.inner = [self._factor(c) for c in engine.components]  # of T Sigma T', in the equations
         both = zip(engine.components, self.inner, strict=True)
         self.L = [
             L if c.unit is None else np.asarray(np.linalg.solve(c.unit, L)) for c, L in both
         ]  # of Sigma, between v and u
-        self.products, self.product_factor = engine.products_at(theta_r, self.sigma2)
+        self.products, self.product_factor = engine.products_at(self.theta_R, self.sigma2)
         self.data = engine.assemble(self.products, self.product_factor, self.inner)
         self.data[engine.penalty_at] += engine.penalty
         self._inverses: dict[bool, tuple[Array, tuple[Array, ...]]] = {}
@@ -407,7 +404,7 @@ class HendersonSystem(System):
 
     def _solve(self, Y: Array) -> tuple[Array, tuple[Array, ...], Array]:
         engine, p = self.engine, self.design.fixed.p
-        weighted = self.design.residual.solve(self.theta_r, Y)
+        weighted = self.design.residual.solve(self.theta_R, Y)
         rhs = np.empty((engine.N, *Y.shape[1:]))
         if p:
             rhs[:p] = engine.X.T @ weighted
@@ -452,7 +449,7 @@ class HendersonSystem(System):
     def quadratic(self) -> float:
         """Y'Py = e'R^-1 e + v'(I (x) K0^-1) v."""
         s, _, e = self._own
-        value = float(e @ self.design.residual.solve(self.theta_r, e))
+        value = float(e @ self.design.residual.solve(self.theta_R, e))
         for c in self.engine.components:
             if c.term >= 0:
                 v = s[c.offset : c.stop].reshape(c.width, c.size)
@@ -462,7 +459,7 @@ class HendersonSystem(System):
     # ---------------------------------------------------------------------------------- determinants
     def logdet(self, reml: bool) -> float:
         """log|V|, and under REML log|V| + log|X'V^-1 X|."""
-        value = self.design.residual.logdet(self.theta_r)
+        value = self.design.residual.logdet(self.theta_R)
         for t in self.design.terms:
             if t.relationship is not None:
                 value += t.c * t.relationship.logdet0
@@ -522,8 +519,7 @@ class HendersonSystem(System):
                 S = c.unit.T @ S @ c.unit
             D = structure.derivatives(self.theta[s])
             out[s] += np.einsum("tab,ab->t", D[:, c.coefs[:, None], c.coefs], S)
-        s = self.design.slices[-1]
-        out[s] = self._residual_traces(Cinv, reml)
+        out[self.design.slices[-1]] = self._residual_traces(Cinv, reml)
         return out
 
     def _inside(self) -> HendersonSystem | None:
@@ -590,11 +586,11 @@ class HendersonSystem(System):
             return np.array([(self.design.n - order + self._penalty_trace(Cinv, reml)) / self.sigma2])
         out = np.empty(residual.structure.size)
         for k in range(len(out)):
-            change = residual.precision_derivative(self.theta_r, k)
+            change = residual.precision_derivative(self.theta_R, k)
             data = engine.assemble(engine.cross_products(change), 1.0, self.inner)
             d = engine.diagonal
             through = 2.0 * float(data @ Cinv) - float(data[d] @ Cinv[d])
-            out[k] = residual.logdet_derivative(self.theta_r, k) + through
+            out[k] = residual.logdet_derivative(self.theta_R, k) + through
         return out
 
     def _penalty_trace(self, Cinv: Array, reml: bool) -> float:
@@ -667,7 +663,7 @@ class HendersonSystem(System):
         out = np.asarray(self.engine.X @ s[:p])
         for t, u in zip(self.design.terms, self._effects(s), strict=True):
             out += t.Z @ np.moveaxis(u, 1, 0).reshape(t.q * t.c, -1)
-        return self.design.residual.solve(self.theta_r, out)
+        return self.design.residual.solve(self.theta_R, out)
 
     def fitted_covariance(self) -> Array:
         """W C^-1 W': its diagonal, or its elements at `Residual.pairs`.

@@ -92,6 +92,17 @@ class System(ABC):
     design: Design
     theta: Array
 
+    @property
+    def theta_R(self) -> Array:
+        """Parameters of the residual structure, the last of theta."""
+        return self.theta[self.design.slices[-1]]
+
+    @cached_property
+    def Sigma(self) -> tuple[Array, ...]:
+        """Covariance matrix of the effects of each term at theta, shape (c, c) each."""
+        both = zip(self.design.terms, self.design.slices, strict=False)
+        return tuple(t.structure.matrix(self.theta[s]) for t, s in both)
+
     @abstractmethod
     def solve(self, Y: Array) -> Solution:
         """BLUE, BLUP and residuals if the data were Y, shape (n,) or (n, m)."""
@@ -150,12 +161,12 @@ class System(ABC):
 
     def project(self, Y: Array) -> Array:
         """P Y, shape of Y: R^-1 times the residuals if the data were Y."""
-        return self.design.residual.solve(self.theta[self.design.slices[-1]], self.solve(Y).e)
+        return self.design.residual.solve(self.theta_R, self.solve(Y).e)
 
     @cached_property
     def Py(self) -> Array:
         """P y, shape (n,)."""
-        return self.design.residual.solve(self.theta[self.design.slices[-1]], self.solution.e)
+        return self.design.residual.solve(self.theta_R, self.solution.e)
 
 
 class Engine(ABC):
@@ -222,8 +233,3 @@ class Engine(ABC):
     @abstractmethod
     def at(self, theta: Array) -> System:
         """Equations at theta."""
-
-
-def term_covariances(design: Design, theta: Array) -> list[Array]:
-    """Sigma of each term at theta."""
-    return [t.structure.matrix(theta[s]) for t, s in zip(design.terms, design.slices, strict=False)]

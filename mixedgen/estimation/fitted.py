@@ -77,6 +77,15 @@ class Fitted:
         """Whether there are equations at theta: moment estimates may be negative."""
         return not isinstance(self.system, Unsolved)
 
+    def Sigma(self, k: int) -> Array:
+        """Covariance matrix of the effects of term k at theta, shape (c, c)."""
+        return self.design.terms[k].structure.matrix(self.theta[self.design.slices[k]])
+
+    @property
+    def theta_R(self) -> Array:
+        """Parameters of the residual structure, the last of theta."""
+        return self.theta[self.design.slices[-1]]
+
     @property
     def reml(self) -> bool:
         """Whether the likelihood is the restricted one."""

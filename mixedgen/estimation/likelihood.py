@@ -45,9 +45,8 @@ def working_variates(system: System) -> tuple[Array, Array]:
             h = Kg @ D
             columns.append(t.Z @ h.T.ravel())
             quadratics.append(float(np.sum(g * h)))
-    s = d.slices[-1]
     for k in range(d.residual.structure.size):
-        f = d.residual.multiply_derivative(system.theta[s], k, Py)
+        f = d.residual.multiply_derivative(system.theta_R, k, Py)
         columns.append(f)
         quadratics.append(float(Py @ f))
     return np.stack(columns, axis=1), np.array(quadratics)

@@ -106,8 +106,8 @@ def relative_factor(fitted: Fitted) -> pd.Series:
         raise NotAvailableError("the relative factor is defined for one residual variance only.")
     values: list[float] = []
     names: list[str] = []
-    for t, s in zip(design.terms, design.slices, strict=False):
-        L = lower_factor(t.structure.matrix(fitted.theta[s]) / fitted.theta[-1])
+    for k, t in enumerate(design.terms):
+        L = lower_factor(fitted.Sigma(k) / fitted.theta_R)
         for b in range(t.c):
             for a in range(b, t.c):
                 values.append(float(L[a, b]))

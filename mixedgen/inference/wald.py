@@ -94,7 +94,7 @@ def fai_cornelius(nu: Array) -> float:
 
 def residual_scale(fitted: Fitted) -> float:
     """Residual variance, missing where there is more than one."""
-    return float(fitted.theta[-1]) if fitted.design.residual.homogeneous else np.nan
+    return float(fitted.theta_R[0]) if fitted.design.residual.homogeneous else np.nan
 
 
 def t_tail(t: Array, df: Array) -> Array:

@@ -56,12 +56,9 @@ def write_out(fitted: Fitted) -> Matrices:
     Z = np.hstack([np.zeros((d.n, 0)), *(t.Z.toarray() for t in d.terms)])
     G = la.block_diag(
         np.zeros((0, 0)),
-        *(
-            np.kron(t.structure.matrix(fitted.theta[s]), t.multiply_relationship(np.eye(t.q)))
-            for t, s in zip(d.terms, d.slices, strict=False)
-        ),
+        *(np.kron(fitted.Sigma(k), t.multiply_relationship(np.eye(t.q))) for k, t in enumerate(d.terms)),
     )
-    theta = fitted.theta[d.slices[-1]]
+    theta = fitted.theta_R
     R = d.residual.multiply(theta, np.eye(d.n))
     try:
         Ginv = la.cho_solve((la.cholesky(G, lower=True), True), np.eye(len(G)))

@@ -71,7 +71,7 @@ def cross_check(fit: Result) -> pd.DataFrame:
             for (k, v), b in zip(fixed_effects.standard_errors(fit.fitted).items(), peer.bse_fe, strict=True)
         }
         rows |= {f"theta[{k}]": (v, float(b)) for k, v, b in zip(names, own, theirs, strict=True)}
-        rows["theta[residual]"] = (float(fit.fitted.theta[-1]), float(peer.scale))
+        rows["theta[residual]"] = (float(fit.fitted.theta_R[0]), float(peer.scale))
     out = pd.DataFrame(rows, index=["mixedgen", "statsmodels"]).T
     return out.assign(difference=out["mixedgen"] - out["statsmodels"])
 

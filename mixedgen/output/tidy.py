@@ -261,7 +261,7 @@ def glance(fitted: Fitted) -> pd.DataFrame:
     design = fitted.design
     row: dict[str, float] = {"nobs": design.n}
     if design.residual.homogeneous:
-        row["sigma"] = float(np.sqrt(fitted.theta[-1]))
+        row["sigma"] = float(np.sqrt(fitted.theta_R[0]))
     if fitted.moments is None:
         row |= {"logLik": -0.5 * fitted.deviance, "AIC": criteria.aic(fitted), "BIC": criteria.bic(fitted)}
         row["REMLcrit" if fitted.reml else "deviance"] = fitted.deviance
@@ -375,7 +375,7 @@ def weight_columns(fitted: Fitted) -> dict[str, Array]:
 def influences(fitted: Fitted) -> dict[str, Array]:
     """Leverage and Cook's distance of each record, the residuals independent."""
     design = fitted.design
-    r = design.residual.variances(fitted.theta[design.slices[-1]])
+    r = design.residual.variances(fitted.theta_R)
     hat = fitted.system.fitted_covariance() / r
     with np.errstate(divide="ignore", invalid="ignore"):
         cook = (fitted.system.solution.e / (1.0 - hat)) ** 2 * hat / (r * design.fixed.p)

@@ -73,8 +73,7 @@ def blup(fitted: Fitted, term: str, *, animals: bool = False) -> pd.DataFrame:
     """
     k = fitted.design.term(term)
     t = fitted.design.terms[k]
-    s = fitted.design.slices[k]
-    Sigma = t.structure.matrix(fitted.theta[s])
+    Sigma = fitted.Sigma(k)
     if t.relationship is not None and t.relationship.loadings is not None and not animals:
         return marker_effects(fitted, k, Sigma)
     pev = np.einsum("qaa->qa", fitted.system.prediction_error(k))
@@ -204,7 +203,7 @@ def candidates(fitted: Fitted, term: str, relationship: Relationship, ids: Seque
             "with records differ. Give the same allele frequencies (p=) or the same base."
         )
     new = relationship.labels.difference(t.levels, sort=False) if ids is None else pd.Index(ids)
-    Sigma = t.structure.matrix(fitted.theta[fitted.design.slices[k]])
+    Sigma = fitted.Sigma(k)
     values, pev, diagonal = [], [], []
     g = (t.Zt @ fitted.system.Py).reshape(t.c, t.q).T[t.counts > 0]
     for start in range(0, len(new), COLUMNS):

@@ -132,15 +132,10 @@ def written_terms(design: Design) -> dict[str, RandomTerm]:
 def own_rows(fitted: Fitted, chosen: tuple[int, ...], interval: str | None) -> Rows:
     """Rows of the records of the fit."""
     design = fitted.design
-    every = [Effects(t, t, Sigma_of(fitted, k), fitted.system.solution.u[k]) for k, t in enumerate(design.terms)]
+    every = [Effects(t, t, fitted.Sigma(k), fitted.system.solution.u[k]) for k, t in enumerate(design.terms)]
     others = [fresh(e) for k, e in enumerate(every) if k not in chosen] if interval == "prediction" else []
     estimable = np.ones(design.n, dtype=bool)
     return Rows(design.fixed.X, estimable, design.offset, tuple(every[k] for k in chosen), tuple(others))
-
-
-def Sigma_of(fitted: Fitted, k: int) -> Array:
-    """Sigma of a term."""
-    return fitted.design.terms[k].structure.matrix(fitted.theta[fitted.design.slices[k]])
 
 
 def fresh(e: Effects) -> Effects:
@@ -183,7 +178,7 @@ def new_rows(
     offset = np.sum([evaluate(o, frame, f"offset({o})") for o in design.parsed.offsets], axis=0)
     effects, others = [], []
     for k, t in enumerate(design.terms):
-        own, term = Effects(t, t, Sigma_of(fitted, k), fitted.system.solution.u[k]), written[t.key]
+        own, term = Effects(t, t, fitted.Sigma(k), fitted.system.solution.u[k]), written[t.key]
         if k in chosen:
             extension = relationships.get(str(term.factors[-1].link))
             effects.append(new_effects(design, own, term, frame, new_levels, extension))

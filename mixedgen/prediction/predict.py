@@ -214,7 +214,7 @@ def residual_variance(fitted: Fitted, interval: str | None, *, new: bool) -> Arr
     if interval != "prediction":
         return 0.0
     design = fitted.design
-    theta = fitted.theta[design.slices[-1]]
+    theta = fitted.theta_R
     if not new:
         return design.residual.variances(theta)
     if not design.residual.homogeneous:

@@ -22,11 +22,7 @@ WORKSPACE = 2**24  # elements of one block of levels by records
 
 def random_variances(fitted: Fitted) -> list[Array]:
     """Variance that each term gives to each record, the diagonal of Z (Sigma (x) K) Z', shape (n,) each."""
-    design = fitted.design
-    return [
-        record_variances(t, t.structure.matrix(fitted.theta[s]))
-        for t, s in zip(design.terms, design.slices, strict=False)
-    ]
+    return [record_variances(t, fitted.Sigma(k)) for k, t in enumerate(fitted.design.terms)]
 
 
 def record_variances(t: Term, Sigma: Array) -> Array:
@@ -93,7 +89,7 @@ def parts(fitted: Fitted) -> Parts:
     return Parts(
         fixed=float(np.var(prediction, ddof=1)) if design.fixed.p else 0.0,
         random=pd.Series(random, index=pd.Index([t.key for t in design.terms], name="term"), dtype=float),
-        residual=float(np.mean(design.residual.variances(fitted.theta[design.slices[-1]]))),
+        residual=float(np.mean(design.residual.variances(fitted.theta_R))),
     )
 
 
@@ -268,7 +264,7 @@ def principal_components(fitted: Fitted) -> dict[str, PrincipalComponents]:
     design = fitted.design
     require_positive(fitted)
     structure = design.residual.structure  # of one variance, which may be fixed, or of several
-    sigma = float(np.sqrt(structure.matrix(fitted.theta[design.slices[-1]])[0, 0])) if structure.tag == "idv" else 1.0
+    sigma = float(np.sqrt(structure.matrix(fitted.theta_R)[0, 0])) if structure.tag == "idv" else 1.0
     factor_of = dict(zip(unique_keys(design.parsed.terms), (t.label for t in design.parsed.terms), strict=True))
     shared: dict[str, list[int]] = {}
     for k, t in enumerate(design.terms):
@@ -284,8 +280,8 @@ def require_positive(fitted: Fitted) -> None:
 
 def components_of(fitted: Fitted, ks: list[int], sigma: float) -> PrincipalComponents:
     """Principal components of some terms together."""
-    terms, slices = fitted.design.terms, fitted.design.slices
-    L = la.block_diag(*(lower_factor(terms[k].structure.matrix(fitted.theta[slices[k]])) for k in ks)) / sigma
+    terms = fitted.design.terms
+    L = la.block_diag(*(lower_factor(fitted.Sigma(k)) for k in ks)) / sigma
     U, sdev, _ = np.linalg.svd(L)
     U = U * np.where(U[np.abs(U).argmax(axis=0), np.arange(len(U))] < 0, -1.0, 1.0)
     names = pd.Index([f"PC{j + 1}" for j in range(len(sdev))])

@@ -41,6 +41,5 @@ def fitted_values(fitted: Fitted) -> pd.Series | pd.DataFrame:
 
 def scaled_residuals(fitted: Fitted) -> Array:
     """Residuals divided by the residual standard deviation of their record, shape (n,)."""
-    design = fitted.design
-    r = design.residual.variances(fitted.theta[design.slices[-1]])
+    r = fitted.design.residual.variances(fitted.theta_R)
     return fitted.system.solution.e / np.sqrt(r)

@@ -62,7 +62,7 @@ def simulate(
 def draw(fitted: Fitted, mean: Array, n: int, rng: np.random.Generator, *, new_effects: bool = True) -> Array:
     """Draws around a mean of the records, shape (records, n)."""
     out = np.empty((len(mean), n))
-    residual, theta = fitted.design.residual, fitted.theta[fitted.design.slices[-1]]
+    residual, theta = fitted.design.residual, fitted.theta_R
     for start in range(0, n, DRAWS):
         stop = min(start + DRAWS, n)
         out[:, start:stop] = mean[:, None] + residual.draw(theta, rng, stop - start)
@@ -85,8 +85,8 @@ def draw_random_part(fitted: Fitted, rng: np.random.Generator, n: int) -> Array:
     """Draws of sum_k Z_k u_k, shape (records, n)."""
     design = fitted.design
     out = np.zeros((design.n, n))
-    for t, s in zip(design.terms, design.slices, strict=False):
-        u = draw_effects(t, t.structure.matrix(fitted.theta[s]), rng, n)
+    for k, t in enumerate(design.terms):
+        u = draw_effects(t, fitted.Sigma(k), rng, n)
         out += t.Z @ u.reshape(t.c * t.q, n)
     return out
 

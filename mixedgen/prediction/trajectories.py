@@ -110,7 +110,7 @@ def combination(fitted: Fitted, term: str, weights: Mapping[str, Any] | pd.DataF
 def combined(fitted: Fitted, k: int, names: pd.DataFrame, W: Array) -> pd.DataFrame:
     """BLUP of w'u for each level and each row w of W, told apart by the columns of `names`."""
     t = fitted.design.terms[k]
-    Sigma = t.structure.matrix(fitted.theta[fitted.design.slices[k]])
+    Sigma = fitted.Sigma(k)
     values = fitted.system.solution.u[k] @ W.T
     pev = np.einsum("ma,qab,mb->qm", W, fitted.system.prediction_error(k), W, optimize=True)
     scale = np.ones(t.q) if t.relationship is None else np.asarray(t.relationship.diagonal)
@@ -178,12 +178,12 @@ def variance_at(fitted: Fitted, at: Any) -> pd.DataFrame:
 def variance_parts(fitted: Fitted, frame: pd.DataFrame) -> Iterator[tuple[str, tuple[Array, Array]]]:
     """Variance of each term and of the residual at points, and their derivatives by theta, shape (points, n_theta)."""
     design = fitted.design
-    for t, s in zip(design.terms, design.slices, strict=False):
+    for k, (t, s) in enumerate(zip(design.terms, design.slices, strict=False)):
         W = basis_at(t, frame)
         gradient = np.zeros((len(W), len(fitted.theta)))
         derivatives = t.structure.derivatives(fitted.theta[s])
         gradient[:, s] = np.einsum("ma,iab,mb->mi", W, derivatives, W, optimize=True)
-        yield t.key, (np.einsum("ma,ab,mb->m", W, t.structure.matrix(fitted.theta[s]), W), gradient)
+        yield t.key, (np.einsum("ma,ab,mb->m", W, fitted.Sigma(k), W), gradient)
     yield "residual", residual_part(fitted, frame)
 
 
