@@ -42,7 +42,6 @@ from mixedgen.inference import (
 from mixedgen.inference import (
     wald as inference,
 )
-from mixedgen.inference.degrees import Ddf
 from mixedgen.inference.grid import fixed_variables
 from mixedgen.inference.inference import Inference
 from mixedgen.inference.means import MarginalMeans, Weights, marginal_means
@@ -144,7 +143,7 @@ class Fit:
         """P-values of the t statistics with `df` degrees of freedom."""
         return self._t_table["p"].rename("pvalue")
 
-    def conf_int(self, alpha: float = 0.05, *, ddf: Ddf = "satterthwaite") -> pd.DataFrame:
+    def conf_int(self, alpha: float = 0.05, *, ddf: str = "satterthwaite") -> pd.DataFrame:
         """Wald t intervals of the fixed effects, columns ``lower upper``."""
         return inference.intervals(self.inference, alpha, ddf)
 
@@ -195,7 +194,7 @@ class Fit:
 
     # tests
     def anova(
-        self, *others: Fit, type: int | str = 3, ddf: Ddf = "satterthwaite", refit: bool | None = None
+        self, *others: Fit, type: int | str = 3, ddf: str = "satterthwaite", refit: bool | None = None
     ) -> pd.DataFrame:
         """F tests of the fixed terms, ``sumsq meansq numdf dendf f p``; with other fits, likelihood-ratio tests.
 
@@ -206,7 +205,7 @@ class Fit:
             return likelihood_ratio.compare([f.fitted for f in (self, *others)], refit)
         return comparison.anova_table(self.inference, type, ddf)
 
-    def drop1(self, *, ddf: Ddf = "satterthwaite") -> pd.DataFrame:
+    def drop1(self, *, ddf: str = "satterthwaite") -> pd.DataFrame:
         """F test of each fixed term that no other term contains."""
         return comparison.drop_one(self.inference, ddf)
 
@@ -216,7 +215,7 @@ class Fit:
         *,
         joint: bool = True,
         rhs: ArrayLike = 0.0,
-        ddf: Ddf = "satterthwaite",
+        ddf: str = "satterthwaite",
         level: float = 0.95,
     ) -> pd.DataFrame:
         """F test of L b = rhs, or with ``joint=False`` a t test of each row."""
@@ -382,7 +381,7 @@ class Fit:
         n: int = 500,
         seed: int | None = None,
         alpha: float = 0.05,
-        ddf: Ddf = "satterthwaite",
+        ddf: str = "satterthwaite",
         progress: bool = False,
     ) -> pd.DataFrame:
         """Power of a test by simulation, over values of coefficients and numbers of levels of a grouping column."""
@@ -479,7 +478,7 @@ class Fit:
             ]
         )
 
-    def summary(self, *, ddf: Ddf | Literal["auto"] | None = "auto") -> tables.Summary:
+    def summary(self, *, ddf: str | None = "auto") -> tables.Summary:
         """Summary in text, HTML and LaTeX, with degrees of freedom and p-values by `ddf`; None leaves them out.
 
         ``"auto"`` is Satterthwaite's method; in a model so large that it takes long, none, and a line says so.
@@ -493,7 +492,7 @@ class Fit:
         conf_int: bool = False,
         conf_method: tidy.ConfMethod = "wald",
         level: float = 0.95,
-        ddf: Ddf = "satterthwaite",
+        ddf: str = "satterthwaite",
     ) -> pd.DataFrame:
         """Fixed effects, standard deviations and correlations, or BLUPs, one row each: broom.mixed's ``tidy``.
 
@@ -800,7 +799,7 @@ def lmm(
 
 
 def anova(
-    fit: Fit, *others: Fit, type: int | str = 3, ddf: Ddf = "satterthwaite", refit: bool | None = None
+    fit: Fit, *others: Fit, type: int | str = 3, ddf: str = "satterthwaite", refit: bool | None = None
 ) -> pd.DataFrame:
     """F tests of the fixed terms of one fit, or likelihood-ratio tests between several: `Fit.anova`.
 
@@ -823,7 +822,7 @@ def emmeans(
     by: str | Sequence[str] | None = None,
     at: Mapping[str, Any] | None = None,
     weights: Weights = "equal",
-    ddf: Ddf = "satterthwaite",
+    ddf: str = "satterthwaite",
     level: float = 0.95,
 ) -> MarginalMeans:
     """Marginal means of the levels of some factors, averaged over the others.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 
 import mixedgen as mg
 from mixedgen.cli.main import main
+from mixedgen.inference import degrees
 
 SLEEP = ["fit", "Reaction ~ Days + (Days|Subject)", "sleepstudy"]
 COLUMNS = ["part", "term", "level", "effect", "value", "se", "sdcor", "bound", "pev", "reliability", "n_records"]
@@ -44,6 +46,23 @@ def test_fit_prints_the_summary(capsys: pytest.CaptureFixture[str], sleep_fit: m
     assert "1743.6" in out
     assert out.strip() == str(sleep_fit.summary()).strip()
     assert err == ""
+
+
+def test_a_method_of_degrees_of_freedom_reaches_every_table(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = degrees.DdfMethod(
+        "toy", "seven degrees of freedom", lambda i, L: replace(degrees.normal_t(i, L), df=0 * L[:, 0] + 7)
+    )
+    monkeypatch.setitem(degrees.DDF_METHODS, "toy", own)
+    cake = mg.lmm("angle ~ recipe + temp + (1|recipe:replicate)", mg.data.cake())
+    assert set(cake.anova(ddf="toy")["dendf"]) == {7.0}
+    means = mg.emmeans(cake, "recipe", ddf="toy")
+    assert set(means["df"]) == set(means.contrasts()["df"]) == {7.0}
+    assert set(cake.tidy("fixed", ddf="toy")["df"]) == {7.0}
+    assert "p-values by seven degrees of freedom" in mg.table(cake, ddf="toy").notes[0]
+    assert main(["fit", "angle ~ recipe + temp + (1|recipe:replicate)", "cake", "--ddf", "toy"]) == 0
+    assert capsys.readouterr().out.strip() == str(cake.summary(ddf="toy")).strip()
 
 
 def test_ml_weights_subset_residual_engine_reach_the_fit(capsys: pytest.CaptureFixture[str]) -> None:

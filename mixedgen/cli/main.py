@@ -24,6 +24,7 @@ from mixedgen.design.loads import source_columns
 from mixedgen.errors import ArgumentError, ConvergenceWarning, MixedgenError, NotAvailableError, examples
 from mixedgen.genetics import inbreeding
 from mixedgen.genetics.ids import reconcile_three
+from mixedgen.inference.degrees import DDF_METHODS
 from mixedgen.model import Fit
 
 UNMATCHED_STATUS = 1
@@ -86,6 +87,12 @@ def add_fit(fit: argparse.ArgumentParser) -> None:
     """Arguments of `mixedgen fit`."""
     fit.description = "Fit a linear mixed model, by REML unless told otherwise, and print its summary."
     add_model(fit)
+    fit.add_argument(
+        "--ddf",
+        choices=("auto", *DDF_METHODS),
+        default="auto",
+        help="degrees of freedom (default: Satterthwaite's where they cost little)",
+    )
     fit.add_argument("-o", "--output", metavar="FILE", type=Path, help="write the results: .csv, .json or .parquet")
     fit.set_defaults(run=run_fit)
 
@@ -131,7 +138,7 @@ def run_fit(options: argparse.Namespace) -> None:
     """Fit the model, print its summary and write its results."""
     write = None if options.output is None else writer(options.output)
     fit = model_of(options).fit()
-    print(fit.summary())
+    print(fit.summary(ddf=options.ddf))
     if write is not None:
         write(fit, options.output)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
@@ -12,9 +11,9 @@ from mixedgen.arrays import Array
 from mixedgen.errors import ArgumentError
 from mixedgen.estimation.fitted import Fitted
 from mixedgen.inference.inference import Inference
-from mixedgen.inference.information import STEP, WORKSPACE, is_linear, moved_weights
+from mixedgen.inference.information import DIFFERENCE_STEP, WORKSPACE, is_linear, moved_weights
 
-Ddf = Literal["satterthwaite", "kenward-roger", "containment", "z"]
+SAME_DF = 1e-8  # difference below which lmerTest takes degrees of freedom for equal
 
 
 @dataclass(frozen=True)
@@ -23,6 +22,44 @@ class TStatistics:
 
     variances: Array
     df: Array
+
+
+@dataclass(frozen=True)
+class FMoments:
+    """Covariance of the rows of L b, shape (q, q), and the scale and denominator degrees of freedom of their F."""
+
+    covariance: Array
+    scale: float
+    df: float
+
+
+@dataclass(frozen=True)
+class DdfMethod:
+    """A way to give tests of L b their degrees of freedom.
+
+    Attributes
+    ----------
+    label : str
+        Its name in running text.
+    text : str
+        What p-values are made by, in the notes of a report.
+    t : callable
+        Of the `Inference` and L, shape (m, p), over the columns of X that are kept: `TStatistics` of the rows.
+    f : callable, optional
+        Of the same for uncorrelated rows: `FMoments`; by default those that follow from `t` of each row [1]_.
+    normal : bool
+        Whether it ignores that variances are estimated, even where the degrees of freedom are known.
+
+    References
+    ----------
+    .. [1] Fai & Cornelius (1996) J Stat Comput Simul 54:363.
+    """
+
+    label: str
+    text: str
+    t: Callable[[Inference, Array], TStatistics]
+    f: Callable[[Inference, Array], FMoments] | None = None
+    normal: bool = False
 
 
 def row_blocks(fitted: Fitted, L: Array, copies: int) -> Iterator[slice]:
@@ -102,7 +139,7 @@ def kenward_roger_moments(inference: Inference, L: Array) -> tuple[Array, Array,
 
 def second_order(fitted: Fitted, w: Array, W: Array) -> Array:
     """Sum of W_ij w' V_ij w, V_ij the second derivatives of V by central differences, shape (m, m)."""
-    size = STEP * np.where(np.diag(W) > 0, np.sqrt(np.diag(W)), np.maximum(np.abs(fitted.theta), 1.0))
+    size = DIFFERENCE_STEP * np.where(np.diag(W) > 0, np.sqrt(np.diag(W)), np.maximum(np.abs(fitted.theta), 1.0))
 
     def weighted(j: int) -> Callable[[Array], Array]:
         return lambda theta: np.einsum(
@@ -149,6 +186,12 @@ def kenward_roger_scale(V: Array, derivatives: Array, W: Array) -> tuple[float, 
     return (1.0 if abs(df - 2.0) < 0.01 else df * E / (df - 2.0)), df
 
 
+def kenward_roger_f(inference: Inference, L: Array) -> FMoments:
+    """Kenward and Roger's adjusted covariance of the rows of L b, scale and denominator degrees of freedom."""
+    V, derivatives, adjusted = kenward_roger_moments(inference, L)
+    return FMoments(adjusted, *kenward_roger_scale(V, derivatives, inference.expected_covariance))
+
+
 def containment_t(inference: Inference, L: Array) -> TStatistics:
     """Containment degrees of freedom of each row of L b: the least of the coefficients in it."""
     df = np.where(L != 0.0, inference.contained, np.inf).min(axis=1, initial=np.inf)
@@ -161,18 +204,21 @@ def normal_t(inference: Inference, L: Array) -> TStatistics:
     return TStatistics(variances, np.full(len(L), np.inf))
 
 
-METHODS: dict[str, Callable[[Inference, Array], TStatistics]] = {
-    "satterthwaite": satterthwaite_t,
-    "kenward-roger": kenward_roger_t,
-    "containment": containment_t,
-    "z": normal_t,
+DDF_METHODS: dict[str, DdfMethod] = {
+    "satterthwaite": DdfMethod("Satterthwaite", "Satterthwaite's degrees of freedom", satterthwaite_t),
+    "kenward-roger": DdfMethod(
+        "Kenward-Roger", "Kenward and Roger's covariance and degrees of freedom", kenward_roger_t, kenward_roger_f
+    ),
+    "containment": DdfMethod("containment", "containment degrees of freedom", containment_t),
+    "z": DdfMethod("normal", "the normal distribution", normal_t, normal=True),
 }
 
 
-def require_ddf(ddf: str) -> None:
-    """Raise an ArgumentError for a method of degrees of freedom that does not exist."""
-    if ddf not in METHODS:
-        raise ArgumentError(f"there is no ddf={ddf!r}; choose one of: {', '.join(METHODS)}.")
+def ddf_method(name: str) -> DdfMethod:
+    """A method of degrees of freedom by its name; an ArgumentError where there is none."""
+    if name not in DDF_METHODS:
+        raise ArgumentError(f"there is no ddf={name!r}; choose one of: {', '.join(DDF_METHODS)}.")
+    return DDF_METHODS[name]
 
 
 def t_statistics(inference: Inference, L: Array, ddf: str) -> TStatistics:
@@ -184,20 +230,46 @@ def t_statistics(inference: Inference, L: Array, ddf: str) -> TStatistics:
         The model.
     L : ndarray, shape (m, p)
         Over the columns of X that are kept.
-    ddf : {"satterthwaite", "kenward-roger", "containment", "z"}
-        Method.
+    ddf : str
+        Method, one of `DDF_METHODS`.
 
     Raises
     ------
     ArgumentError, NotAvailableError
         If there is no such method, or it does not apply.
     """
-    require_ddf(ddf)
+    method = ddf_method(ddf)
     if inference.known or not len(L):
         return normal_t(inference, L)
-    if inference.least_squares and ddf != "z":
-        fixed = inference.fitted.design.fixed
-        return TStatistics(
-            normal_t(inference, L).variances, np.full(len(L), float(inference.fitted.design.n - fixed.p))
-        )
-    return METHODS[ddf](inference, L)
+    if inference.least_squares and not method.normal:
+        design = inference.fitted.design
+        return TStatistics(normal_t(inference, L).variances, np.full(len(L), float(design.n - design.fixed.p)))
+    return method.t(inference, L)
+
+
+def f_moments(inference: Inference, L: Array, ddf: str) -> FMoments:
+    """Covariance, scale and degrees of freedom of the F of uncorrelated rows of L b; arguments as in `t_statistics`."""
+    method = ddf_method(ddf)
+    if method.f is None or inference.known or inference.least_squares:
+        statistics = t_statistics(inference, L, ddf)
+        return FMoments(np.diag(statistics.variances), 1.0, fai_cornelius(statistics.df))
+    return method.f(inference, L)
+
+
+def fai_cornelius(nu: Array) -> float:
+    """Denominator degrees of freedom of a sum of squared t of nu degrees each, by lmerTest's rules.
+
+    Notes
+    -----
+    2 E / (E - q) with E = sum nu / (nu - 2), the mean of F [1]_.
+
+    References
+    ----------
+    .. [1] Fai & Cornelius (1996) J Stat Comput Simul 54:363.
+    """
+    if len(nu) == 1 or np.all(np.abs(np.diff(nu)) < SAME_DF):
+        return float(np.mean(nu))
+    if np.any(nu <= 2):
+        return 2.0
+    E = float(np.sum(1.0 / (1.0 - 2.0 / nu)))
+    return 2.0 * E / (E - len(nu)) if len(nu) < E else np.inf

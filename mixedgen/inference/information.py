@@ -24,13 +24,13 @@ WORKSPACE = 2**28  # bytes of one block of records by right-hand sides
 # of the differences.
 EXACT_WORK = 2_000_000
 
-STEP = 5e-5  # of a standard deviation, in central differences, whose error is some eight times its square
+DIFFERENCE_STEP = 5e-5  # of a standard deviation, in central differences, whose error is some eight times its square
 
 AUTOMATIC_WORK = 2e11  # floating-point operations of the differences that a summary spends unasked
 
 AUTOMATIC_WEIGHTS = 2e9  # and elements of the weights of the records in the estimates
 
-FLAT = 1e-8  # eigenvalue of the scaled information below which the data tell nothing: lmerTest's tolerance
+NO_INFORMATION = 1e-8  # eigenvalue of the scaled information below which the data tell nothing: lmerTest's tolerance
 
 
 def is_linear(design: Design) -> bool:
@@ -135,7 +135,7 @@ def free_directions(fitted: Fitted) -> Directions:
     blocked = np.concatenate([b for b, _ in factors]) if factors else np.zeros(0, dtype=np.intp)
     others = np.setdiff1d(np.arange(len(theta)), np.concatenate([blocked, list(fitted.bounds)]).astype(np.intp))
     se = np.sqrt(np.diag(fitted.theta_covariance)) if len(others) else np.zeros(len(theta))
-    scale = 10.0 * np.where(np.isfinite(se) & (se > 0), se, np.maximum(np.abs(theta), STEP))
+    scale = 10.0 * np.where(np.isfinite(se) & (se > 0), se, np.maximum(np.abs(theta), DIFFERENCE_STEP))
     jacobian = np.column_stack([np.zeros((len(theta), 0)), *columns, np.eye(len(theta))[:, others]])
     return Directions(tuple(factors), others, scale, jacobian)
 
@@ -168,7 +168,7 @@ def differences(fitted: Fitted, directions: Directions, function: Callable[[Syst
     """Derivative of a function of the system along each coordinate, shape (values, k), by central differences."""
     columns = []
     for size, at in directions.steps(fitted.theta):
-        h = STEP * size
+        h = DIFFERENCE_STEP * size
         ahead, behind = (function(fitted.engine.at(at(x))) for x in (h, -h))
         columns.append((ahead - behind) / (2.0 * h))
     return np.stack(columns, axis=1)
@@ -262,5 +262,5 @@ def pseudo_inverse(information: Array) -> Array:
     """Inverse of a symmetric matrix without the directions the data tell nothing about."""
     d = np.sqrt(np.maximum(np.abs(np.diag(information)), np.finfo(float).tiny))
     values, vectors = np.linalg.eigh(information / np.outer(d, d))
-    kept = vectors[:, values > FLAT]
-    return (kept / values[values > FLAT]) @ kept.T / np.outer(d, d)
+    kept = vectors[:, values > NO_INFORMATION]
+    return (kept / values[values > NO_INFORMATION]) @ kept.T / np.outer(d, d)

@@ -9,10 +9,9 @@ from scipy.special import chdtrc, fdtrc, ndtr, ndtri, stdtr, stdtrit
 from mixedgen.arrays import Array
 from mixedgen.errors import require_probability
 from mixedgen.estimation.fitted import Fitted
-from mixedgen.inference.degrees import kenward_roger_moments, kenward_roger_scale, require_ddf, t_statistics
+from mixedgen.inference.degrees import ddf_method, f_moments, t_statistics
 from mixedgen.inference.fixed_effects import coefficient_names
 from mixedgen.inference.inference import Inference
-from mixedgen.inference.information import FLAT
 
 
 def t_tests(inference: Inference, L: Array, ddf: str, rhs: Array | float = 0.0) -> pd.DataFrame:
@@ -32,23 +31,23 @@ def f_test(inference: Inference, L: Array, ddf: str, rhs: Array | float = 0.0) -
     -----
     `meansq` is the F before Kenward and Roger's scale, times the residual variance.
     """
-    require_ddf(ddf)
+    ddf_method(ddf)  # raises where there is none, even for no rows
     rhs = np.broadcast_to(np.asarray(rhs, dtype=float), len(L))
     rows, transform = principal_rows(inference, L)
     if not len(rows):
         return dict.fromkeys(("sumsq", "meansq", "numdf", "dendf", "f", "p"), np.nan)
     delta = rows @ inference.fitted.system.solution.b - transform @ rhs
-    plain = inference.known or inference.least_squares or ddf != "kenward-roger"
-    wald, scale, dendf = (row_by_row if plain else kenward_roger_f)(inference, rows, delta, ddf)
+    moments = f_moments(inference, rows, ddf)
     q, sigma2 = len(rows), residual_scale(inference.fitted)
-    f = wald * scale
+    wald = float(delta @ np.linalg.solve(moments.covariance, delta)) / q
+    f = wald * moments.scale
     return {
         "sumsq": wald * sigma2 * q,
         "meansq": wald * sigma2,
         "numdf": float(q),
-        "dendf": dendf,
+        "dendf": moments.df,
         "f": f,
-        "p": float(f_tail(f, q, dendf)),
+        "p": float(f_tail(f, q, moments.df)),
     }
 
 
@@ -58,38 +57,6 @@ def principal_rows(inference: Inference, L: Array) -> tuple[Array, Array]:
     values, vectors = np.linalg.eigh(0.5 * (V + V.T))
     kept = np.flatnonzero(values > np.sqrt(np.finfo(float).eps) * max(float(values[-1]), 0.0))[::-1]
     return vectors[:, kept].T @ L, vectors[:, kept].T
-
-
-def row_by_row(inference: Inference, L: Array, delta: Array, ddf: str) -> tuple[float, float, float]:
-    """Wald F of uncorrelated rows, scale 1, and its denominator degrees of freedom from those of the rows."""
-    statistics = t_statistics(inference, L, ddf)
-    return float(np.mean(delta**2 / statistics.variances)), 1.0, fai_cornelius(statistics.df)
-
-
-def kenward_roger_f(inference: Inference, L: Array, delta: Array, ddf: str) -> tuple[float, float, float]:
-    """Wald F with the adjusted covariance, its scale and its denominator degrees of freedom."""
-    V, derivatives, adjusted = kenward_roger_moments(inference, L)
-    scale, dendf = kenward_roger_scale(V, derivatives, inference.expected_covariance)
-    return float(delta @ np.linalg.solve(adjusted, delta)) / len(L), scale, dendf
-
-
-def fai_cornelius(nu: Array) -> float:
-    """Denominator degrees of freedom of a sum of squared t of nu degrees each, by lmerTest's rules.
-
-    Notes
-    -----
-    2 E / (E - q) with E = sum nu / (nu - 2), the mean of F [1]_.
-
-    References
-    ----------
-    .. [1] Fai & Cornelius (1996) J Stat Comput Simul 54:363.
-    """
-    if len(nu) == 1 or np.all(np.abs(np.diff(nu)) < FLAT):
-        return float(np.mean(nu))
-    if np.any(nu <= 2):
-        return 2.0
-    E = float(np.sum(1.0 / (1.0 - 2.0 / nu)))
-    return 2.0 * E / (E - len(nu)) if len(nu) < E else np.inf
 
 
 def residual_scale(fitted: Fitted) -> float:

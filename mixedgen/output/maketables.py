@@ -11,6 +11,7 @@ import pandas as pd
 from mixedgen.estimation.fitted import Fitted
 from mixedgen.inference import criteria, fixed_effects
 from mixedgen.inference import wald as inference
+from mixedgen.inference.degrees import ddf_method
 from mixedgen.inference.inference import Inference, Result
 from mixedgen.output.report import random_rows, statistic_rows
 
@@ -81,7 +82,7 @@ def maketables_terms(fitted: Fitted) -> str | None:
 def maketables_vcov(fitted: Fitted) -> dict[str, str | None]:
     """How standard errors and p-values were made."""
     known = fitted.optimum is None
-    how = "moments" if fitted.moments is not None else "normal" if known else "Satterthwaite"
+    how = "moments" if fitted.moments is not None else ddf_method("z" if known else "satterthwaite").label
     return {"vcov_type": f"model-based, {how}", "clustervar": None}
 
 

@@ -15,7 +15,7 @@ from mixedgen.estimation import variances
 from mixedgen.estimation.fitted import Fitted
 from mixedgen.inference import criteria, fixed_effects
 from mixedgen.inference import wald as inference
-from mixedgen.inference.degrees import Ddf
+from mixedgen.inference.degrees import ddf_method
 from mixedgen.inference.inference import Result
 from mixedgen.output.write import ReportTable
 from mixedgen.prediction import proportions
@@ -27,12 +27,6 @@ MAX_EFFECTS = 5  # of a term whose correlations are all in the table
 MAX_DECIMALS = 10
 NEGLIGIBLE = 1e-5  # standard deviation beside the largest of the fit that counts as zero
 STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
-DDF_TEXT = {
-    "satterthwaite": "Satterthwaite's degrees of freedom",
-    "kenward-roger": "Kenward and Roger's covariance and degrees of freedom",
-    "containment": "containment degrees of freedom",
-    "z": "the normal distribution",
-}
 
 
 @dataclass(frozen=True)
@@ -53,7 +47,7 @@ class Style:
         Decimals.
     """
 
-    ddf: Ddf | None
+    ddf: str | None
     uncertainty: Uncertainty
     level: float
     p_values: bool
@@ -70,7 +64,7 @@ def table(
     fits: Result | Sequence[Result],
     *,
     names: Sequence[str] | None = None,
-    ddf: Ddf | None = "satterthwaite",
+    ddf: str | None = "satterthwaite",
     uncertainty: Uncertainty = "se",
     level: float = 0.95,
     p_values: bool = True,
@@ -152,8 +146,8 @@ def check_table(models: Sequence[Any], style: Style) -> None:
     """Raise an ArgumentError for what is no fit and options that do not exist."""
     if not models or not all(isinstance(getattr(m, "fitted", None), Fitted) for m in models):
         raise ArgumentError("table() takes a fit or a sequence of fits, as lmm() returns them.")
-    if style.ddf is not None and style.ddf not in DDF_TEXT:
-        raise ArgumentError(f"ddf must be one of {examples(DDF_TEXT)}, or None, not {style.ddf!r}.")
+    if style.ddf is not None:
+        ddf_method(style.ddf)
     if style.uncertainty not in ("se", "interval"):
         raise ArgumentError(f"uncertainty must be 'se' or 'interval', not {style.uncertainty!r}.")
     if style.ddf is None and (style.stars or style.uncertainty == "interval"):
@@ -389,7 +383,7 @@ def notes(models: Sequence[Result], heads: Sequence[str], style: Style) -> tuple
 def cell_note(style: Style) -> str:
     """How estimates, intervals and p-values were made."""
     text = "Random effects: standard deviations and correlations. R² by Nakagawa and Schielzeth."
-    tests = "" if style.ddf is None else DDF_TEXT[style.ddf]
+    tests = "" if style.ddf is None else ddf_method(style.ddf).text
     if style.uncertainty == "se":
         p = f"; p-values by {tests}" if style.p_values or style.stars else ""
         return f"Standard errors in parentheses{p}. {text}"
