@@ -26,9 +26,9 @@ from mixedgen.output.report import table
 from mixedgen.output.statsmodels import cross_check
 from mixedgen.relationship.combine import bend, blend, correlation, epistatic, genomic_inbreeding
 from mixedgen.relationship.dominance import dominance
-from mixedgen.relationship.form import Relationship
 from mixedgen.relationship.from_pedigree import additive
 from mixedgen.relationship.genomic import genomic, genomic_dominance, markers
+from mixedgen.relationship.relationship import Relationship
 from mixedgen.relationship.single_step import single_step
 
 __version__ = "0.1.0"

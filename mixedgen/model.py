@@ -63,7 +63,7 @@ from mixedgen.prediction import (
 from mixedgen.prediction import (
     predict as newdata,
 )
-from mixedgen.relationship.form import Relationship
+from mixedgen.relationship.relationship import Relationship
 
 
 class Fit:

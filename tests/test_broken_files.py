@@ -15,9 +15,9 @@ from mixedgen.genetics.ids import reconcile, reconcile_three
 from mixedgen.genetics.pedigree import Pedigree, inverse_relationship
 from mixedgen.relationship.combine import epistatic
 from mixedgen.relationship.dominance import dominance
-from mixedgen.relationship.form import Relationship
 from mixedgen.relationship.from_pedigree import additive
 from mixedgen.relationship.genomic import genomic, markers
+from mixedgen.relationship.relationship import Relationship
 from mixedgen.relationship.single_step import single_step
 
 

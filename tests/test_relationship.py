@@ -7,16 +7,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from relationship_examples import RELATIONSHIPS, Autoregressive, falling
 
+import mixedgen as mg
 from mixedgen.errors import ArgumentError, DataError, RelationshipError
 from mixedgen.genetics.genotypes import Genotypes
 from mixedgen.genetics.pedigree import Pedigree
-from mixedgen.relationship import RELATIONSHIPS
 from mixedgen.relationship.combine import bend, blend, correlation, epistatic, genomic_inbreeding
 from mixedgen.relationship.dominance import dominance
-from mixedgen.relationship.form import Relationship
 from mixedgen.relationship.from_pedigree import additive, identity
 from mixedgen.relationship.genomic import genomic, genomic_dominance, markers
+from mixedgen.relationship.relationship import Relationship
 from mixedgen.relationship.single_step import single_step, tuning_coefficients
 
 SINGULAR = {"factor", "sparse factor", "genomic", "markers"}
@@ -98,6 +99,27 @@ def test_law_pickles_with_used_caches(K):
 def test_unknown_labels_are_named(K):
     with pytest.raises(RelationshipError, match="1 labels are not in the relationship.*'nobody'"):
         K.cross([K.labels[0], "nobody"], [K.labels[0]])
+
+
+def test_a_form_of_one_product_serves_in_a_model():
+    rng = np.random.default_rng(5)
+    data = pd.DataFrame({"g": np.tile(list("abcd"), 10), "x": rng.normal(size=40)})
+    data["y"] = data["x"] + rng.normal(size=4)[np.tile(np.arange(4), 10)] + rng.normal(size=40)
+    guest = Relationship(pd.Index(list("abcd")), "guest", Autoregressive())
+    own, host = (
+        mg.lmm("y ~ x + (1|g:K)", data, relationships={"K": K})
+        for K in (guest, Relationship.from_matrix(falling(), "abcd"))
+    )
+    np.testing.assert_allclose(own.theta, host.theta, rtol=1e-6)
+    np.testing.assert_allclose(own.blup("g:K")["value"], host.blup("g:K")["value"], rtol=1e-6)
+    assert "guest" in str(own.explain())
+
+
+def test_labels_name_every_row_once():
+    with pytest.raises(RelationshipError, match=r"3 labels do not name the 4 rows of K \(guest\)"):
+        Relationship(pd.Index(list("abc")), "guest", Autoregressive())
+    with pytest.raises(RelationshipError, match="1 ids occur more than once: 'a'"):
+        Relationship(pd.Index(list("abca")), "guest", Autoregressive())
 
 
 def test_unrelated_animals_give_the_identity():

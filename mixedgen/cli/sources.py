@@ -20,9 +20,9 @@ from mixedgen.genetics.genotypes import Genotypes
 from mixedgen.genetics.pedigree import Pedigree
 from mixedgen.model import MixedModel
 from mixedgen.relationship.dominance import dominance
-from mixedgen.relationship.form import Relationship
 from mixedgen.relationship.from_pedigree import additive
 from mixedgen.relationship.genomic import genomic, markers
+from mixedgen.relationship.relationship import Relationship
 from mixedgen.relationship.single_step import single_step
 
 

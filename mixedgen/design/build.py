@@ -34,7 +34,7 @@ from mixedgen.formula.parts import ParsedFormula, ResidualTerm
 from mixedgen.formula.sides import CONTRASTS
 from mixedgen.formula.structures import RESIDUAL_STRUCTURES, STRUCTURES, parse_residual
 from mixedgen.genetics.pedigree import Pedigree
-from mixedgen.relationship.form import Relationship
+from mixedgen.relationship.relationship import Relationship
 from mixedgen.residual.known import known_residual
 from mixedgen.residual.residual import Residual
 

@@ -21,7 +21,7 @@ from mixedgen.design.terms import INTERCEPT_NAMES, Term, normal_key
 from mixedgen.errors import DesignError, FormulaError, RelationshipError, examples
 from mixedgen.formula.parts import Column, ParsedFormula, RandomTerm
 from mixedgen.relationship.combine import product_of_pairs
-from mixedgen.relationship.form import Relationship
+from mixedgen.relationship.relationship import Relationship
 
 
 def drop_unmatched(

@@ -10,7 +10,7 @@ import pandas as pd
 from mixedgen.arrays import IntArray
 from mixedgen.errors import RelationshipError, examples
 from mixedgen.genetics.ids import near_misses
-from mixedgen.relationship.form import Relationship
+from mixedgen.relationship.relationship import Relationship
 
 
 def codes_of(column: pd.Series) -> tuple[IntArray, pd.Index]:

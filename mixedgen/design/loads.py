@@ -12,7 +12,7 @@ from mixedgen.arrays import Array, IntArray
 from mixedgen.design.frame import numeric
 from mixedgen.design.levels import codes_of, interaction, match_levels
 from mixedgen.formula.parts import Column, Factor, Mates, Members, MultiMembership, RandomTerm
-from mixedgen.relationship.form import Relationship
+from mixedgen.relationship.relationship import Relationship
 
 
 @dataclass(frozen=True)

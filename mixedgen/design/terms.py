@@ -12,7 +12,7 @@ import scipy.sparse as sp
 
 from mixedgen.arrays import Array, IntArray
 from mixedgen.covariance.structure import Structure
-from mixedgen.relationship.form import Relationship
+from mixedgen.relationship.relationship import Relationship
 
 INTERCEPT_NAMES = ("1", "Intercept", "(Intercept)")
 

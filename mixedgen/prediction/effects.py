@@ -12,7 +12,7 @@ from mixedgen.arrays import Array
 from mixedgen.design.fixed import group_name
 from mixedgen.errors import ArgumentError, RelationshipError, examples
 from mixedgen.estimation.fitted import Fitted
-from mixedgen.relationship.form import Relationship
+from mixedgen.relationship.relationship import Relationship
 
 COLUMNS = 256  # right-hand sides solved at once: records x this many numbers are in memory
 

@@ -26,7 +26,7 @@ from mixedgen.estimation.fitted import Fitted
 from mixedgen.formula.parts import Column, Members, MultiMembership, RandomTerm
 from mixedgen.formula.sides import factor_variables
 from mixedgen.genetics.ids import near_misses
-from mixedgen.relationship.form import Relationship
+from mixedgen.relationship.relationship import Relationship
 
 Matrix = Array | sp.csr_array
 

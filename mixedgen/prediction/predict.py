@@ -17,7 +17,7 @@ from mixedgen.errors import ArgumentError, NotAvailableError, examples
 from mixedgen.estimation.fitted import Fitted
 from mixedgen.prediction.new_rows import NewLevels, Rows, complete_frame, new_rows, own_rows
 from mixedgen.prediction.records import fitted_values, on_data
-from mixedgen.relationship.form import Relationship
+from mixedgen.relationship.relationship import Relationship
 
 Interval = Literal["confidence", "prediction"]
 

@@ -11,9 +11,8 @@ import scipy.linalg as la
 
 from mixedgen.arrays import Array
 from mixedgen.errors import ArgumentError, RelationshipError, examples
-from mixedgen.relationship.form import Relationship
-from mixedgen.relationship.forms import semidefinite
 from mixedgen.relationship.matrix import dense, symmetric
+from mixedgen.relationship.relationship import Relationship, semidefinite
 
 DENSE_LEVELS = 40_000  # a dense matrix of more levels takes over 12.8 GB
 

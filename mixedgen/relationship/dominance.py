@@ -8,8 +8,8 @@ import scipy.sparse as sp
 from mixedgen.errors import ArgumentError
 from mixedgen.genetics.pedigree import Pedigree
 from mixedgen.relationship.combine import check_dense
-from mixedgen.relationship.form import Relationship
 from mixedgen.relationship.from_pedigree import additive
+from mixedgen.relationship.relationship import Relationship
 from mixedgen.relationship.vanraden import _ROWS_AT_ONCE
 
 _SPARSE_SHARE = 0.1  # with fewer entries than this share of q^2, dominance is handed over as a sparse matrix

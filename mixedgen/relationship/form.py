@@ -1,161 +1,41 @@
-"""The contract of a relationship: how the levels of a random effect are related, Var(u) = Sigma (x) K."""
+"""The contract of a form: how the matrix K of a relationship is held, rows and columns by position."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 
 from mixedgen.arrays import Array, Positions, SparseArray
-from mixedgen.errors import RelationshipError, examples
+from mixedgen.relationship.matrix import cholesky, inverse_from_cholesky
+
+_COLUMNS_AT_ONCE = 256  # of unit vectors in a product, which bounds its memory
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Relationship(ABC):
-    """Known covariance matrix K between the levels of a random effect, up to the scale Sigma.
+class Form(ABC):
+    """A symmetric matrix K of order q; `size` and `multiply` say all, the rest follows from products with them.
 
-    Attributes
-    ----------
-    labels : Index, shape (q,)
-        The levels, unique, in the order of the rows of K.
-    kind : str
-        Where K comes from, for messages and reports.
-
-    Notes
-    -----
-    The equations use K = F K0 F' with `basis` F (None for the identity), `precision` K0^-1 and `logdet0` log|K0|.
+    A form overrides what it knows better than by the dense K. The equations use K = F K0 F' with `basis` F (None for
+    the identity), `precision` K0^-1 and `logdet0` log|K0|; by default K0 is K.
 
     Examples
     --------
-    >>> K = Relationship.from_matrix(np.array([[1.0, 0.5], [0.5, 1.0]]), ["a", "b"])
-    >>> K.multiply(np.array([1.0, 0.0])).tolist()
-    [1.0, 0.5]
+    >>> class Doubled(Form):
+    ...     size = 2
+    ...     def multiply(self, V):
+    ...         return 2.0 * np.asarray(V)
+    >>> Doubled().diagonal.tolist()
+    [2.0, 2.0]
     """
 
-    labels: pd.Index[Any]
-    kind: str
-
-    @staticmethod
-    def from_matrix(K: Any, ids: Iterable[Any] | None = None, *, kind: str = "matrix") -> Relationship:
-        """Relationship held as the matrix K itself.
-
-        Parameters
-        ----------
-        K : array, sparse array or DataFrame, shape (q, q)
-            Symmetric, positive definite. A sparse K of small blocks keeps a sparse inverse.
-        ids : iterable, optional
-            Names of the rows; taken from the index of a frame.
-        kind : str, default "matrix"
-            Name of the source.
-
-        Returns
-        -------
-        Relationship
-            With q levels.
-
-        Raises
-        ------
-        RelationshipError
-            If K is not square, finite, symmetric and positive definite, or ids repeat or do not match it.
-
-        Examples
-        --------
-        >>> Relationship.from_matrix(np.diag([1.0, 4.0]), [1, 2]).logdet
-        1.3862943611198906
-        """
-        from mixedgen.relationship import forms  # which are made of this class
-
-        return forms.from_matrix(K, ids, kind)
-
-    @staticmethod
-    def from_inverse(Kinv: Any, ids: Iterable[Any] | None = None, *, kind: str = "inverse") -> Relationship:
-        """Relationship held as the inverse of K.
-
-        Parameters
-        ----------
-        Kinv : array, sparse array or DataFrame, shape (q, q)
-            Symmetric, positive definite.
-        ids : iterable, optional
-            Names of the rows; taken from the index of a frame.
-        kind : str, default "inverse"
-            Name of the source.
-
-        Returns
-        -------
-        Relationship
-            With q levels.
-
-        Raises
-        ------
-        RelationshipError
-            If the inverse is not square, finite, symmetric and positive definite, or ids repeat or do not match it.
-
-        Examples
-        --------
-        >>> Relationship.from_inverse(np.diag([1.0, 0.25]), [1, 2]).diagonal.tolist()
-        [1.0, 4.0]
-        """
-        from mixedgen.relationship import forms
-
-        return forms.from_inverse(Kinv, ids, kind)
-
-    @staticmethod
-    def from_factor(F: Any, ids: Iterable[Any] | None = None, *, kind: str = "factor") -> Relationship:
-        """Relationship K = F F', which may be singular.
-
-        Parameters
-        ----------
-        F : array, sparse array or DataFrame, shape (q, r)
-            Any factor of K; r may be less or more than q.
-        ids : iterable, optional
-            Names of the rows; taken from the index of a frame.
-        kind : str, default "factor"
-            Name of the source.
-
-        Returns
-        -------
-        Relationship
-            With q levels.
-
-        Raises
-        ------
-        RelationshipError
-            If F is not finite, or ids repeat or do not match it.
-
-        Examples
-        --------
-        >>> K = Relationship.from_factor(np.array([[1.0], [2.0]]), ["a", "b"])
-        >>> K.diagonal.tolist()
-        [1.0, 4.0]
-        """
-        from mixedgen.relationship import forms
-
-        return forms.from_factor(F, ids, kind)
-
     @property
+    @abstractmethod
     def size(self) -> int:
-        """Number of levels, q."""
-        return len(self.labels)
-
-    @property
-    @abstractmethod
-    def inverse(self) -> SparseArray | Array:
-        """Inverse of K, shape (q, q); RelationshipError if K is singular."""
-
-    @property
-    @abstractmethod
-    def logdet(self) -> float:
-        """Logarithm of the determinant of K; RelationshipError if K is singular."""
-
-    @property
-    @abstractmethod
-    def diagonal(self) -> Array:
-        """Diagonal of K, shape (q,)."""
+        """Order of K, q."""
 
     @abstractmethod
     def multiply(self, V: Any) -> Array:
@@ -172,22 +52,35 @@ class Relationship(ABC):
             K V.
         """
 
-    @abstractmethod
-    def sample(self, rng: np.random.Generator, n: int = 1) -> Array:
-        """Draws from N(0, K).
+    @cached_property
+    def _dense_factor(self) -> Array:
+        """Cholesky factor of the dense K; RelationshipError, with positions for names, if K is singular."""
+        K = self.multiply(np.eye(self.size))
+        return cholesky(0.5 * (K + K.T), pd.RangeIndex(self.size))
 
-        Parameters
-        ----------
-        rng : Generator
-            Source of random numbers.
-        n : int, default 1
-            Number of draws.
+    @cached_property
+    def inverse(self) -> SparseArray | Array:
+        """Inverse of K, shape (q, q); RelationshipError if K is singular."""
+        return inverse_from_cholesky(self._dense_factor)
 
-        Returns
-        -------
-        ndarray, shape (q, n)
-            One draw per column.
-        """
+    @cached_property
+    def logdet(self) -> float:
+        """Logarithm of the determinant of K; RelationshipError if K is singular."""
+        return 2.0 * float(np.log(np.diag(self._dense_factor)).sum())
+
+    @cached_property
+    def diagonal(self) -> Array:
+        """Diagonal of K, shape (q,)."""
+        some = (np.arange(self.size)[k : k + _COLUMNS_AT_ONCE] for k in range(0, self.size, _COLUMNS_AT_ONCE))
+        return np.concatenate([np.diag(self.block(at, at)) for at in some])
+
+    def block(self, rows: Positions, columns: Positions) -> Array:
+        """K[rows, columns], dense."""
+        return by_columns(self.size, self.multiply, rows, columns)
+
+    def sample(self, rng: np.random.Generator, n: int) -> Array:
+        """Draws from N(0, K), shape (q, n)."""
+        return np.asarray(self._dense_factor @ rng.standard_normal((self.size, n)))
 
     @property
     def basis(self) -> SparseArray | Array | None:
@@ -196,7 +89,7 @@ class Relationship(ABC):
 
     @property
     def precision(self) -> SparseArray | Array:
-        """Inverse of K0, shape (r, r)."""
+        """Inverse of K0, shape (r, r), without its `dense_blocks`."""
         return self.inverse
 
     @property
@@ -209,92 +102,25 @@ class Relationship(ABC):
         """Dense parts of `precision`, to be added to it: positions and values of each."""
         return ()
 
-    @property
-    def loadings(self) -> Array | None:
-        """Coded markers W with K = W W', shape (q, m), where the effects reported are those of the markers."""
+    def part(self, rows: Positions, labels: pd.Index[Any]) -> Form | None:
+        """Form of some of the levels, of these names; None where it is best held as a matrix."""
         return None
 
-    @property
-    def markers(self) -> pd.Index[Any]:
-        """Names of the columns of `loadings`."""
-        return pd.Index([])
-
-    @property
-    def group_names(self) -> tuple[str, ...]:
-        """Unknown-parent groups, whose effects enter the model as columns Z Q of X."""
-        return ()
-
-    @property
-    def Q(self) -> sp.csr_array:
-        """Shares of the groups in the levels, shape (q, groups)."""
-        return sp.csr_array((self.size, 0))
-
-    def cross(self, new: Iterable[Any], old: Iterable[Any]) -> Array:
-        """Block of K between two sets of levels.
-
-        Parameters
-        ----------
-        new, old : iterable
-            Labels of rows and columns.
-
-        Returns
-        -------
-        ndarray, shape (len(new), len(old))
-            K[new, old].
-
-        Raises
-        ------
-        RelationshipError
-            If a label is not among the levels.
-        """
-        return self._block(self._positions(new), self._positions(old))
-
-    def submatrix(self, labels: Iterable[Any]) -> Relationship:
-        """Relationship among some of the levels only.
-
-        Parameters
-        ----------
-        labels : iterable
-            Levels to keep, in the order wanted.
-
-        Returns
-        -------
-        Relationship
-            Its K is `cross(labels, labels)`.
-
-        Raises
-        ------
-        RelationshipError
-            If a label is not among the levels, or is repeated.
-        """
-        kept = pd.Index(list(labels))
-        return Relationship.from_matrix(self.cross(kept, kept), kept, kind=self.kind)
-
-    def _positions(self, labels: Iterable[Any]) -> Positions:
-        """Positions of the labels in K."""
-        wanted = pd.Index(list(labels))
-        found = np.asarray(self.labels.get_indexer(wanted), dtype=np.int64)
-        unknown = wanted[found < 0]
-        if len(unknown):
-            raise RelationshipError(
-                f"{len(unknown)} labels are not in the relationship ({self.kind}): {examples(unknown)}. "
-                "Check their type and spelling, or build the relationship with them.",
-                labels=unknown.tolist(),
-            )
-        return found
-
-    @abstractmethod
-    def _block(self, rows: Positions, columns: Positions) -> Array:
-        """K[rows, columns], dense."""
-
-    def __repr__(self) -> str:
-        """One line: where K comes from and its order."""
-        return f"Relationship ({self.kind}) of {self.size} levels"
-
     def __getstate__(self) -> dict[str, Any]:
-        """Only what defines the relationship: cached factors are neither copied nor pickled."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        """Only what defines the form: cached factors are neither copied nor pickled."""
+        return {k: v for k, v in vars(self).items() if not isinstance(getattr(type(self), k, None), cached_property)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore the fields past the frozen dataclass."""
-        self.__dict__.update(state)
+        """Restore the fields past a frozen dataclass."""
+        vars(self).update(state)
+
+
+def by_columns(q: int, product: Callable[[Array], Array], rows: Positions, columns: Positions) -> Array:
+    """K[rows, columns] from products of K with unit vectors, some columns at a time to bound the memory."""
+    out = np.empty((len(rows), len(columns)))
+    for start in range(0, len(columns), _COLUMNS_AT_ONCE):
+        chosen = columns[start : start + _COLUMNS_AT_ONCE]
+        E = np.zeros((q, len(chosen)))
+        E[chosen, np.arange(len(chosen))] = 1.0
+        out[:, start : start + len(chosen)] = product(E)[rows]
+    return out

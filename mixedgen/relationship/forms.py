@@ -1,8 +1,7 @@
-"""Relationships held as a matrix, as families, as an inverse or as a factor."""
+"""Forms of K: a matrix, families, an inverse or a factor."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, final
@@ -16,99 +15,57 @@ from scipy.sparse.linalg import splu
 
 from mixedgen.arrays import Array, Positions, SparseArray
 from mixedgen.errors import EngineError, RelationshipError
-from mixedgen.relationship.form import Relationship
+from mixedgen.relationship.form import Form, by_columns
 from mixedgen.relationship.matrix import (
     cholesky,
     dense,
     family_blocks,
     family_cholesky,
     inverse_from_cholesky,
-    is_positive_definite,
     is_sparse,
-    named,
     row_sums,
-    semidefinite_factor,
     symmetric,
-    unique_labels,
 )
 from mixedgen.sparse import analyse
 from mixedgen.sparse.contract import Factor
 
-_COLUMNS_AT_ONCE = 256  # of unit vectors in a product, which bounds its memory
 _SPARSE_FILL = 0.25  # an inverse with more entries than this share of q^2 is kept dense
 
 
-def from_matrix(K: Any, ids: Iterable[Any] | None, kind: str) -> Relationship:
-    """Relationship held as K; see `Relationship.from_matrix`."""
-    labels, matrix = symmetric(K, ids)
-    if is_sparse(matrix):
-        return sparse_matrix(labels, kind, sp.csc_array(matrix))
-    return _Matrix(labels, kind, matrix, cholesky(matrix, labels))
+def matrix_form(K: Any, labels: pd.Index[Any]) -> Form:
+    """Form of a symmetric K, shape (q, q): dense, or by families where it is sparse and they are small."""
+    return _sparse_matrix(sp.csc_array(K), labels) if is_sparse(K) else _MatrixForm(K, cholesky(K, labels))
 
 
-def from_inverse(Kinv: Any, ids: Iterable[Any] | None, kind: str) -> Relationship:
-    """Relationship held as K^-1; see `Relationship.from_inverse`."""
-    labels, matrix = symmetric(Kinv, ids)
-    if is_sparse(matrix):
-        return _SparseInverse(labels, kind, sp.csc_array(matrix)).checked()
-    return _Inverse(labels, kind, matrix, cholesky(matrix, labels))
+def inverse_form(Kinv: Any, labels: pd.Index[Any]) -> Form:
+    """Form of a symmetric K^-1, shape (q, q)."""
+    if is_sparse(Kinv):
+        return _checked(_SparseInverseForm(sp.csc_array(Kinv)), labels)
+    return _InverseForm(Kinv, cholesky(Kinv, labels))
 
 
-def from_factor(F: Any, ids: Iterable[Any] | None, kind: str) -> Relationship:
-    """Relationship K = F F'; see `Relationship.from_factor`."""
-    labels, matrix = named(F, ids, square=False)
-    return _Factor(labels, kind, matrix)
+def factor_form(F: SparseArray | Array, labels: pd.Index[Any]) -> Form:
+    """Form of K = F F', F of shape (q, r)."""
+    return _FactorForm(F, labels)
 
 
-def independent(labels: pd.Index[Any]) -> Relationship:
-    """Relationship K = I."""
-    eye = sp.csc_array(sp.eye_array(len(labels)))
-    return _Families(labels, "identity", eye, eye, eye)
-
-
-def semidefinite(K: Array, labels: pd.Index[Any], kind: str) -> Relationship:
-    """Relationship of a K that is positive semi-definite by construction: by its factor where it is singular."""
-    K = 0.5 * (K + K.T)
-    if is_positive_definite(K):
-        return from_matrix(K, labels, kind)
-    return from_factor(semidefinite_factor(K), labels, kind)
-
-
-def with_markers(W: Array, ids: Iterable[Any], markers: pd.Index[Any], kind: str) -> Relationship:
-    """Relationship K = W W' that reports the effects of the columns of W.
-
-    Parameters
-    ----------
-    W : ndarray, shape (q, m)
-        Coded markers.
-    ids : iterable
-        Names of the rows.
-    markers : Index, shape (m,)
-        Names of the columns.
-    kind : str
-        Name of the source.
-
-    Returns
-    -------
-    Relationship
-        With `loadings` W.
-
-    Examples
-    --------
-    >>> with_markers(np.eye(2), "ab", pd.Index(["s1", "s2"]), "markers").markers.tolist()
-    ['s1', 's2']
-    """
-    labels, matrix = named(W, ids, square=False)
-    return _Factor(labels, kind, matrix, markers)
+def identity_form(q: int) -> Form:
+    """Form of K = I."""
+    eye = sp.csc_array(sp.eye_array(q))
+    return _FamiliesForm(eye, eye, eye)
 
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
-class _Matrix(Relationship):
+class _MatrixForm(Form):
     """Dense K with its Cholesky factor."""
 
     K: Array
     L: Array
+
+    @property
+    def size(self) -> int:
+        return len(self.K)
 
     @cached_property
     def inverse(self) -> Array:
@@ -125,21 +82,25 @@ class _Matrix(Relationship):
     def multiply(self, V: Any) -> Array:
         return np.asarray(self.K @ np.asarray(V, dtype=np.float64))
 
-    def sample(self, rng: np.random.Generator, n: int = 1) -> Array:
+    def sample(self, rng: np.random.Generator, n: int) -> Array:
         return np.asarray(self.L @ rng.standard_normal((self.size, n)))
 
-    def _block(self, rows: Positions, columns: Positions) -> Array:
+    def block(self, rows: Positions, columns: Positions) -> Array:
         return self.K[np.ix_(rows, columns)]
 
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
-class _Families(Relationship):
+class _FamiliesForm(Form):
     """Sparse K of unrelated families, with its Cholesky factor and inverse."""
 
     K: SparseArray
     L: SparseArray
     Kinv: SparseArray
+
+    @property
+    def size(self) -> int:
+        return self.K.shape[0]
 
     @property
     def inverse(self) -> SparseArray:
@@ -156,20 +117,24 @@ class _Families(Relationship):
     def multiply(self, V: Any) -> Array:
         return np.asarray(self.K @ np.asarray(V, dtype=np.float64))
 
-    def sample(self, rng: np.random.Generator, n: int = 1) -> Array:
+    def sample(self, rng: np.random.Generator, n: int) -> Array:
         return np.asarray(self.L @ rng.standard_normal((self.size, n)))
 
-    def _block(self, rows: Positions, columns: Positions) -> Array:
+    def block(self, rows: Positions, columns: Positions) -> Array:
         return np.asarray(self.K.tocsr()[rows][:, columns].toarray())
 
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
-class _Inverse(Relationship):
+class _InverseForm(Form):
     """Dense K^-1 = L L'."""
 
     Kinv: Array
     L: Array
+
+    @property
+    def size(self) -> int:
+        return len(self.Kinv)
 
     @property
     def inverse(self) -> Array:
@@ -191,36 +156,23 @@ class _Inverse(Relationship):
     def multiply(self, V: Any) -> Array:
         return np.asarray(la.cho_solve((self.L, True), np.asarray(V, dtype=np.float64)))
 
-    def sample(self, rng: np.random.Generator, n: int = 1) -> Array:
+    def sample(self, rng: np.random.Generator, n: int) -> Array:
         return np.asarray(la.solve_triangular(self.L, rng.standard_normal((self.size, n)), lower=True, trans="T"))
 
-    def _block(self, rows: Positions, columns: Positions) -> Array:
+    def block(self, rows: Positions, columns: Positions) -> Array:
         return self._matrix[np.ix_(rows, columns)]
 
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
-class _SparseInverse(Relationship):
+class _SparseInverseForm(Form):
     """Sparse K^-1; products with K are solves."""
 
     Kinv: SparseArray
 
-    def checked(self) -> _SparseInverse:
-        """Itself, if K^-1 is positive definite beyond rounding."""
-        try:
-            # 1 / (k_ii k^ii) is the share of level i that the others leave: rounding, in a singular matrix
-            share = 1.0 / (self.diagonal * self.Kinv.diagonal())
-            culprits = np.flatnonzero(~(share > self.size * np.finfo(float).eps))
-        except EngineError as error:
-            culprits = np.array([getattr(error, "column", 0)])
-        if len(culprits):
-            raise RelationshipError(
-                f"The inverse of order {self.size} is not positive definite, first seen at {self.labels[culprits[0]]}. "
-                "Check its signs, that it is the inverse and not the matrix itself, and that it is not singular: "
-                "add w to its diagonal where it is.",
-                ids=self.labels[culprits].tolist(),
-            )
-        return self
+    @property
+    def size(self) -> int:
+        return self.Kinv.shape[0]
 
     @cached_property
     def _lower(self) -> SparseArray:
@@ -254,32 +206,46 @@ class _SparseInverse(Relationship):
     def multiply(self, V: Any) -> Array:
         return self._factor.solve(np.asarray(V, dtype=np.float64))
 
-    def sample(self, rng: np.random.Generator, n: int = 1) -> Array:
+    def sample(self, rng: np.random.Generator, n: int) -> Array:
         # K^-1 = Pr' L U Pc with U = D L' where no pivot is moved; x = Pr' L sqrt(D) z has covariance K^-1, K x then K
         options = {"SymmetricMode": True, "Equil": False}
         lu = splu(self.Kinv, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=options)
         x = lu.L @ (np.sqrt(lu.U.diagonal())[:, None] * rng.standard_normal((self.size, n)))
         return self.multiply(x[lu.perm_r])
 
-    def _block(self, rows: Positions, columns: Positions) -> Array:
+    def block(self, rows: Positions, columns: Positions) -> Array:
         return by_columns(self.size, self.multiply, rows, columns)
+
+
+def _checked(form: _SparseInverseForm, labels: pd.Index[Any]) -> _SparseInverseForm:
+    """The form, if its K^-1 is positive definite beyond rounding."""
+    try:
+        # 1 / (k_ii k^ii) is the share of level i that the others leave: rounding, in a singular matrix
+        share = 1.0 / (form.diagonal * form.Kinv.diagonal())
+        culprits = np.flatnonzero(~(share > form.size * np.finfo(float).eps))
+    except EngineError as error:
+        culprits = np.array([getattr(error, "column", 0)])
+    if len(culprits):
+        raise RelationshipError(
+            f"The inverse of order {form.size} is not positive definite, first seen at {labels[culprits[0]]}. "
+            "Check its signs, that it is the inverse and not the matrix itself, and that it is not singular: "
+            "add w to its diagonal where it is.",
+            ids=labels[culprits].tolist(),
+        )
+    return form
 
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
-class _Factor(Relationship):
+class _FactorForm(Form):
     """K = F F', singular or not."""
 
     F: SparseArray | Array
-    marker_names: pd.Index[Any] | None = None
+    labels: pd.Index[Any]  # of the rows, for the message where K is singular
 
     @property
-    def markers(self) -> pd.Index[Any]:
-        return pd.Index([]) if self.marker_names is None else self.marker_names
-
-    @property
-    def loadings(self) -> Array | None:
-        return None if self.marker_names is None else dense(self.F)
+    def size(self) -> int:
+        return self.F.shape[0]
 
     @property
     def inverse(self) -> SparseArray | Array:
@@ -306,7 +272,7 @@ class _Factor(Relationship):
         return np.ascontiguousarray(la.qr(np.asarray(self.F).T, mode="r")[0][:q].T)
 
     @cached_property
-    def _regular(self) -> Relationship:
+    def _regular(self) -> Form:
         """Matrix form of K, which raises where K is singular."""
         q, r = self.F.shape
         if r < q:
@@ -316,7 +282,8 @@ class _Factor(Relationship):
                 "markers() and Relationship.from_factor need none.",
                 rank=r,
             )
-        return Relationship.from_matrix(self.F @ self.F.T, self.labels, kind=self.kind)
+        labels, K = symmetric(self.F @ self.F.T, self.labels)
+        return matrix_form(K, labels)
 
     @cached_property
     def diagonal(self) -> Array:
@@ -325,41 +292,28 @@ class _Factor(Relationship):
     def multiply(self, V: Any) -> Array:
         return np.asarray(self.F @ (self.F.T @ np.asarray(V, dtype=np.float64)))
 
-    def sample(self, rng: np.random.Generator, n: int = 1) -> Array:
+    def sample(self, rng: np.random.Generator, n: int) -> Array:
         return np.asarray(self.F @ rng.standard_normal((self.F.shape[1], n)))
 
-    def submatrix(self, labels: Iterable[Any]) -> Relationship:
-        kept = pd.Index(list(labels))
-        rows = self._rows(self._positions(unique_labels(kept)))
-        return _Factor(kept, self.kind, rows, self.marker_names)
+    def part(self, rows: Positions, labels: pd.Index[Any]) -> Form:
+        return _FactorForm(self._rows(rows), labels)
 
     def _rows(self, rows: Positions) -> SparseArray | Array:
         """Positions of F."""
         return sp.csc_array(self.F.tocsr()[rows]) if sp.issparse(self.F) else self.F[rows]
 
-    def _block(self, rows: Positions, columns: Positions) -> Array:
+    def block(self, rows: Positions, columns: Positions) -> Array:
         return dense(self._rows(rows) @ self._rows(columns).T)
 
 
-def by_columns(q: int, product: Callable[[Array], Array], rows: Positions, columns: Positions) -> Array:
-    """K[rows, columns] from products of K with unit vectors, some columns at a time to bound the memory."""
-    out = np.empty((len(rows), len(columns)))
-    for start in range(0, len(columns), _COLUMNS_AT_ONCE):
-        chosen = columns[start : start + _COLUMNS_AT_ONCE]
-        E = np.zeros((q, len(chosen)))
-        E[chosen, np.arange(len(chosen))] = 1.0
-        out[:, start : start + len(chosen)] = product(E)[rows]
-    return out
-
-
-def sparse_matrix(labels: pd.Index[Any], kind: str, K: SparseArray) -> Relationship:
+def _sparse_matrix(K: SparseArray, labels: pd.Index[Any]) -> Form:
     """Sparse K: family by family if the families are small, else dense."""
     K.eliminate_zeros()  # a stored zero relates nobody
     _, family = connected_components(K, directed=False)
     sizes = np.bincount(family)
     if np.square(sizes.astype(np.float64)).sum() > _SPARSE_FILL * len(labels) ** 2:
         full = K.toarray()
-        return _Matrix(labels, kind, full, cholesky(full, labels))
+        return _MatrixForm(full, cholesky(full, labels))
     entries: list[tuple[Positions, Positions, Array, Array]] = []
     for size in np.unique(sizes):
         members = np.argsort(family, kind="stable")[np.repeat(sizes == size, sizes)].reshape(-1, size)
@@ -370,4 +324,4 @@ def sparse_matrix(labels: pd.Index[Any], kind: str, K: SparseArray) -> Relations
         entries.append((rows, columns, L.ravel(), (half.transpose(0, 2, 1) @ half).ravel()))
     rows, columns, lower, inverse = (np.concatenate(part) for part in zip(*entries, strict=True))
     L_all = sp.csc_array((lower, (rows, columns)), shape=K.shape)
-    return _Families(labels, kind, K, L_all, sp.csc_array((inverse, (rows, columns)), shape=K.shape))
+    return _FamiliesForm(K, L_all, sp.csc_array((inverse, (rows, columns)), shape=K.shape))

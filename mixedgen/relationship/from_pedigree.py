@@ -10,7 +10,6 @@ from typing import Any, final
 import numpy as np
 import pandas as pd
 import scipy.linalg as la
-import scipy.sparse as sp
 
 from mixedgen.arrays import Array, Positions, SparseArray
 from mixedgen.genetics.pedigree import (
@@ -23,9 +22,9 @@ from mixedgen.genetics.pedigree import (
     mendelian_covariance,
     mendelian_variances,
 )
-from mixedgen.relationship.form import Relationship
-from mixedgen.relationship.forms import by_columns, independent
-from mixedgen.relationship.matrix import unique_labels
+from mixedgen.relationship.form import Form, by_columns
+from mixedgen.relationship.forms import identity_form
+from mixedgen.relationship.relationship import Relationship
 
 
 def additive(ped: Pedigree, *, inbreeding: bool = True) -> Relationship:
@@ -60,7 +59,9 @@ def additive(ped: Pedigree, *, inbreeding: bool = True) -> Relationship:
     >>> additive(Pedigree(frame)).cross([3], [1, 2]).tolist()
     [[0.5, 0.5]]
     """
-    return _Additive(ped.ids, "additive", ped, inbreeding)
+    shares = ped.Q if ped.groups else None
+    form = _PedigreeForm(ped, inbreeding)
+    return Relationship(ped.ids, "additive", form, group_names=ped.groups, group_shares=shares)
 
 
 def identity(ids: Iterable[Any]) -> Relationship:
@@ -86,16 +87,21 @@ def identity(ids: Iterable[Any]) -> Relationship:
     >>> identity(["a", "b"]).logdet
     0.0
     """
-    return independent(unique_labels(pd.Index(list(ids))))
+    labels = pd.Index(list(ids))
+    return Relationship(labels, "identity", identity_form(len(labels)))
 
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
-class _Additive(Relationship):
+class _PedigreeForm(Form):
     """A of a pedigree: T D T'."""
 
     pedigree: Pedigree
     inbreeding: bool
+
+    @property
+    def size(self) -> int:
+        return self.pedigree.n
 
     @cached_property
     def inverse(self) -> SparseArray:
@@ -123,14 +129,14 @@ class _Additive(Relationship):
         up = self._gene_flow.up(np.asarray(V, dtype=np.float64))
         return self._gene_flow.down(mendelian_covariance(self.pedigree, self._mendelian, up))
 
-    def sample(self, rng: np.random.Generator, n: int = 1) -> Array:
+    def sample(self, rng: np.random.Generator, n: int) -> Array:
         z, g = rng.standard_normal((self.size, n)), self.pedigree.metafounders
         terms = np.sqrt(self._mendelian)[:, None] * z
         if g:
             terms[:g] = la.cholesky(self.pedigree.Gamma, lower=True) @ z[:g]
         return self._gene_flow.down(terms)
 
-    def _block(self, rows: Positions, columns: Positions) -> Array:
+    def block(self, rows: Positions, columns: Positions) -> Array:
         founders = np.arange(self.pedigree.metafounders)
         kept = ancestors(self.pedigree, np.concatenate([founders, rows, columns]))
         flow, D = GeneFlow(self.pedigree, kept), self._mendelian[kept]
@@ -138,11 +144,3 @@ class _Additive(Relationship):
         return by_columns(
             len(kept), lambda E: flow.down(mendelian_covariance(self.pedigree, D, flow.up(E))), rows, columns
         )
-
-    @property
-    def group_names(self) -> tuple[str, ...]:
-        return self.pedigree.groups
-
-    @property
-    def Q(self) -> sp.csr_array:
-        return self.pedigree.Q

@@ -1,26 +1,20 @@
-"""Relationships computed from pedigrees pair by pair, from genotypes, or from both.
+"""Relationships computed from genotypes.
 
 p is the frequency of the allele counted, q = 1 - p, and Z the genotypes less 2p, animals by markers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 
 from mixedgen.errors import ArgumentError
 from mixedgen.genetics.genotypes import Genotypes, Scale
-from mixedgen.genetics.pedigree import Pedigree
-from mixedgen.relationship import RELATIONSHIPS
-from mixedgen.relationship.combine import check_dense, epistatic
-from mixedgen.relationship.dominance import dominance
-from mixedgen.relationship.form import Relationship
-from mixedgen.relationship.forms import semidefinite, with_markers
-from mixedgen.relationship.from_pedigree import additive
-from mixedgen.relationship.single_step import single_step
+from mixedgen.relationship.combine import check_dense
+from mixedgen.relationship.forms import factor_form
+from mixedgen.relationship.matrix import named
+from mixedgen.relationship.relationship import Relationship, semidefinite
 from mixedgen.relationship.vanraden import _checked_weights, _genomic_matrix, _ridged, _varying
 
 
@@ -181,45 +175,6 @@ def markers(
     if weights is not None:
         W *= np.sqrt(_checked_weights(weights, M))
     coding = {None: "", "2pq": ", scaled by 2pq", "sd": ", scaled by their SD"}[scale]
-    return with_markers(W, M.ids, M.markers, f"markers{' not centred' if center is False else ''}{coding}")
-
-
-def _example_pedigree() -> Pedigree:
-    """Two founders, their litter, and half-sibs."""
-    return Pedigree(pd.DataFrame({"id": [1, 2, 3, 4, 5, 6], "sire": [0, 0, 1, 1, 0, 5], "dam": [0, 0, 2, 2, 0, 2]}))
-
-
-def _example_genotypes() -> Genotypes:
-    """Four animals of that pedigree at five markers, one call missing."""
-    copies = np.array([[0, 1, 2, 1, 0], [1, 1, 0, 2, 0], [2, -9, 1, 1, 1], [0, 2, 1, 1, 2]])
-    return Genotypes(copies, ids=[2, 3, 4, 6], markers=[f"s{k}" for k in range(5)])
-
-
-def _example_metafounders() -> Pedigree:
-    """Three animals from two related metafounders."""
-    frame = pd.DataFrame({"id": [1, 2, 3], "sire": ["M1", "M1", 1], "dam": ["M1", "M2", 2]})
-    return Pedigree(frame, metafounders=pd.DataFrame([[0.6, 0.2], [0.2, 0.8]], ["M1", "M2"], ["M1", "M2"]))
-
-
-_NEW: dict[str, Callable[[], Relationship]] = {
-    "additive with groups": lambda: additive(
-        Pedigree(pd.DataFrame({"id": [1, 2, 3], "sire": ["G1", "G1", 1], "dam": ["G2", "G1", 2]}), groups=["G1", "G2"])
-    ),
-    "additive with metafounders": lambda: additive(_example_metafounders()),
-    "sire and maternal grandsire": lambda: additive(
-        Pedigree(pd.DataFrame({"id": [1, 2, 3, 4], "sire": [0, 1, 1, 3], "mgs": [0, 0, 2, 1]}), mgs="mgs")
-    ),
-    "additive with selfing": lambda: additive(
-        Pedigree(
-            pd.DataFrame({"id": [1, 2, 3], "sire": [0, 0, 1], "dam": [0, 0, 2], "selfed": [5, 0, 2]}), selfing="selfed"
-        )
-    ),
-    "dominance": lambda: dominance(_example_pedigree()),
-    "genomic": lambda: genomic(_example_genotypes()),
-    "genomic with ridge": lambda: genomic(_example_genotypes(), method=2, ridge=0.01),
-    "genomic dominance": lambda: genomic_dominance(_example_genotypes(), ridge=0.01),
-    "epistatic": lambda: epistatic(additive(_example_pedigree()), dominance(_example_pedigree())),
-    "markers": lambda: markers(_example_genotypes(), scale="sd"),
-    "single-step": lambda: single_step(_example_pedigree(), _example_genotypes(), tau=1.1, omega=0.9),
-}
-RELATIONSHIPS.update(_NEW)  # the laws in the tests run over all of them
+    labels, W = named(W, M.ids, square=False)
+    kind = f"markers{' not centred' if center is False else ''}{coding}"
+    return Relationship(labels, kind, factor_form(W, labels), W, M.markers)

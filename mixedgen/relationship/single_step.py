@@ -14,9 +14,10 @@ from mixedgen.arrays import Array, Positions, SparseArray
 from mixedgen.errors import ArgumentError, RelationshipError, examples
 from mixedgen.genetics.genotypes import Genotypes
 from mixedgen.genetics.pedigree import Pedigree
-from mixedgen.relationship.form import Relationship
+from mixedgen.relationship.form import Form
 from mixedgen.relationship.from_pedigree import additive
 from mixedgen.relationship.matrix import cholesky, inverse_from_cholesky, is_positive_definite
+from mixedgen.relationship.relationship import Relationship
 from mixedgen.relationship.vanraden import _ROWS_AT_ONCE, _genomic_matrix
 
 _DENSE_PRECISION = 3000  # from so many genotyped animals their block of H^-1 is kept apart from the sparse A^-1
@@ -131,15 +132,19 @@ def tuning_coefficients(G: Array, A22: Array) -> tuple[float, float]:
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
-class _SingleStep(Relationship):
+class _SingleStepForm(Form):
     """H: A with the relationship H22 of the genotyped in place of A22."""
 
-    A: Relationship
+    A: Form
     genotyped: Positions
     added: Array  # to A^-1 at the genotyped: tau G^-1 - omega A22^-1
     H22: Array
     A22_inverse: Array
     log_determinant: float
+
+    @property
+    def size(self) -> int:
+        return self.A.size
 
     @cached_property
     def inverse(self) -> SparseArray:
@@ -178,15 +183,15 @@ class _SingleStep(Relationship):
         product = self.A.multiply(V)
         return np.asarray(product + self.A.multiply(self._spread(self._difference @ product[self.genotyped])))
 
-    def sample(self, rng: np.random.Generator, n: int = 1) -> Array:
+    def sample(self, rng: np.random.Generator, n: int) -> Array:
         u = self.A.sample(rng, n)
         genotyped = la.cholesky(self.H22, lower=True) @ rng.standard_normal((len(self.genotyped), n))
         return u + self.A.multiply(self._spread(self.A22_inverse @ (genotyped - u[self.genotyped])))
 
-    def _block(self, rows: Positions, columns: Positions) -> Array:
-        left = self.A._block(rows, self.genotyped)
-        right = left if np.array_equal(rows, columns) else self.A._block(columns, self.genotyped)
-        return self.A._block(rows, columns) + left @ self._difference @ right.T
+    def block(self, rows: Positions, columns: Positions) -> Array:
+        left = self.A.block(rows, self.genotyped)
+        right = left if np.array_equal(rows, columns) else self.A.block(columns, self.genotyped)
+        return self.A.block(rows, columns) + left @ self._difference @ right.T
 
     def _spread(self, V: Array) -> Array:
         """Positions of the genotyped among zeros for the others."""
@@ -213,7 +218,8 @@ def _single_step(
     added = tau * G_inverse - omega * A22_inverse
     if (tau, omega) != (1.0, 1.0):
         kind += f", tau {tau:g}, omega {omega:g}"
-    return _SingleStep(A.labels, kind, A, genotyped, added, inverse_from_cholesky(LH), A22_inverse, logdet)
+    form = _SingleStepForm(A.form, genotyped, added, inverse_from_cholesky(LH), A22_inverse, logdet)
+    return Relationship(A.labels, kind, form)
 
 
 def _in_pedigree(ped: Pedigree, M: Genotypes) -> Positions:
