@@ -19,8 +19,10 @@ from mixedgen.errors import (
 from mixedgen.estimation.control import Control
 from mixedgen.genetics.genotypes import Genotypes
 from mixedgen.genetics.pedigree import Pedigree
-from mixedgen.inference.means import contrasts
-from mixedgen.model import Fit, MixedModel, anova, emmeans, first_stage, lmm
+from mixedgen.inference.anova import anova
+from mixedgen.inference.means import contrasts, emmeans
+from mixedgen.inference.stages import first_stage
+from mixedgen.model import Fit, MixedModel, lmm
 from mixedgen.output import plots
 from mixedgen.output.report import table
 from mixedgen.output.statsmodels import cross_check

@@ -34,17 +34,14 @@ from mixedgen.inference import (
 from mixedgen.inference import (
     criteria,
     fixed_effects,
-    likelihood_ratio,
     power,
     random_terms,
-    stages,
 )
 from mixedgen.inference import (
     wald as inference,
 )
 from mixedgen.inference.grid import fixed_variables
 from mixedgen.inference.inference import Inference
-from mixedgen.inference.means import MarginalMeans, Weights, marginal_means
 from mixedgen.intervals import bootstrap
 from mixedgen.intervals import profile as intervals
 from mixedgen.output import maketables, matrices, tidy
@@ -201,9 +198,7 @@ class Fit:
         The table of several fits has ``npar aic bic loglik deviance chisq df p``. REML fits are refitted with ML and a
         warning; ``refit=True`` does it silently, ``refit=False`` compares them as they are.
         """
-        if others:
-            return likelihood_ratio.compare([f.fitted for f in (self, *others)], refit)
-        return comparison.anova_table(self.inference, type, ddf)
+        return comparison.anova(self, *others, type=type, ddf=ddf, refit=refit)
 
     def drop1(self, *, ddf: str = "satterthwaite") -> pd.DataFrame:
         """F test of each fixed term that no other term contains."""
@@ -796,118 +791,3 @@ def lmm(
         method=method,
         control=control,
     ).fit()
-
-
-def anova(
-    fit: Fit, *others: Fit, type: int | str = 3, ddf: str = "satterthwaite", refit: bool | None = None
-) -> pd.DataFrame:
-    """F tests of the fixed terms of one fit, or likelihood-ratio tests between several: `Fit.anova`.
-
-    Examples
-    --------
-    >>> import mixedgen as mg
-    >>> fit = mg.lmm("Reaction ~ Days + (Days|Subject)", mg.data.sleepstudy())
-    >>> mg.anova(fit)[["numdf", "dendf", "f"]].round(3)
-          numdf  dendf       f
-    term
-    Days    1.0   17.0  45.853
-    """
-    return fit.anova(*others, type=type, ddf=ddf, refit=refit)
-
-
-def emmeans(
-    fit: Fit,
-    specs: str | Sequence[str],
-    *,
-    by: str | Sequence[str] | None = None,
-    at: Mapping[str, Any] | None = None,
-    weights: Weights = "equal",
-    ddf: str = "satterthwaite",
-    level: float = 0.95,
-) -> MarginalMeans:
-    """Marginal means of the levels of some factors, averaged over the others.
-
-    Parameters
-    ----------
-    fit : Fit
-        The model.
-    specs : str or sequence of str
-        Variables by whose levels the means are wanted.
-    by : str or sequence of str, optional
-        Variables within whose levels they are compared.
-    at : mapping, optional
-        Values of variables in the grid; covariates are at their mean otherwise, unless they have two values only.
-    weights : {"equal", "proportional", "outer", "cells"}
-        Of the levels averaged over: the same, their joint or marginal frequencies, or those of the cells.
-    ddf : {"satterthwaite", "kenward-roger", "containment", "z"}
-        Method of degrees of freedom.
-    level : float
-        Of the intervals.
-
-    Returns
-    -------
-    MarginalMeans
-        Frame, one row for each level, columns (factors) ``emmean se df lower upper``; ``.contrasts()`` compares them.
-
-    Raises
-    ------
-    ArgumentError
-        If a name is no variable of the fixed part, or a level or an option is unknown.
-
-    Warns
-    -----
-    UserWarning
-        If means are not estimable; they are missing.
-
-    Examples
-    --------
-    >>> import mixedgen as mg
-    >>> fit = mg.lmm("angle ~ recipe + temp + (1|recipe:replicate)", mg.data.cake())
-    >>> mg.emmeans(fit, "recipe")[["recipe", "emmean", "df"]].round(3)
-      recipe  emmean    df
-    0      A  33.122  42.0
-    1      B  31.644  42.0
-    2      C  31.600  42.0
-    """
-    return marginal_means(fit.inference, fit.variables, specs, by=by, at=at, weights=weights, ddf=ddf, level=level)
-
-
-def first_stage(fits: Mapping[str, Fit], factor: str, *, trial: str = "trial") -> stages.FirstStage:
-    """Adjusted means of the levels of a factor in several trials, with their full covariance matrix.
-
-    The means are the records of a second stage, whose `residual` is their covariance matrix and whose residual variance
-    is known to be 1.
-
-    Parameters
-    ----------
-    fits : mapping of str to Fit
-        Fit of each trial, with the factor in the fixed part.
-    factor : str
-        Whose levels the means are of, such as the line.
-    trial : str
-        Column of the result that names the trial.
-
-    Returns
-    -------
-    FirstStage
-        ``means``, a frame with columns (trial, factor) ``mean se weight``, and ``covariance``, a sparse matrix.
-
-    Raises
-    ------
-    ArgumentError, DataError
-        If a fit or the factor lacks, means are not estimable, or their covariance matrix is singular.
-
-    Examples
-    --------
-    >>> import mixedgen as mg
-    >>> cake = mg.data.cake()
-    >>> fits = {r: mg.lmm("angle ~ 0 + C(temp) + (1|replicate)", d) for r, d in cake.groupby("recipe")}
-    >>> stage = mg.first_stage(fits, "temp", trial="recipe")
-    >>> stage.means.shape, stage.covariance.shape
-    ((18, 5), (18, 18))
-    >>> known = mg.Control(fix={"residual": 1.0})
-    >>> second = mg.lmm("mean ~ recipe + (1|temp)", stage.means, residual=stage.covariance, control=known)
-    >>> second.params.round(2).to_dict()
-    {'Intercept': 33.12, 'recipe[T.B]': -1.48, 'recipe[T.C]': -1.52}
-    """
-    return stages.first_stage({k: (f.inference, f.variables) for k, f in fits.items()}, factor, trial=trial)

@@ -13,9 +13,9 @@ from scipy import stats
 from scipy.special import chdtrc
 
 import mixedgen as mg
+from mixedgen.inference.anova import anova
 from mixedgen.inference.exact import exact_p
 from mixedgen.inference.hypotheses import hypotheses
-from mixedgen.model import anova
 
 # lmerTest's degrees of freedom come from numerical derivatives (tests/test_inference.py); its type III hypotheses are
 # rounded to seven digits (zapsmall)

@@ -12,8 +12,7 @@ import pandas as pd
 import pytest
 
 import mixedgen as mg
-from mixedgen.inference.means import contrasts
-from mixedgen.model import emmeans
+from mixedgen.inference.means import contrasts, emmeans
 
 FROZEN = json.loads((Path(__file__).parent / "reference" / "inference.json").read_text())
 

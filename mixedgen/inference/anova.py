@@ -12,7 +12,8 @@ from mixedgen.errors import ArgumentError, examples
 from mixedgen.estimation.fitted import Fitted
 from mixedgen.inference.fixed_effects import estimable
 from mixedgen.inference.hypotheses import hypotheses, without
-from mixedgen.inference.inference import Inference
+from mixedgen.inference.inference import Inference, Result
+from mixedgen.inference.likelihood_ratio import compare
 from mixedgen.inference.wald import f_test, t_quantile, t_tests
 
 TYPES = {"1": 1, "2": 2, "3": 3, "I": 1, "II": 2, "III": 3}
@@ -47,6 +48,46 @@ def anova_table(inference: Inference, kind: int | str = 3, ddf: str = "satterthw
         name: f_test(inference, L, ddf) for name, L in hypotheses(inference.fitted.design, TYPES[str(kind)]).items()
     }
     return pd.DataFrame.from_dict(tests, orient="index", columns=F_COLUMNS).rename_axis("term")
+
+
+def anova(
+    fit: Result, *others: Result, type: int | str = 3, ddf: str = "satterthwaite", refit: bool | None = None
+) -> pd.DataFrame:
+    """F tests of the fixed terms of one fit, or likelihood-ratio tests between several.
+
+    Parameters
+    ----------
+    fit, *others : Fit
+        The models.
+    type : {1, 2, 3}
+        Sequential, hierarchical, or marginal hypotheses, of one fit.
+    ddf : str
+        Method of degrees of freedom, of one fit.
+    refit : bool, optional
+        Of several: whether REML fits are refitted by maximum likelihood first. By default they are, with a warning.
+
+    Returns
+    -------
+    DataFrame
+        By term ``sumsq meansq numdf dendf f p``, or by formula ``npar aic bic loglik deviance chisq df p``.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no such type or method, or the fits cannot be compared.
+
+    Examples
+    --------
+    >>> import mixedgen as mg
+    >>> fit = mg.lmm("Reaction ~ Days + (Days|Subject)", mg.data.sleepstudy())
+    >>> mg.anova(fit)[["numdf", "dendf", "f"]].round(3)
+          numdf  dendf       f
+    term
+    Days    1.0   17.0  45.853
+    """
+    if others:
+        return compare([f.fitted for f in (fit, *others)], refit)
+    return anova_table(fit.inference, type, ddf)
 
 
 def drop_one(inference: Inference, ddf: str = "satterthwaite") -> pd.DataFrame:

@@ -55,7 +55,7 @@ def compare(fits: Sequence[Fitted], refit: bool | None = None) -> pd.DataFrame:
                 f"{len(reml)} models were refitted with ML instead of REML; anova(..., refit=True) does so silently, "
                 "refit=False compares restricted likelihoods.",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=4,  # the caller of Fit.anova
             )
         fits = [fit(f.design, f.engine, "ml", f.control) if f.reml else f for f in fits]
     return likelihood_ratios(sorted(fits, key=n_parameters))

@@ -17,7 +17,7 @@ from mixedgen.errors import ArgumentError, examples, require_probability
 from mixedgen.inference.adjustments import ADJUSTMENTS, Comparison
 from mixedgen.inference.fixed_effects import estimable
 from mixedgen.inference.grid import cell_weights, cells, grid_rows, grid_values
-from mixedgen.inference.inference import Inference
+from mixedgen.inference.inference import Inference, Result
 from mixedgen.inference.wald import t_quantile, t_tests
 
 Weights = Literal["equal", "proportional", "outer", "cells"]
@@ -76,9 +76,8 @@ class MarginalMeans(pd.DataFrame):
         return contrasts(self, method, adjust=adjust)
 
 
-def marginal_means(
-    inference: Inference,
-    variables: pd.DataFrame,
+def emmeans(
+    fit: Result,
     specs: str | Sequence[str],
     *,
     by: str | Sequence[str] | None = None,
@@ -87,24 +86,21 @@ def marginal_means(
     ddf: str = "satterthwaite",
     level: float = 0.95,
 ) -> MarginalMeans:
-    """Marginal means: predictions of the fixed part over a grid, averaged over what is not asked for.
+    """Marginal means of some factors: predictions of the fixed part over a grid, averaged over the other factors.
 
     Parameters
     ----------
-    inference : Inference
+    fit : Fit
         The model.
-    variables : DataFrame
-        Variables of the fixed part in the records used.
     specs : str or sequence of str
         Variables by whose levels the means are wanted.
     by : str or sequence of str, optional
-        Variables within whose levels the means are compared.
+        Variables within whose levels they are compared.
     at : mapping, optional
-        Values of variables in the grid. A covariate is at its mean otherwise, unless it has two values only.
+        Values of variables in the grid; covariates are at their mean otherwise, unless they have two values only.
     weights : {"equal", "proportional", "outer", "cells"}
-        Of the levels averaged over: the same, their joint or marginal frequencies in the data, or the frequencies
-        of the cells.
-    ddf : str
+        Of the levels averaged over: the same, their joint or marginal frequencies, or those of the cells.
+    ddf : {"satterthwaite", "kenward-roger", "containment", "z"}
         Method of degrees of freedom.
     level : float
         Of the intervals.
@@ -112,8 +108,8 @@ def marginal_means(
     Returns
     -------
     MarginalMeans
-        Columns (factors) ``emmean se df lower upper``, the first factor running fastest; the offset counts with its
-        mean. Means that are not estimable are missing.
+        Frame, one row for each level, columns (factors) ``emmean se df lower upper``, the first factor running fastest;
+        ``.contrasts()`` compares them. The offset counts with its mean. Means that are not estimable are missing.
 
     Raises
     ------
@@ -128,10 +124,21 @@ def marginal_means(
     References
     ----------
     Searle, Speed & Milliken (1980) Am Stat 34:216.
+
+    Examples
+    --------
+    >>> import mixedgen as mg
+    >>> fit = mg.lmm("angle ~ recipe + temp + (1|recipe:replicate)", mg.data.cake())
+    >>> mg.emmeans(fit, "recipe")[["recipe", "emmean", "df"]].round(3)
+      recipe  emmean    df
+    0      A  33.122  42.0
+    1      B  31.644  42.0
+    2      C  31.600  42.0
     """
     names = [specs] if isinstance(specs, str) else list(specs)
     within = [] if by is None else [by] if isinstance(by, str) else list(by)
-    check_request([*names, *within], variables, weights, level)
+    inference, variables = fit.inference, fit.variables
+    check_means([*names, *within], variables, weights, level)
     values = grid_values(variables, at or {})
     wanted = [*names, *within]
     ordered = {**{c: values[c] for c in wanted}, **{c: v for c, v in values.items() if c not in wanted}}
@@ -148,7 +155,7 @@ def marginal_means(
     good = estimable(inference.fitted, L) & (total > 0)
     if not good.all():
         warnings.warn(
-            f"{int((~good).sum())} of {len(good)} means are not estimable and missing.", UserWarning, stacklevel=3
+            f"{int((~good).sum())} of {len(good)} means are not estimable and missing.", UserWarning, stacklevel=2
         )
     fixed, offset = inference.fitted.design.fixed, inference.fitted.design.offset
     kept = [k for k, name in enumerate(fixed.all_names) if name not in set(fixed.aliased)]
@@ -159,7 +166,7 @@ def marginal_means(
     return out
 
 
-def check_request(wanted: Sequence[str], variables: pd.DataFrame, weights: str, level: float) -> None:
+def check_means(wanted: Sequence[str], variables: pd.DataFrame, weights: str, level: float) -> None:
     """Raise an ArgumentError for names and options that do not exist."""
     unknown = [name for name in wanted if name not in variables.columns]
     if unknown:

@@ -11,8 +11,8 @@ import scipy.sparse as sp
 from scipy.linalg import cho_factor, cho_solve
 
 from mixedgen.errors import ArgumentError, DataError, examples
-from mixedgen.inference.inference import Inference
-from mixedgen.inference.means import MarginalMeans, marginal_means
+from mixedgen.inference.inference import Result
+from mixedgen.inference.means import MarginalMeans, emmeans
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,16 @@ class FirstStage:
     covariance: sp.csr_array
 
 
-def first_stage(fits: Mapping[str, tuple[Inference, pd.DataFrame]], factor: str, *, trial: str = "trial") -> FirstStage:
-    """Adjusted means of the levels of a factor in several trials.
+def first_stage(fits: Mapping[str, Result], factor: str, *, trial: str = "trial") -> FirstStage:
+    """Adjusted means of the levels of a factor in several trials, with their full covariance matrix.
+
+    The means are the records of a second stage, whose `residual` is their covariance matrix and whose residual variance
+    is known to be 1.
 
     Parameters
     ----------
-    fits : mapping of str to (Inference, DataFrame)
-        Model of each trial, with the factor in the fixed part, and the variables of its fixed part.
+    fits : mapping of str to Fit
+        Fit of each trial, with the factor in the fixed part.
     factor : str
         Whose levels the means are of, such as the line.
     trial : str
@@ -47,7 +50,7 @@ def first_stage(fits: Mapping[str, tuple[Inference, pd.DataFrame]], factor: str,
     Returns
     -------
     FirstStage
-        Means and their covariance matrix.
+        ``means``, a frame with columns (trial, factor) ``mean se weight``, and ``covariance``, a sparse matrix.
 
     Raises
     ------
@@ -66,14 +69,27 @@ def first_stage(fits: Mapping[str, tuple[Inference, pd.DataFrame]], factor: str,
     ----------
     .. [1] Smith, Cullis & Gilmour (2001) Aust N Z J Stat 43:129.
     .. [2] Piepho, Moehring, Schulz-Streeck & Ogutu (2012) Biom J 54:844.
+
+    Examples
+    --------
+    >>> import mixedgen as mg
+    >>> cake = mg.data.cake()
+    >>> fits = {r: mg.lmm("angle ~ 0 + C(temp) + (1|replicate)", d) for r, d in cake.groupby("recipe")}
+    >>> stage = mg.first_stage(fits, "temp", trial="recipe")
+    >>> stage.means.shape, stage.covariance.shape
+    ((18, 5), (18, 18))
+    >>> known = mg.Control(fix={"residual": 1.0})
+    >>> second = mg.lmm("mean ~ recipe + (1|temp)", stage.means, residual=stage.covariance, control=known)
+    >>> second.params.round(2).to_dict()
+    {'Intercept': 33.12, 'recipe[T.B]': -1.48, 'recipe[T.C]': -1.52}
     """
     if not fits:
         raise ArgumentError("first_stage needs a fit for each trial: {'trial': fit}.")
     if trial == factor:
         raise ArgumentError(f"trial and factor are both {factor!r}: name the column of the trials otherwise.")
     frames, blocks = [], []
-    for name, (inference, variables) in fits.items():
-        table = marginal_means(inference, variables, factor, ddf="z")
+    for name, fit in fits.items():
+        table = emmeans(fit, factor, ddf="z")
         V = covariance_of(table, name)
         precision = cho_solve(cho_factor(V, lower=True), np.eye(len(V)))
         frames.append(
