@@ -16,6 +16,7 @@ import mixedgen as mg
 from mixedgen.engines.dense import DenseEngine
 from mixedgen.estimation.likelihood import deviance
 from mixedgen.inference import degrees, information, kenward_roger
+from mixedgen.inference.containment import containment_df
 from mixedgen.inference.wald import f_tail, t_quantile, t_tail
 
 # lmerTest differentiates numerically: its balanced designs, whose degrees of freedom are whole numbers, come out to
@@ -246,6 +247,46 @@ def test_containment_of_a_split_plot() -> None:
 def test_containment_of_a_slope() -> None:
     df = fit_of("sleepstudy").summary(ddf="containment").coefficients["df"]
     assert df.to_dict() == {"Intercept": 17.0, "Days": 17.0}
+
+
+def test_containment_of_terms_that_are_rewritten() -> None:
+    """A relationship over an interaction has the degrees of freedom of its long form."""
+    rng = np.random.default_rng(55)
+    pedigree = pd.DataFrame({"id": range(1, 21), "sire": 0, "dam": 0})
+    data = pd.DataFrame({"animal": np.repeat(np.arange(1, 21), 4), "site": np.tile(["s1", "s2"], 40)})
+    data["y"] = rng.normal(size=80)
+    A = {"A": mg.additive(mg.Pedigree(pedigree))}
+    for short, long in (
+        ("(1|site:animal:A)", "diag(0 + site|animal:A, hom=True)"),
+        ("(1|site:members(animal):A)", "diag(0 + site|members(animal):A, hom=True)"),
+    ):
+        models = [mg.MixedModel(f"y ~ site + {term}", data, relationships=A) for term in (short, long)]
+        one, other = (containment_df(m.design) for m in models)
+        np.testing.assert_array_equal(one, other)
+        assert (one == 2 * (20 - 1)).all()
+
+
+def test_containment_of_several_traits_is_that_of_the_long_form() -> None:
+    rng = np.random.default_rng(56)
+    data = pd.DataFrame({"g": np.repeat(list("abcdefgh"), 6), "site": np.tile(["s", "t", "u"], 16)})
+    data = data.assign(y1=rng.normal(size=48), y2=rng.normal(size=48))
+    long = pd.concat([data.assign(trait=t, y=data[t]) for t in ("y1", "y2")])
+    wide = containment_df(mg.MixedModel("cbind(y1, y2) ~ site + (1|g)", data).design)
+    model = mg.MixedModel("y ~ 0 + trait + trait:site + (0 + trait|g)", long)
+    by_name = dict(zip(model.design.fixed.names, containment_df(model.design), strict=True))
+    assert wide[0] == by_name["trait[y1]"] == 2 * 8 - 2
+    assert wide[1] == by_name["trait[y1]:site[T.t]"] == 96 - 16 - 4
+
+
+def test_containment_of_members_is_by_entry() -> None:
+    """Animals are within the fixed effects of none; the intercept has the fewer degrees of the two entries."""
+    rng = np.random.default_rng(57)
+    data = pd.DataFrame({"animal": np.repeat(list("abcdef"), 5), "rival": np.tile(list("bcdef"), 6)})
+    data["y"] = rng.normal(size=30)
+    design = mg.MixedModel("y ~ 1 + us(1|members(animal, rival))", data).design
+    Z = design.terms[0].Z.toarray()
+    ranks = [np.linalg.matrix_rank(np.hstack([np.ones((30, 1)), Z[:, :stop]])) for stop in (0, 6, 12)]
+    assert containment_df(design)[0] == min(np.diff(ranks))
 
 
 def test_kenward_roger_wants_reml() -> None:

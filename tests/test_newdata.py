@@ -10,7 +10,6 @@ import pytest
 import scipy.sparse as sp
 
 import mixedgen as mg
-from mixedgen.design.build_terms import unique_keys
 from mixedgen.errors import ArgumentError, DataError, NotAvailableError, RelationshipError
 from mixedgen.output.matrices import write_out
 from mixedgen.prediction.predict import predict
@@ -73,8 +72,7 @@ CROSSED = {
 
 def solved(formula: str) -> mg.Fit:
     model = mg.MixedModel(formula, crossed())
-    design = model.design
-    keys = unique_keys(design.parsed.terms)
+    keys = [t.key for t in model.design.as_written]
     return model.solve({**dict(zip(keys, CROSSED[formula], strict=True)), "residual": 1.2})
 
 
@@ -86,6 +84,48 @@ def test_the_records_of_the_fit_as_new_data(formula: str) -> None:
     own, new = (predict(fit.fitted, d, interval="confidence") for d in (None, data))
     pd.testing.assert_frame_equal(own, new, rtol=RTOL)
     pd.testing.assert_frame_equal(predict(fit.fitted, data.iloc[[7]], interval="confidence"), own.iloc[[7]], rtol=RTOL)
+
+
+IDS = list("abcdefghij")
+OVER_RELATIONSHIPS = [
+    "(1|site:animal:A)",
+    "(1|year:animal:A)",
+    "(1|site:year:animal:A)",
+    "(site||animal:A)",
+    "(1|animal:A:dam:B)",
+    "us(x|members(animal, dam):A)",
+    "us(1|members(animal, mates(animal, pen)):A)",
+    "(1|site:members(animal, dam):A)",
+    "(1|mm(animal, dam, weights=w):A)",
+    "(1|site:mm(animal, dam))",
+    "(1|site/year)",
+    "(1|site:animal:A) + (1|animal)",
+]
+
+
+def related(n: int = 80) -> tuple[pd.DataFrame, mg.Relationship]:
+    """Records of ten related animals at two sites in four years."""
+    rng = np.random.default_rng(61)
+    A = mg.additive(
+        mg.Pedigree(pd.DataFrame({"id": IDS, "sire": list("000aaaacda"), "dam": list("000bbbbbee")})),
+    )
+    data = pd.DataFrame({"animal": rng.choice(IDS, n), "dam": rng.choice(IDS, n), "x": rng.normal(size=n)})
+    data = data.assign(site=np.tile(["s1", "s2"], n // 2), year=np.repeat([1, 2, 3, 4], n // 4))
+    data = data.assign(pen=np.arange(n) // 8, w=rng.uniform(1.0, 2.0, n), y=data["x"] + rng.normal(size=n))
+    return data, A
+
+
+@pytest.mark.parametrize("term", OVER_RELATIONSHIPS)
+@pytest.mark.parametrize("re_form", ["all", "none"])
+def test_terms_that_are_rewritten_know_their_own_records_again(term: str, re_form: str) -> None:
+    data, A = related()
+    links = {name: A for name in "AB" if f":{name}" in term}
+    model = mg.MixedModel(f"y ~ site + {term}", data, relationships=links)
+    known: dict[str, Any] = {t.key: 0.5 if t.structure.size == 1 else 0.5 * np.eye(t.c) for t in model.design.terms}
+    fit = model.solve({**known, "residual": 1.0})
+    np.testing.assert_allclose(fit.predict(data), fit.fittedvalues, rtol=RTOL)
+    own, new = (fit.predict(d, interval="prediction", re_form=re_form) for d in (None, data))
+    pd.testing.assert_frame_equal(own, new, rtol=RTOL)
 
 
 @pytest.mark.parametrize("formula", CROSSED)

@@ -158,12 +158,13 @@ def build(
     offset = np.sum([evaluate(o, used, f"offset({o})") for o in parsed.offsets], axis=0) if parsed.offsets else None
     keys = unique_keys(parsed.terms)
     terms = [
-        build_term(t, k, used, relationships, several_traits=several) for t, k in zip(parsed.terms, keys, strict=True)
+        build_term(t, key, place, used, relationships, several_traits=several)
+        for place, (t, key) in enumerate(zip(parsed.terms, keys, strict=True))
     ]
     if traits is not None:
-        terms = [traits.term(t, written) for t, written in zip(terms, parsed.terms, strict=True)]
+        terms = [traits.term(t) for t in terms]
         offset = None if offset is None else offset[traits.row]
-    fixed = build_fixed(parsed.fixed, used, contrasts, constraints, terms, traits.fixed if traits else None)
+    fixed = build_fixed(parsed.fixed, used, contrasts, constraints, terms, traits)
     if not fixed.p and not terms:
         raise DesignError(f"{formula!r} has neither fixed nor random effects.")
     if fixed.p >= len(y):
@@ -188,7 +189,7 @@ def build(
         index=frame.index,
         na_action=na_action,
         lost=lost,
-        linked=linked_ids(parsed, keys, frame),
+        linked=linked_ids(terms, frame),
         traits=traits,
     )
     if restrictions is None or not restrictions.names:

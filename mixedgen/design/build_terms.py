@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,12 @@ from mixedgen.arrays import Array, IntArray
 from mixedgen.covariance.registry import make_structure
 from mixedgen.covariance.structure import Structure
 from mixedgen.covariance.variances import Identity
-from mixedgen.design.coding import check_finite, dense_or_sparse, materialise
+from mixedgen.design.coding import INTERCEPT, Origin, check_finite, dense_or_sparse, materialise, origins
 from mixedgen.design.levels import interaction, level_positions, match_levels
 from mixedgen.design.loads import other_columns, plain_loads, several_loads, source_columns, spread
 from mixedgen.design.terms import INTERCEPT_NAMES, Term, normal_key
 from mixedgen.errors import DesignError, FormulaError, RelationshipError, examples
-from mixedgen.formula.parts import Column, ParsedFormula, RandomTerm
+from mixedgen.formula.parts import Column, Members, ParsedFormula, RandomTerm
 from mixedgen.relationship.combine import product_of_pairs
 from mixedgen.relationship.relationship import Relationship
 
@@ -44,22 +44,45 @@ def drop_unmatched(
     return kept[keep], lost
 
 
-def effect_columns(effects: str, frame: pd.DataFrame) -> tuple[Array, tuple[str, ...], Any]:
-    """Columns left of the bar, their names, the intercept named as lme4 names it, and how they are coded."""
+@dataclass(frozen=True)
+class Effects:
+    """What stands left of a bar: values (n, c), names as lme4 has them, origins, and how they are coded."""
+
+    values: Array
+    names: tuple[str, ...]
+    origins: tuple[Origin, ...]
+    spec: Any
+
+    def over(self, groups: Sequence[frozenset[str]]) -> tuple[Origin, ...]:
+        """Origins that name the grouping variables too, for each entry right of the bar."""
+        return tuple(replace(o, variables=o.variables | g) for g in groups for o in self.origins)
+
+
+def effects_left(effects: str, frame: pd.DataFrame) -> Effects:
+    """Columns left of the bar."""
     if effects == "1":
-        return np.ones((len(frame), 1)), ("(Intercept)",), None
+        return Effects(np.ones((len(frame), 1)), ("(Intercept)",), (INTERCEPT,), None)
     matrix = materialise(effects, frame)
     names = tuple(str(c) for c in matrix.model_spec.column_names)
     values = dense_or_sparse(matrix)
     dense = values.toarray() if sp.issparse(values) else values
     check_finite(dense, names)
     shown = tuple("(Intercept)" if e in INTERCEPT_NAMES else e for e in names)
-    return np.ascontiguousarray(dense), shown, matrix.model_spec
+    return Effects(np.ascontiguousarray(dense), shown, origins(matrix.model_spec), matrix.model_spec)
+
+
+def groups_right(term: RandomTerm) -> list[frozenset[str]]:
+    """What the levels of a term vary over, for each entry of `members`; one set for any other term."""
+    source = term.factors[-1].source
+    if isinstance(source, Members):
+        return [frozenset([str(e)]) for e in source.entries]
+    return [frozenset(str(f.source) for f in term.factors)]
 
 
 def build_term(
     term: RandomTerm,
     key: str,
+    place: int,
     frame: pd.DataFrame,
     relationships: Mapping[str, Relationship],
     *,
@@ -69,10 +92,10 @@ def build_term(
     factor = term.factors[-1]
     relationship = None if factor.link is None else relationships[factor.link]
     if len(term.factors) == 2 and all(f.link is not None and isinstance(f.source, Column) for f in term.factors):
-        return build_pairs(term, key, frame, relationships, several_traits=several_traits)
+        return build_pairs(term, key, place, frame, relationships, several_traits=several_traits)
     if len(term.factors) > 1 and any(f.link is not None or not isinstance(f.source, Column) for f in term.factors):
         nearest = nearest_factor(term, frame)
-        return build_term(nearest, key, frame, relationships, several_traits=several_traits)
+        return build_term(nearest, key, place, frame, relationships, several_traits=several_traits)
     if isinstance(factor.source, Column):
         loads, levels = plain_loads(term, frame, relationship)
     else:
@@ -82,10 +105,23 @@ def build_term(
             f"the grouping factor {key!r} has one level only ({examples(list(levels))}): "
             "its variance cannot be estimated."
         )
-    columns, names, spec = effect_columns(term.effects, frame)
-    values, effects = spread(loads, columns, names)
-    structure = own_structure(term, effects, several_traits=several_traits)
-    return Term(key, effects, structure, relationship, levels, loads.record, loads.level, values, len(frame), spec)
+    left = effects_left(term.effects, frame)
+    values, effects = spread(loads, left.values, left.names)
+    return Term(
+        key=key,
+        effects=effects,
+        structure=own_structure(term, effects, several_traits=several_traits),
+        relationship=relationship,
+        levels=levels,
+        record=loads.record,
+        level=loads.level,
+        values=values,
+        n_records=len(frame),
+        origins=left.over(groups_right(term)),
+        written=term,
+        place=place,
+        spec=left.spec,
+    )
 
 
 def own_structure(term: RandomTerm, effects: tuple[str, ...], *, several_traits: bool) -> Structure:
@@ -98,6 +134,7 @@ def own_structure(term: RandomTerm, effects: tuple[str, ...], *, several_traits:
 def build_pairs(
     term: RandomTerm,
     key: str,
+    place: int,
     frame: pd.DataFrame,
     relationships: Mapping[str, Relationship],
     *,
@@ -112,9 +149,22 @@ def build_pairs(
     where = np.unique(code, return_index=True)[1]
     pairs = pd.DataFrame({k: column.to_numpy()[where] for k, column in enumerate(columns)}, index=labels)
     K = product_of_pairs(relationships[links[0]], relationships[links[1]], pairs)
-    values, effects, spec = effect_columns(term.effects, frame)
-    structure = own_structure(term, effects, several_traits=several_traits)
-    return Term(key, effects, structure, K, labels, None, code, values, len(frame), spec)
+    left = effects_left(term.effects, frame)
+    return Term(
+        key=key,
+        effects=left.names,
+        structure=own_structure(term, left.names, several_traits=several_traits),
+        relationship=K,
+        levels=labels,
+        record=None,
+        level=code,
+        values=left.values,
+        n_records=len(frame),
+        origins=left.over(groups_right(term)),
+        written=term,
+        place=place,
+        spec=left.spec,
+    )
 
 
 def nearest_factor(term: RandomTerm, frame: pd.DataFrame) -> RandomTerm:
@@ -156,10 +206,10 @@ def unique_keys(terms: Sequence[RandomTerm]) -> list[str]:
     return keys
 
 
-def linked_ids(parsed: ParsedFormula, keys: Sequence[str], frame: pd.DataFrame) -> dict[str, pd.Series]:
+def linked_ids(terms: Sequence[Term], frame: pd.DataFrame) -> dict[str, pd.Series]:
     """Ids of the terms with a relationship, by the key of the term; those of several columns after each other."""
     out = {}
-    for key, term in zip(keys, parsed.terms, strict=True):
+    for key, term in ((t.key, t.written) for t in terms):
         if len(term.factors) > 1 and all(f.link is not None for f in term.factors):
             parts = [frame[str(f.source)] for f in term.factors]
             labels = [":".join(map(str, row)) for row in zip(*parts, strict=True)]

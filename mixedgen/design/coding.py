@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,39 @@ from mixedgen.formula.sides import factor_variables, model_spec
 # X goes sparse above this many columns and elements, if it is mostly zeros: below, dense arithmetic is faster, and its
 # rank is found as R finds it; above, its zeros would be stored and multiplied.
 DENSE_COLUMNS, DENSE_ELEMENTS = 20, 100_000
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The term of a formula that a column was made of.
+
+    Attributes
+    ----------
+    name : str
+        The term, ``"1"`` for the intercept.
+    parts : frozenset of str
+        Expressions of its factors.
+    variables : frozenset of str
+        Columns of the data that it needs; of a random effect its grouping factors too.
+    """
+
+    name: str
+    parts: frozenset[str] = frozenset()
+    variables: frozenset[str] = frozenset()
+
+
+INTERCEPT = Origin("1")
+
+
+def origins(spec: Any) -> tuple[Origin, ...]:
+    """Origin of each column of a model matrix."""
+    out: list[Origin] = []
+    for entry in spec.structure:
+        name = str(entry.term)
+        parts = frozenset(str(f.expr) for f in entry.term.factors) if name != "1" else frozenset()
+        variables = frozenset(v for f in entry.term.factors for v in factor_variables(f, ()))
+        out += [Origin(name, parts, variables)] * len(entry.columns)
+    return tuple(out)
 
 
 def variables_of(rhs: str, frame: pd.DataFrame) -> list[str]:
@@ -99,13 +133,3 @@ def evaluate(expression: str, frame: pd.DataFrame, name: str) -> Array:
     if values.shape[1] != 1:
         raise DataError(f"{name!r} must be one numeric column, but {expression!r} makes {values.shape[1]}.")
     return numeric(np.asarray(values).ravel(), name, frame.index)
-
-
-def plain_name(column: str) -> str:
-    """Term that a column of formulaic belongs to: its name without the levels in brackets."""
-    out, depth = "", 0
-    for character in column:
-        depth += character == "["
-        out += character if depth == 0 else ""
-        depth -= character == "]"
-    return out

@@ -81,6 +81,16 @@ class Design:
         }
 
     @property
+    def response(self) -> Array:
+        """Response as observed, shape (n,): `y`, which the equations see, with the offset added back."""
+        return self.y if self.offset is None else self.y + self.offset
+
+    @property
+    def as_written(self) -> tuple[Term, ...]:
+        """Random terms in the order of the formula."""
+        return tuple(sorted(self.terms, key=lambda t: t.place))
+
+    @property
     def n(self) -> int:
         """Number of records."""
         return len(self.y)

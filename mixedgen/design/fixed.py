@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,8 +12,9 @@ import scipy.sparse as sp
 
 from mixedgen.arrays import Array, IntArray
 from mixedgen.design.aliased import dense_null_space, last_pivots, sparse_null_space, triangular_factor
-from mixedgen.design.coding import check_finite, dense_or_sparse, materialise
+from mixedgen.design.coding import INTERCEPT, Origin, check_finite, dense_or_sparse, materialise, origins
 from mixedgen.design.terms import Term
+from mixedgen.design.traits import Traits
 from mixedgen.errors import DesignError, examples
 
 
@@ -33,6 +34,11 @@ class FixedPart:
         Null space of the full X, rows in the order of `all_names`: an estimable contrast is orthogonal to it.
     all_names : tuple of str
         All columns of X as coded.
+    kept : ndarray of int, shape (p,)
+        Positions of the columns kept among all columns.
+    origins : tuple of Origin
+        Term of the formula that each of all columns was made of; the columns of unknown-parent groups have that of the
+        intercept.
     spec : object
         formulaic's ModelSpec, which codes new data alike.
     """
@@ -43,6 +49,8 @@ class FixedPart:
     aliased: tuple[str, ...]
     null_space: Array
     all_names: tuple[str, ...]
+    kept: IntArray
+    origins: tuple[Origin, ...]
     spec: Any
 
     @property
@@ -101,36 +109,78 @@ def group_name(key: str, effects: tuple[str, ...], effect: str, group: str) -> s
     return f"{key}:{group}" if len(effects) == 1 else f"{key}:{effect}:{group}"
 
 
+@dataclass(frozen=True)
+class Columns:
+    """All columns of X as coded, shape (n, m), with their names, origins and coding."""
+
+    X: Array | sp.csr_array
+    names: tuple[str, ...]
+    origins: tuple[Origin, ...]
+    spec: Any
+
+
 def build_fixed(
     rhs: str,
     frame: pd.DataFrame,
     contrasts: Mapping[str, str] | None,
     constraints: Sequence[str],
     terms: Sequence[Term] = (),
-    spread: Callable[[Array | sp.csr_array, Sequence[str]], tuple[Array | sp.csr_array, tuple[str, ...]]] | None = None,
+    traits: Traits | None = None,
 ) -> FixedPart:
     """Fixed part of full column rank: aliased columns are dropped, the later ones, or those that `constraints` name.
-
-    `spread` makes the columns of several traits from those of one.
 
     Raises
     ------
     DesignError
         If a constraint names no column of X, or a column that the others do not determine.
     """
+    columns = coded_columns(rhs, frame, contrasts)
+    if traits is not None:
+        columns = for_each_trait(columns, traits)
+    columns = with_groups(columns, terms)
+    unknown = [c for c in constraints if c not in columns.names]
+    if unknown:
+        raise DesignError(
+            f"constraints name no column of X: {examples(unknown)}; the columns are {examples(columns.names)}."
+        )
+    return independent(columns, constraints)
+
+
+def coded_columns(rhs: str, frame: pd.DataFrame, contrasts: Mapping[str, str] | None) -> Columns:
+    """Columns of a right-hand side."""
     matrix = materialise(rhs, frame, contrasts)
     names = tuple(str(c) for c in matrix.model_spec.column_names)
     X = dense_or_sparse(matrix)
     check_finite(X, names)
-    if spread is not None:
-        X, names = spread(X, names)
+    return Columns(X, names, origins(matrix.model_spec), matrix.model_spec)
+
+
+def for_each_trait(columns: Columns, traits: Traits) -> Columns:
+    """A block of columns for each trait."""
+    X, names = traits.fixed(columns.X, columns.names)
+    own = tuple(traits.own(o) for _ in traits.names for o in columns.origins)
+    return replace(columns, X=X, names=names, origins=own)
+
+
+def with_groups(columns: Columns, terms: Sequence[Term]) -> Columns:
+    """Columns of unknown-parent groups after the others."""
     groups = group_columns(terms)
-    if groups is not None:
-        X = sp.csr_array(sp.hstack([X, groups[0]])) if sp.issparse(X) else np.hstack([X, groups[0].toarray()])
-        names = (*names, *groups[1])
-    unknown = [c for c in constraints if c not in names]
-    if unknown:
-        raise DesignError(f"constraints name no column of X: {examples(unknown)}; the columns are {examples(names)}.")
+    if groups is None:
+        return columns
+    Q, names = groups
+    X = sp.csr_array(sp.hstack([columns.X, Q])) if sp.issparse(columns.X) else np.hstack([columns.X, Q.toarray()])
+    return replace(columns, X=X, names=(*columns.names, *names), origins=(*columns.origins, *[INTERCEPT] * len(names)))
+
+
+def independent(columns: Columns, constraints: Sequence[str]) -> FixedPart:
+    """Columns that the others do not determine, those that `constraints` name last.
+
+    Raises
+    ------
+    DesignError
+        If a constraint names a column that the others do not determine.
+    """
+    names, X = columns.names, columns.X
     order = sorted(range(len(names)), key=lambda j: names[j] in constraints)
     ordered = X[:, order] if constraints else X
     R = None if sp.issparse(ordered) else triangular_factor(ordered)
@@ -154,5 +204,7 @@ def build_fixed(
         aliased=tuple(names[j] for j in sorted(aliased)),
         null_space=full,
         all_names=names,
-        spec=matrix.model_spec,
+        kept=np.array(kept, dtype=np.intp),
+        origins=columns.origins,
+        spec=columns.spec,
     )

@@ -12,6 +12,8 @@ import scipy.sparse as sp
 
 from mixedgen.arrays import Array, IntArray
 from mixedgen.covariance.structure import Structure
+from mixedgen.design.coding import Origin
+from mixedgen.formula.parts import RandomTerm
 from mixedgen.relationship.relationship import Relationship
 
 INTERCEPT_NAMES = ("1", "Intercept", "(Intercept)")
@@ -39,6 +41,12 @@ class Term:
         Weight of each coefficient in the load.
     n_records : int
         Number of records.
+    origins : tuple of Origin, length c
+        What stands left of the bar for each coefficient, and the variables it varies over, grouping factors included.
+    written : RandomTerm
+        The term as the model took it: ``(1|site:animal:A)`` is ``diag(0 + site|animal:A, hom=True)``.
+    place : int
+        Position among the terms of the formula as parsed.
     spec : ModelSpec or None
         How formulaic coded what stands left of the bar; None for an intercept.
     """
@@ -52,6 +60,9 @@ class Term:
     level: IntArray
     values: Array
     n_records: int
+    origins: tuple[Origin, ...]
+    written: RandomTerm
+    place: int
     spec: Any = field(default=None, repr=False, compare=False)
 
     @property

@@ -12,11 +12,11 @@ import scipy.sparse as sp
 from mixedgen.arrays import Array, IntArray
 from mixedgen.covariance.registry import make_structure
 from mixedgen.covariance.variances import Diagonal
-from mixedgen.design.coding import evaluate, variables_of
+from mixedgen.design.coding import Origin, evaluate, variables_of
 from mixedgen.design.loads import load_ranges
 from mixedgen.design.terms import INTERCEPT_NAMES, Term
 from mixedgen.errors import DataError, FormulaError
-from mixedgen.formula.parts import RandomTerm, ResidualTerm
+from mixedgen.formula.parts import ResidualTerm
 from mixedgen.residual.diagonal import ClassResidual
 from mixedgen.residual.residual import Residual
 from mixedgen.residual.units import UnitResidual
@@ -53,7 +53,7 @@ class Traits:
         out[np.arange(n)[:, None], self.trait[:, None] * p + np.arange(p)] = np.asarray(X)[self.row]
         return out, labels
 
-    def term(self, term: Term, written: RandomTerm) -> Term:
+    def term(self, term: Term) -> Term:
         """A term with its effects for each trait; the structure spans them all."""
         record, load = None, self.row
         trait = self.trait
@@ -67,9 +67,24 @@ class Traits:
         values = np.zeros((len(load), len(self.names) * c))
         values[np.arange(len(load))[:, None], trait[:, None] * c + np.arange(c)] = term.values[load]
         effects = tuple(self._effect(t, e, c) for t in self.names for e in term.effects)
-        structure = make_structure(written.structure, len(effects), dict(written.options), effects)
+        structure = make_structure(term.written.structure, len(effects), dict(term.written.options), effects)
         level = term.level[load]
-        return Term(term.key, effects, structure, term.relationship, term.levels, record, level, values, len(self.row))
+        return replace(
+            term,
+            effects=effects,
+            structure=structure,
+            record=record,
+            level=level,
+            values=values,
+            n_records=len(self.row),
+            origins=tuple(self.own(o) for _ in self.names for o in term.origins),
+            spec=None,
+        )
+
+    @staticmethod
+    def own(origin: Origin) -> Origin:
+        """Origin of a column that each trait has for itself."""
+        return replace(origin, variables=origin.variables | {"trait"})
 
     @staticmethod
     def _effect(trait: str, effect: str, c: int) -> str:

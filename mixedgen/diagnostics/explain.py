@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from mixedgen.design.build_terms import unique_keys
 from mixedgen.diagnostics.cost import cost_text
 from mixedgen.errors import examples
 from mixedgen.estimation.fitted import Fitted
@@ -95,10 +94,9 @@ def sizes(fitted: Fitted) -> pd.Series:
 def terms_table(fitted: Fitted) -> pd.DataFrame:
     """How each random term was read."""
     design = fitted.design
-    links = dict(zip(unique_keys(design.parsed.terms), design.parsed.terms, strict=True))
     rows = []
     for t, s in zip(design.terms, design.slices, strict=False):
-        link = links[t.key].factors[-1].link
+        link = t.written.factors[-1].link
         rows.append(
             {
                 "term": t.key,

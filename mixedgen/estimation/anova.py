@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from mixedgen.arrays import Array
 from mixedgen.design.aliased import ALIAS_TOLERANCE
-from mixedgen.design.build_terms import unique_keys
 from mixedgen.design.design import Design
 from mixedgen.design.terms import Term
 from mixedgen.errors import DesignError, EngineError
@@ -75,8 +74,7 @@ def anova(design: Design) -> MomentEstimates:
 
 def formula_order(design: Design) -> list[int]:
     """Position in the design of each term of the formula, in the order written."""
-    at = {t.key: k for k, t in enumerate(design.terms)}
-    return [at[key] for key in unique_keys(design.parsed.terms)]
+    return sorted(range(len(design.terms)), key=lambda k: design.terms[k].place)
 
 
 def loaded(term: Term) -> NDArray[np.intp]:

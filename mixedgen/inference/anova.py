@@ -121,8 +121,7 @@ def contrast_rows(fitted: Fitted, L: ArrayLike | pd.DataFrame | pd.Series) -> tu
     if values.shape[1] == fixed.p and fixed.aliased:
         return values, np.ones(len(values), dtype=bool), labels
     good = estimable(fitted, values)
-    kept = [k for k, name in enumerate(fixed.all_names) if name not in set(fixed.aliased)]
-    return values[:, kept], good, labels
+    return values[:, fixed.kept], good, labels
 
 
 def contest(

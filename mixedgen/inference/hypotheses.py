@@ -20,13 +20,12 @@ ZERO = 1e-8  # a coefficient of a hypothesis this small beside the largest is ro
 
 def kept_from_all(fixed: FixedPart) -> Array:
     """T with X_all = X T for the columns X that are kept, shape (p, number of all columns)."""
-    kept = [k for k, name in enumerate(fixed.all_names) if name not in set(fixed.aliased)]
-    gone = [k for k, name in enumerate(fixed.all_names) if name in set(fixed.aliased)]
-    T = np.zeros((len(kept), len(fixed.all_names)))
-    T[np.arange(len(kept)), kept] = 1.0
-    if gone:
+    gone = np.setdiff1d(np.arange(len(fixed.all_names)), fixed.kept)
+    T = np.zeros((fixed.p, len(fixed.all_names)))
+    T[np.arange(fixed.p), fixed.kept] = 1.0
+    if len(gone):
         # X_all N = 0 and N[gone] is invertible: X_gone = -X_kept N[kept] N[gone]^-1
-        T[:, gone] = -fixed.null_space[kept] @ np.linalg.inv(fixed.null_space[gone])
+        T[:, gone] = -fixed.null_space[fixed.kept] @ np.linalg.inv(fixed.null_space[gone])
     return T
 
 

@@ -103,7 +103,7 @@ def require_same_data(fits: Sequence[Fitted]) -> None:
     """Raise an ArgumentError unless all models are of the same records and response."""
     if len(fits) < 2:
         raise ArgumentError("a comparison needs two models at least.")
-    responses = [f.design.y if f.design.offset is None else f.design.y + f.design.offset for f in fits]
+    responses = [f.design.response for f in fits]
     for f, y in zip(fits, responses, strict=True):
         if len(y) != len(responses[0]):
             raise ArgumentError(

@@ -158,9 +158,8 @@ def emmeans(
             f"{int((~good).sum())} of {len(good)} means are not estimable and missing.", UserWarning, stacklevel=2
         )
     fixed, offset = inference.fitted.design.fixed, inference.fitted.design.offset
-    kept = [k for k, name in enumerate(fixed.all_names) if name not in set(fixed.aliased)]
     constant = 0.0 if offset is None else float(np.mean(offset))
-    basis = Basis(inference, L[:, kept], good, constant, tuple(names), tuple(within), ddf, level)
+    basis = Basis(inference, L[:, fixed.kept], good, constant, tuple(names), tuple(within), ddf, level)
     out = MarginalMeans(pd.concat([grid[wanted].iloc[:size], means_table(basis)], axis=1))
     out.basis = basis
     return out

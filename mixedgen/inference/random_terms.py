@@ -11,8 +11,7 @@ from scipy.special import chdtrc
 
 from mixedgen.covariance.registry import make_structure
 from mixedgen.covariance.restricted import Restricted
-from mixedgen.design.build_terms import unique_keys
-from mixedgen.design.coding import plain_name
+from mixedgen.design.coding import INTERCEPT
 from mixedgen.design.design import Design
 from mixedgen.design.terms import Term
 from mixedgen.engines import choose
@@ -20,7 +19,6 @@ from mixedgen.errors import NotAvailableError, require_count
 from mixedgen.estimation.estimate import fit
 from mixedgen.estimation.fitted import Fitted
 from mixedgen.formula.parts import RandomTerm
-from mixedgen.formula.sides import model_spec
 from mixedgen.inference.criteria import aic, n_parameters
 from mixedgen.inference.exact import exact_p, require_one_variance
 
@@ -126,11 +124,9 @@ def mixture_tail(x: float, weights: tuple[tuple[float, int], ...] | None) -> flo
 
 def reductions(design: Design) -> list[Reduction]:
     """Models with one random term, or one slope of it, less; terms in the order they were written."""
-    keys = unique_keys(design.parsed.terms)
-    by_key = {t.key: k for k, t in enumerate(design.terms)}
     out: list[Reduction] = []
-    for key, parsed in zip(keys, design.parsed.terms, strict=True):
-        k = by_key[key]
+    for k in sorted(range(len(design.terms)), key=lambda k: design.terms[k].place):
+        parsed = design.parsed.terms[design.terms[k].place]
         for name, smaller, lost in smaller_terms(parsed, design.terms[k]):
             rest = [*design.terms[:k], *([smaller] if smaller is not None else []), *design.terms[k + 1 :]]
             weights = mixture(design.terms[k], lost)
@@ -153,14 +149,13 @@ def smaller_terms(parsed: RandomTerm, term: Term) -> list[tuple[str, Term | None
     """What may be dropped of a term: its name, what is left of the term, and how many effects go."""
     tag = "" if parsed.structure == "us" else parsed.structure
     text = f"{tag}({parsed.effects} | {parsed.label})"
-    spec = list(model_spec(parsed.effects))
-    sets = [frozenset(str(f.expr) for f in t.factors if str(t) != "1") for t in spec]
-    slopes = [t for t, own in zip(spec, sets, strict=True) if own and not any(own < other for other in sets)]
+    names = {o.name: o.parts for o in term.origins}
+    slopes = [name for name, own in names.items() if own and not any(own < other for other in names.values())]
     if not slopes or term.structure.size <= 1 or isinstance(term.structure, Restricted):
         return [(text, None, term.c)]
     out: list[tuple[str, Term | None, int]] = []
     for slope in slopes:
-        gone = [k for k, e in enumerate(term.effects) if plain_name(e) == str(slope)]
+        gone = [k for k, o in enumerate(term.origins) if o.name == slope]
         left = [k for k in range(term.c) if k not in gone]
         whole = not left and not np.all(term.values.sum(axis=1) == 1.0)  # no factor, whose levels sum to an intercept
         smaller = None if whole else with_effects(term, left)
@@ -172,7 +167,9 @@ def with_effects(term: Term, left: Sequence[int]) -> Term:
     """Term with some of its effects; with none of them an intercept, to which the levels of a factor sum."""
     if not left:
         ones = np.ones((len(term.values), 1))
-        return replace(term, effects=("(Intercept)",), structure=make_structure("us", 1, {}), values=ones)
+        one = make_structure("us", 1, {})
+        return replace(term, effects=("(Intercept)",), structure=one, values=ones, origins=(INTERCEPT,))
     structure = make_structure(term.structure.tag, len(left), {})
     values = np.ascontiguousarray(term.values[:, list(left)])
-    return replace(term, effects=tuple(term.effects[k] for k in left), structure=structure, values=values)
+    effects, origins = tuple(term.effects[k] for k in left), tuple(term.origins[k] for k in left)
+    return replace(term, effects=effects, structure=structure, values=values, origins=origins)

@@ -177,7 +177,7 @@ def record_axes(fit: Result, ax: Any) -> tuple[Axes, Array, Array]:
     """One Axes, the fitted values and the scaled residuals of the records."""
     fitted = fit.fitted
     design, e = fitted.design, fitted.system.solution.e
-    values = design.y - e + (0.0 if design.offset is None else design.offset)
+    values = design.response - e
     return panels(ax, 1, 1, 4.2, 3.4)[0], values, scaled_residuals(fitted)
 
 

@@ -409,7 +409,7 @@ def comparison_notes(fits: Sequence[Fitted], heads: Sequence[str]) -> list[str]:
 
 def same_records(a: Fitted, b: Fitted) -> bool:
     """Whether two fits have the same values of the response, in any order."""
-    one, other = (np.sort(f.design.y if f.design.offset is None else f.design.y + f.design.offset) for f in (a, b))
+    one, other = (np.sort(f.design.response) for f in (a, b))
     return len(one) == len(other) and bool(np.allclose(one, other))
 
 

@@ -334,7 +334,7 @@ def on_index(fitted: Fitted, frame: pd.DataFrame) -> pd.DataFrame:
 def records(fitted: Fitted, variables: pd.DataFrame) -> pd.DataFrame:
     """Response, variables of the fixed part, and levels of the random terms, of the records used."""
     design = fitted.design
-    y = design.y if design.offset is None else design.y + design.offset
+    y = design.response
     out = pd.concat([pd.Series(y, name=design.parsed.responses[0]), variables.reset_index(drop=True)], axis=1)
     for t in design.terms:
         if t.record is None and t.key not in out:

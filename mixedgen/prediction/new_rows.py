@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from mixedgen.arrays import Array, IntArray
 from mixedgen.design.build import operands
-from mixedgen.design.build_terms import unique_keys
 from mixedgen.design.coding import coded_alike, evaluate, variables_of
 from mixedgen.design.design import Design
 from mixedgen.design.frame import numeric, require_columns
@@ -124,11 +123,6 @@ class Rows:
     others: tuple[Effects, ...] = ()
 
 
-def written_terms(design: Design) -> dict[str, RandomTerm]:
-    """The terms as parsed, by key."""
-    return dict(zip(unique_keys(design.parsed.terms), design.parsed.terms, strict=True))
-
-
 def own_rows(fitted: Fitted, chosen: tuple[int, ...], interval: str | None) -> Rows:
     """Rows of the records of the fit."""
     design = fitted.design
@@ -148,12 +142,11 @@ def complete_frame(
     design: Design, frame: pd.DataFrame, chosen: tuple[int, ...], interval: str | None
 ) -> tuple[IntArray, pd.Index]:
     """Positions of the rows of new data that miss nothing, and the index of all."""
-    written = written_terms(design)
     names = variables_of(design.parsed.fixed, frame) if design.parsed.fixed != "1" else []
     for rhs in design.parsed.offsets:
         names += operands(rhs, frame)
     for k, t in enumerate(design.terms):
-        term = written[t.key]
+        term = t.written
         if k in chosen or interval == "prediction":
             names += variables_of(term.effects, frame) if term.effects != "1" else []
             groups = [c for f in term.factors for c in (*source_columns(f.source), *other_columns(f.source))]
@@ -173,17 +166,16 @@ def new_rows(
 ) -> Rows:
     """Rows of new data without missing values."""
     design = fitted.design
-    written = written_terms(design)
     X, estimable = fixed_rows(design, frame)
     offset = np.sum([evaluate(o, frame, f"offset({o})") for o in design.parsed.offsets], axis=0)
     effects, others = [], []
     for k, t in enumerate(design.terms):
-        own, term = Effects(t, t, fitted.Sigma(k), fitted.system.solution.u[k]), written[t.key]
+        own = Effects(t, t, fitted.Sigma(k), fitted.system.solution.u[k])
         if k in chosen:
-            extension = relationships.get(str(term.factors[-1].link))
-            effects.append(new_effects(design, own, term, frame, new_levels, extension))
+            extension = relationships.get(str(t.written.factors[-1].link))
+            effects.append(new_effects(own, frame, new_levels, extension))
         elif interval == "prediction":
-            others.append(new_effects(design, fresh(own), term, frame, "population", None))
+            others.append(new_effects(fresh(own), frame, "population", None))
     return Rows(X, estimable, offset if design.parsed.offsets else None, tuple(effects), tuple(others))
 
 
@@ -206,8 +198,7 @@ def fixed_rows(design: Design, frame: pd.DataFrame) -> tuple[Matrix, NDArray[np.
         )
     values = coded(fixed.spec, frame, repr(design.parsed.fixed))
     X: Any = sp.csr_array(values, dtype=float) if hasattr(values, "toarray") else np.asarray(values, dtype=float)
-    kept = np.flatnonzero(np.isin(fixed.all_names, fixed.names))
-    return X[:, kept], estimable_rows(X, fixed.null_space)
+    return X[:, fixed.kept], estimable_rows(X, fixed.null_space)
 
 
 def require_same_kinds(spec: Any, frame: pd.DataFrame) -> None:
@@ -253,9 +244,7 @@ def estimable_rows(X: Matrix, null_space: Array) -> NDArray[np.bool_]:
 
 
 def new_effects(
-    design: Design,
     own: Effects,
-    written: RandomTerm,
     frame: pd.DataFrame,
     new_levels: NewLevels,
     extension: Relationship | None,
@@ -264,7 +253,7 @@ def new_effects(
     key, levels = own.own.key, own.own.levels
     if extension is not None:
         require_same_scale(own.own, extension)
-    loads, new = new_loads(written, frame, levels, unlabelled=not own.own.q)
+    loads, new = new_loads(own.own.written, frame, levels, unlabelled=not own.own.q)
     unknown = new if extension is None else new[extension.labels.get_indexer(new) < 0]
     if len(unknown) and new_levels == "error":
         raise DataError(new_levels_message(key, unknown, levels), levels=list(unknown))

@@ -11,7 +11,6 @@ import scipy.sparse as sp
 
 from mixedgen.arrays import Array
 from mixedgen.covariance.triangle import lower_factor
-from mixedgen.design.build_terms import unique_keys
 from mixedgen.design.design import Design
 from mixedgen.design.terms import Term
 from mixedgen.errors import NotAvailableError
@@ -265,10 +264,9 @@ def principal_components(fitted: Fitted) -> dict[str, PrincipalComponents]:
     require_positive(fitted)
     structure = design.residual.structure  # of one variance, which may be fixed, or of several
     sigma = float(np.sqrt(structure.matrix(fitted.theta_R)[0, 0])) if structure.tag == "idv" else 1.0
-    factor_of = dict(zip(unique_keys(design.parsed.terms), (t.label for t in design.parsed.terms), strict=True))
     shared: dict[str, list[int]] = {}
     for k, t in enumerate(design.terms):
-        shared.setdefault(factor_of[t.key], []).append(k)
+        shared.setdefault(t.written.label, []).append(k)
     return {factor: components_of(fitted, ks, sigma) for factor, ks in shared.items()}
 
 

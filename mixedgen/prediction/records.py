@@ -35,8 +35,7 @@ def residuals(fitted: Fitted) -> pd.Series | pd.DataFrame:
 def fitted_values(fitted: Fitted) -> pd.Series | pd.DataFrame:
     """Conditional fitted values Xb + Zu, and the offset."""
     design = fitted.design
-    values = design.y - fitted.system.solution.e
-    return on_data(fitted, values if design.offset is None else values + design.offset, "fitted")
+    return on_data(fitted, design.response - fitted.system.solution.e, "fitted")
 
 
 def scaled_residuals(fitted: Fitted) -> Array:

@@ -74,11 +74,11 @@ def draw(fitted: Fitted, mean: Array, n: int, rng: np.random.Generator, *, new_e
 def mean_of_records(fitted: Fitted, *, conditional: bool) -> Array:
     """X b and the offset, shape (n,); with `conditional`, Z u_hat too."""
     design = fitted.design
-    mean = design.y - fitted.system.solution.e
+    mean = design.response - fitted.system.solution.e
     if not conditional:
         for t, u in zip(design.terms, fitted.system.solution.u, strict=True):
             mean = mean - t.Z @ u.T.ravel()
-    return mean if design.offset is None else mean + design.offset
+    return mean
 
 
 def draw_random_part(fitted: Fitted, rng: np.random.Generator, n: int) -> Array:
