@@ -1,7 +1,12 @@
 """Fixtures that several test files share."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
+
+# each worker has a core to itself, and BLAS reads these when numpy is loaded
+os.environ.update(dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
 
 import pandas as pd
 import pytest
@@ -10,6 +15,14 @@ import mixedgen as mg
 
 DATA_VARIABLE = "MIXEDGEN_DATA"
 os.environ["MPLBACKEND"] = "agg"  # figures without a screen
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile the kernels once where the installation is fresh; workers would each compile them all."""
+    starts_workers = bool(getattr(config.option, "tx", None)) and not hasattr(config, "workerinput")
+    cache = Path(mg.__file__).parent / "sparse" / "__pycache__"
+    if starts_workers and not any(cache.glob("*.nbi")):
+        subprocess.run([sys.executable, "-m", "mixedgen.cli", "warmup"], check=True, stdout=subprocess.DEVNULL)
 
 
 @pytest.fixture
