@@ -81,3 +81,12 @@ class Control:
     def iterations(self) -> int:
         """Steps at most."""
         return DEFAULT_ITERATIONS[self.optimiser] if self.max_iter is None else self.max_iter
+
+
+def checked_control(control: object) -> Control:
+    """The settings given, or those by default; an ArgumentError for what is no `Control`."""
+    if control is None:
+        return Control()
+    if not isinstance(control, Control):
+        raise ArgumentError(f"control must be a Control, not {type(control).__name__}: write mg.Control(tol=...).")
+    return control

@@ -45,6 +45,23 @@ def components(fitted: Fitted) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["grp", "var1", "var2", "vcov", "sdcor", "se", "bound"])
 
 
+def history(fitted: Fitted) -> pd.DataFrame:
+    """Steps of the optimiser: columns ``criterion step decrement`` and the parameters by name."""
+    names = fitted.design.theta_names
+    rows = [
+        {"criterion": s.deviance, "step": s.kind, "decrement": s.decrement, **dict(zip(names, s.theta, strict=True))}
+        for s in fitted.history
+    ]
+    return pd.DataFrame(rows)
+
+
+def residual_variance(fitted: Fitted) -> float:
+    """The residual variance; a NotAvailableError where there is more than one."""
+    if not fitted.design.residual.homogeneous:
+        raise NotAvailableError("there is not one residual variance, or residuals are correlated: see `varcomp`.")
+    return float(fitted.theta_R[0])
+
+
 def bounds_in(fitted: Fitted, s: slice) -> dict[int, str]:
     """What is at its boundary, by the number of the parameter within its structure."""
     return {i - s.start: kind for i, kind in fitted.bounds.items() if s.start <= i < s.stop}

@@ -12,17 +12,19 @@ from mixedgen.estimation.fitted import Fitted
 from mixedgen.inference import criteria, fixed_effects
 from mixedgen.inference import wald as inference
 from mixedgen.inference.degrees import ddf_method
-from mixedgen.inference.inference import Inference, Result
+from mixedgen.inference.inference import Result
 from mixedgen.output.report import random_rows, statistic_rows
 
 
-def maketables_coefficients(tests: Inference, coefficients: pd.DataFrame | None) -> pd.DataFrame:
+def maketables_coefficients(model: Result) -> pd.DataFrame:
     """Columns ``b se t p df ci95l ci95u``, as maketables asks for; without tests after moments."""
-    if coefficients is None:
-        b, se = fixed_effects.estimates(tests.fitted), fixed_effects.standard_errors(tests.fitted)
+    if model.fitted.moments is not None:
+        b, se = fixed_effects.estimates(model.fitted), fixed_effects.standard_errors(model.fitted)
         out = pd.DataFrame({"b": b, "se": se, "t": b / se, "p": np.nan})
     else:
-        out = coefficients.rename(columns={"estimate": "b"})[["b", "se", "t", "p", "df"]]
+        out = inference.coefficient_table(model.inference).rename(columns={"estimate": "b"})[
+            ["b", "se", "t", "p", "df"]
+        ]
         half = inference.t_quantile(out["df"].to_numpy(), 0.95) * out["se"]
         out = out.assign(ci95l=out["b"] - half, ci95u=out["b"] + half)
     return out.rename_axis("Coefficient")

@@ -1,8 +1,7 @@
-"""The façade: `lmm`, `MixedModel` and `Fit`, whose methods are one line each."""
+"""A fitted model: `Fit`, whose methods are one line each."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,54 +11,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from mixedgen.covariance.custom import CorrelationFunction
-from mixedgen.design.build import build
-from mixedgen.design.design import Design, NaAction, Unmatched
-from mixedgen.design.frame import read_frame
-from mixedgen.diagnostics import diagnose as diagnostics
-from mixedgen.diagnostics import explain, influence
-from mixedgen.diagnostics.influence import Influence
-from mixedgen.engines import choose
-from mixedgen.engines.system import Engine, Forecast
-from mixedgen.errors import ArgumentError, NotAvailableError, examples
-from mixedgen.estimation import refit, variances
+from mixedgen.diagnostics import diagnose, explain, influence
+from mixedgen.errors import NotAvailableError
+from mixedgen.estimation import refit, update, variances
 from mixedgen.estimation.certificate import Certificate
-from mixedgen.estimation.control import Control
-from mixedgen.estimation.estimate import evaluate, fit, require_method
 from mixedgen.estimation.fitted import Fitted
-from mixedgen.formula.revise import revise
-from mixedgen.inference import (
-    anova as comparison,
-)
-from mixedgen.inference import (
-    criteria,
-    fixed_effects,
-    power,
-    random_terms,
-)
-from mixedgen.inference import (
-    wald as inference,
-)
+from mixedgen.inference import anova, criteria, fixed_effects, power, random_terms, wald
 from mixedgen.inference.grid import fixed_variables
 from mixedgen.inference.inference import Inference
-from mixedgen.intervals import bootstrap
-from mixedgen.intervals import profile as intervals
-from mixedgen.output import maketables, matrices, tidy
-from mixedgen.output import summary as tables
-from mixedgen.prediction import (
-    effects as prediction,
-)
-from mixedgen.prediction import (
-    factors,
-    new_rows,
-    proportions,
-    records,
-    simulation,
-    trajectories,
-)
-from mixedgen.prediction import (
-    predict as newdata,
-)
+from mixedgen.intervals import bootstrap, confint, profile
+from mixedgen.output import maketables, summary, tidy
+from mixedgen.prediction import effects, factors, new_rows, predict, proportions, records, simulation, trajectories
 from mixedgen.relationship.relationship import Relationship
 
 
@@ -128,7 +90,7 @@ class Fit:
 
     @cached_property
     def _t_table(self) -> pd.DataFrame:
-        return inference.coefficient_table(self.inference)
+        return wald.coefficient_table(self.inference)
 
     @property
     def df(self) -> pd.Series:
@@ -142,7 +104,7 @@ class Fit:
 
     def conf_int(self, alpha: float = 0.05, *, ddf: str = "satterthwaite") -> pd.DataFrame:
         """Wald t intervals of the fixed effects, columns ``lower upper``."""
-        return inference.intervals(self.inference, alpha, ddf)
+        return wald.intervals(self.inference, alpha, ddf)
 
     def confint(
         self,
@@ -158,19 +120,13 @@ class Fit:
         ``"profile"`` inverts the likelihood-ratio test of the ML fit, for expressions that of the fit itself;
         ``"bootstrap"`` gives percentiles of `bootstrap`, whose arguments are the options.
         """
-        if method == "bootstrap":
-            return bootstrap.percentile(self.fitted, parameters, level, **options)
-        if method != "profile":
-            raise ArgumentError(f'method must be "profile" or "bootstrap", not {method!r}; Wald intervals: conf_int().')
-        if options:
-            raise ArgumentError(f"{', '.join(options)}: only for method='bootstrap'.")
-        return intervals.profile(self.fitted, parameters, level)
+        return confint.confint(self.fitted, parameters, method, level, options)
 
     def profile(
         self, parameters: str | Sequence[str] | None = None, *, level: float = 0.99, points: int = 8
     ) -> pd.DataFrame:
         """Points of the profile likelihood, ``parameter value zeta deviance``, up to the ends of an interval."""
-        return intervals.profile_points(self.fitted, parameters, level, points)
+        return profile.profile_points(self.fitted, parameters, level, points)
 
     def bootstrap(
         self,
@@ -198,11 +154,11 @@ class Fit:
         The table of several fits has ``npar aic bic loglik deviance chisq df p``. REML fits are refitted with ML and a
         warning; ``refit=True`` does it silently, ``refit=False`` compares them as they are.
         """
-        return comparison.anova(self, *others, type=type, ddf=ddf, refit=refit)
+        return anova.anova(self, *others, type=type, ddf=ddf, refit=refit)
 
     def drop1(self, *, ddf: str = "satterthwaite") -> pd.DataFrame:
         """F test of each fixed term that no other term contains."""
-        return comparison.drop_one(self.inference, ddf)
+        return anova.drop_one(self.inference, ddf)
 
     def contest(
         self,
@@ -214,7 +170,7 @@ class Fit:
         level: float = 0.95,
     ) -> pd.DataFrame:
         """F test of L b = rhs, or with ``joint=False`` a t test of each row."""
-        return comparison.contest(self.inference, L, joint=joint, rhs=rhs, ddf=ddf, level=level)
+        return anova.contest(self.inference, L, joint=joint, rhs=rhs, ddf=ddf, level=level)
 
     def ranova(self, *, draws: int | None = None, seed: int | None = None) -> pd.DataFrame:
         """Likelihood-ratio tests of the random terms, ``npar loglik aic lrt df p p_boundary``.
@@ -289,9 +245,7 @@ class Fit:
     @property
     def scale(self) -> float:
         """Residual variance; raises where there is more than one."""
-        if not self.fitted.design.residual.homogeneous:
-            raise NotAvailableError("there is not one residual variance, or residuals are correlated: see `varcomp`.")
-        return float(self.fitted.theta_R[0])
+        return variances.residual_variance(self.fitted)
 
     @property
     def relative_factor(self) -> pd.Series:
@@ -305,14 +259,14 @@ class Fit:
     # random effects and records
     def ranef(self, *, cond_var: bool = True) -> dict[str, pd.DataFrame]:
         """BLUP of each term, levels by effects; ``frame.attrs["cond_var"]`` is Var(u | y, b), levels x c x c."""
-        return prediction.random_effects(self.fitted, cond_var=cond_var)
+        return effects.random_effects(self.fitted, cond_var=cond_var)
 
     def blup(self, term: str, *, animals: bool = False) -> pd.DataFrame:
         """BLUP of one term: ``level effect value se pev reliability accuracy n_records``.
 
         With `animals`, a term of markers gives the animals' values, the sums of the marker effects.
         """
-        return prediction.blup(self.fitted, term, animals=animals)
+        return effects.blup(self.fitted, term, animals=animals)
 
     def factors(self, term: str) -> factors.Factors:
         """Loadings on principal axes, scores and stability of a factor-analytic or reduced-rank term."""
@@ -332,7 +286,7 @@ class Fit:
 
     def candidates(self, term: str, relationship: Relationship, *, ids: Sequence[Any] | None = None) -> pd.DataFrame:
         """BLUP of levels that were not in the fit, through a relationship of old and new ones; nothing is refitted."""
-        return prediction.candidates(self.fitted, term, relationship, ids)
+        return effects.candidates(self.fitted, term, relationship, ids)
 
     def predict(
         self,
@@ -341,11 +295,11 @@ class Fit:
         re_form: str | Sequence[str] = "all",
         new_levels: new_rows.NewLevels = "error",
         relationships: Mapping[str, Relationship] | None = None,
-        interval: newdata.Interval | None = None,
+        interval: predict.Interval | None = None,
         level: float = 0.95,
     ) -> pd.Series | pd.DataFrame:
         """Predictions for the records of the fit or for new data, with standard errors and intervals on request."""
-        return newdata.predict(
+        return predict.predict(
             self.fitted,
             data,
             re_form=re_form,
@@ -365,7 +319,8 @@ class Fit:
 
     def update(self, formula: str | None = None, *, data: Any = None, **changes: Any) -> Fit:
         """Fit with another formula, data or argument of `lmm`; a dot in the formula is what was there, as in R."""
-        return updated(self, formula, data, changes)
+        fitted, arguments = update.updated(self.fitted, self.arguments, formula, data, changes)
+        return Fit(fitted, fixed_variables(fitted.design, arguments["data"]), arguments)
 
     def power(
         self,
@@ -404,15 +359,15 @@ class Fit:
         return records.residuals(self.fitted)
 
     # diagnostics
-    def diagnose(self) -> diagnostics.Diagnosis:
+    def diagnose(self) -> diagnose.Diagnosis:
         """Report of what may be wrong: convergence, boundary, rank, scaling, levels, outliers, lost records, ids."""
-        return diagnostics.diagnose(self.fitted)
+        return diagnose.diagnose(self.fitted)
 
     def explain(self) -> explain.Explanation:
         """How the formula was read, which engine solved the equations and why, and what was optimised."""
         return explain.explain(self.fitted)
 
-    def influence(self, by: str | ArrayLike | None = None, *, exact: bool = False) -> Influence:
+    def influence(self, by: str | ArrayLike | None = None, *, exact: bool = False) -> influence.Influence:
         """Deletion diagnostics of the fixed effects, by record or by group: Cook's distance, DFBETAS, COVRATIO.
 
         With leverages and studentised residuals. ``exact=True`` estimates the variances anew without each case.
@@ -460,25 +415,14 @@ class Fit:
     @property
     def history(self) -> pd.DataFrame:
         """Steps of the optimiser: criterion, kind of step, decrement before it, and theta."""
-        names = self.fitted.design.theta_names
-        return pd.DataFrame(
-            [
-                {
-                    "criterion": s.deviance,
-                    "step": s.kind,
-                    "decrement": s.decrement,
-                    **dict(zip(names, s.theta, strict=True)),
-                }
-                for s in self.fitted.history
-            ]
-        )
+        return variances.history(self.fitted)
 
-    def summary(self, *, ddf: str | None = "auto") -> tables.Summary:
+    def summary(self, *, ddf: str | None = "auto") -> summary.Summary:
         """Summary in text, HTML and LaTeX, with degrees of freedom and p-values by `ddf`; None leaves them out.
 
         ``"auto"`` is Satterthwaite's method; in a model so large that it takes long, none, and a line says so.
         """
-        return tables.summarise(self._tests, ddf)
+        return summary.summarise(self._tests, ddf)
 
     def tidy(
         self,
@@ -516,9 +460,7 @@ class Fit:
     @property
     def __maketables_coef_table__(self) -> pd.DataFrame:
         """Fixed effects, ``b se t p df ci95l ci95u``."""
-        return maketables.maketables_coefficients(
-            self._tests, None if self.fitted.moments is not None else self._t_table
-        )
+        return maketables.maketables_coefficients(self)
 
     def __maketables_stat__(self, key: str) -> Any:
         """A statistic by its key, or by the label of its row in `table`."""
@@ -571,223 +513,3 @@ class OfFit:
     def __call__(self, fitted: Fitted) -> Any:
         """The statistic."""
         return self.statistic(Fit(fitted, self.variables))
-
-
-def updated(old: Fit, formula: str | None, data: Any, changes: Mapping[str, Any]) -> Fit:
-    """The model of a fit with some of its arguments changed, fitted.
-
-    Relationships that the new formula does not mention are left out.
-
-    Raises
-    ------
-    ArgumentError
-        If an argument is unknown.
-    NotAvailableError
-        If the variances were given, or the response is not that of the data.
-    """
-    if old.arguments is None or (old.certificate is None and old.fitted.moments is None):
-        what = "the response is not that of the data" if old.arguments is None else "the variances were given"
-        raise NotAvailableError(f"{what}: there is no fit to update. Write the model anew with mg.MixedModel(...).")
-    before = {**old.arguments, "method": old.method, "control": old.fitted.control}
-    unknown = [name for name in changes if name not in before]
-    if unknown:
-        raise ArgumentError(f"update() has no argument {examples(unknown)}; there are {examples(list(before))}.")
-    after = {**before, **changes}
-    after["formula"] = text = old.formula if formula is None else revise(old.formula, formula)
-    after["data"] = before["data"] if data is None else data
-    if "relationships" not in changes:
-        used = {k: K for k, K in (before["relationships"] or {}).items() if re.search(rf"\b{re.escape(k)}\b", text)}
-        after["relationships"] = used or None
-    return lmm(after.pop("formula"), after.pop("data"), **after)
-
-
-class MixedModel:
-    """A linear mixed model: a formula on data, before the variances are known.
-
-    Parameters
-    ----------
-    formula : str
-        lme4's grammar; ``(1|animal:A)`` links the levels of `animal` to ``relationships["A"]``.
-    data : DataFrame, polars or arrow table, mapping of columns, or path
-        One row per record.
-    relationships : mapping of str to Relationship, optional
-        Relationship matrices that terms link to by name.
-    residual : str or matrix, optional
-        Residual structure, such as ``"diag(site)"``; or a known matrix R0 of the rows of the data, R = sigma^2 R0, as a
-        frame by their labels, an array or a sparse array. One variance by default.
-    weights : str or array_like, optional
-        Column or values w with Var(e_i) = sigma^2 / w_i.
-    subset : str, mask or positions, optional
-        Rows to use.
-    na_action : {"omit", "exclude"}
-        Rows with missing values are left out; ``"exclude"`` pads fitted values and residuals with NaN.
-    contrasts : mapping of str to str, optional
-        Coding of factors: ``{"diet": "sum"}``; treatment, sum, helmert, poly, diff.
-    unmatched : {"raise", "omit"}
-        Records whose id is not in the relationship they link to: an error, or left out and counted.
-    structures : mapping of str to CorrelationFunction, optional
-        Covariance structures of one's own, by their names in the formula and in `residual`.
-    method : {"reml", "ml"}
-        Restricted or full likelihood.
-    control : Control, optional
-        Optimiser, engine, start values, tolerance, constraints.
-
-    Raises
-    ------
-    MixedgenError
-        One of its children, for whatever does not fit: what, where, and what to do.
-
-    Examples
-    --------
-    >>> import mixedgen as mg
-    >>> ped = mg.Pedigree(mg.data.mrode_pedigree())
-    >>> A = mg.additive(ped)
-    >>> model = mg.MixedModel("wwg ~ 0 + sex + (1|calf:A)", mg.data.mrode_calves(), relationships={"A": A})
-    >>> fit = model.solve({"calf:A": 20.0, "residual": 40.0})
-    >>> fit.blup("calf:A")["value"].round(3).tolist()
-    [0.098, -0.019, -0.041, -0.009, -0.186, 0.177, -0.249, 0.183]
-    """
-
-    def __init__(
-        self,
-        formula: str,
-        data: Any,
-        *,
-        relationships: Mapping[str, Relationship] | None = None,
-        residual: str | ArrayLike | pd.DataFrame | None = None,
-        weights: str | ArrayLike | None = None,
-        subset: Any = None,
-        na_action: NaAction = "omit",
-        contrasts: Mapping[str, str] | None = None,
-        unmatched: Unmatched = "raise",
-        structures: Mapping[str, CorrelationFunction] | None = None,
-        method: str = "reml",
-        control: Control | None = None,
-    ) -> None:
-        require_method(method)
-        if control is not None and not isinstance(control, Control):
-            raise ArgumentError(f"control must be a Control, not {type(control).__name__}: write mg.Control(tol=...).")
-        self.method = method
-        self.control = control or Control()
-        frame = read_frame(data)
-        self.arguments: dict[str, Any] = {
-            "formula": formula,
-            "data": frame,
-            "relationships": relationships,
-            "residual": residual,
-            "weights": weights,
-            "subset": subset,
-            "na_action": na_action,
-            "contrasts": contrasts,
-            "unmatched": unmatched,
-            "structures": structures,
-        }
-        self.design: Design = build(
-            **self.arguments, constraints=self.control.constraints, restrictions=self.control.restrictions
-        )
-        self.variables: pd.DataFrame = fixed_variables(self.design, frame)
-
-    @cached_property
-    def engine(self) -> Engine:
-        """Analysed equations."""
-        return choose(self.design, self.control.engine)
-
-    def forecast(self) -> Forecast:
-        """Equations, flops and memory of one evaluation."""
-        return self.engine.forecast()
-
-    def fit(self) -> Fit:
-        """Estimate the variances.
-
-        Warns
-        -----
-        ConvergenceWarning
-            If the certificate says "not converged".
-        """
-        return Fit(fit(self.design, self.engine, self.method, self.control), self.variables, self.arguments)
-
-    def solve(self, variances: Mapping[str, Any]) -> Fit:
-        """BLUE and BLUP at known variances.
-
-        Parameters
-        ----------
-        variances : mapping
-            By the text right of each bar, and ``"residual"``: a number, or the covariance matrix of the effects.
-        """
-        fitted = evaluate(self.design, self.engine, variances, self.method, self.control)
-        return Fit(fitted, self.variables, self.arguments)
-
-    def matrices(self, variances: Mapping[str, Any]) -> matrices.Matrices:
-        """X, Z, G, R, V and Henderson's LHS and RHS of a small model at given variances, as labelled frames."""
-        return matrices.write_out(self.solve(variances).fitted)
-
-
-def lmm(
-    formula: str,
-    data: Any,
-    *,
-    relationships: Mapping[str, Relationship] | None = None,
-    residual: str | ArrayLike | pd.DataFrame | None = None,
-    weights: str | ArrayLike | None = None,
-    subset: Any = None,
-    na_action: NaAction = "omit",
-    contrasts: Mapping[str, str] | None = None,
-    unmatched: Unmatched = "raise",
-    structures: Mapping[str, CorrelationFunction] | None = None,
-    method: str = "reml",
-    control: Control | None = None,
-) -> Fit:
-    """Fit a linear mixed model.
-
-    Parameters
-    ----------
-    formula, data, relationships, residual, weights, subset, na_action, contrasts, unmatched
-        As in `MixedModel`.
-    structures, method, control
-        As in `MixedModel`.
-
-    Returns
-    -------
-    Fit
-        Estimates, predictions, and a certificate of convergence.
-
-    Raises
-    ------
-    MixedgenError
-        One of its children, for whatever does not fit: what, where, and what to do.
-
-    Warns
-    -----
-    ConvergenceWarning
-        If the certificate says "not converged".
-
-    Notes
-    -----
-    y = Xb + sum_k Z_k u_k + e with Var(u_k) = Sigma_k (x) K_k and Var(e) = R. REML by average information [1]_ on
-    Henderson's equations; a singular Sigma is reached exactly.
-
-    References
-    ----------
-    .. [1] Gilmour, Thompson & Cullis (1995) Biometrics 51:1440.
-
-    Examples
-    --------
-    >>> import mixedgen as mg
-    >>> fit = mg.lmm("Yield ~ 1 + (1|Batch)", mg.data.dyestuff())
-    >>> fit.varcomp[["grp", "vcov"]].round(2).values.tolist()
-    [['Batch', 1764.05], ['Residual', 2451.25]]
-    """
-    return MixedModel(
-        formula,
-        data,
-        relationships=relationships,
-        residual=residual,
-        weights=weights,
-        subset=subset,
-        na_action=na_action,
-        contrasts=contrasts,
-        unmatched=unmatched,
-        structures=structures,
-        method=method,
-        control=control,
-    ).fit()
