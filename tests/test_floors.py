@@ -133,6 +133,11 @@ def test_import_is_light() -> None:
     assert "pyarrow" not in loaded - modules_after("import pandas, formulaic")
 
 
+def test_import_loads_no_distributions() -> None:
+    code = "import mixedgen, sys; sys.exit('scipy.stats' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
 def test_a_small_fit_needs_no_compiler() -> None:
     loaded = modules_after("import mixedgen as mg; mg.lmm('Yield ~ 1 + (1|Batch)', mg.data.dyestuff()).summary()")
     assert "numba" not in loaded

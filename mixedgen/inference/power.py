@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 from tqdm.auto import tqdm
 
 from mixedgen.arrays import Array
@@ -130,6 +129,8 @@ def power(
 
 def summary(p: Array, alpha: float) -> dict[str, float]:
     """Power with its interval from p-values, missing ones failed."""
+    from scipy.stats import binomtest  # half a second to import
+
     done = p[~np.isnan(p)]
     if not len(done):
         return {"power": np.nan, "lower": 0.0, "upper": 1.0, "n": 0, "failed": len(p)}

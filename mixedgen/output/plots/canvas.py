@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixedgen.errors import ArgumentError, require_package
+from mixedgen.inference.inference import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,6 +22,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", "--", "-.", ":")
 
 MAIN, SECOND, GREY = COLOURS[0], COLOURS[1], "#777777"
+
+ROOM = 0.7  # of the distance of two rows, above the first and below the last
 
 MAX_HEIGHT = 11.0  # inches of a page
 
@@ -48,3 +51,8 @@ def tidy_axes(ax: Axes, *, xlabel: str = "", ylabel: str = "", title: str = "") 
     """Labels, and no frame above and on the right."""
     ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
     ax.spines[["top", "right"]].set_visible(False)
+
+
+def response_name(fit: Result) -> str:
+    """The response as it is written."""
+    return ", ".join(fit.fitted.design.parsed.responses)
