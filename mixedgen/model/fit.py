@@ -21,7 +21,17 @@ from mixedgen.inference.grid import fixed_variables
 from mixedgen.inference.inference import Inference
 from mixedgen.intervals import bootstrap, confint, profile
 from mixedgen.output import maketables, summary, tidy
-from mixedgen.prediction import effects, factors, new_rows, predict, proportions, records, simulation, trajectories
+from mixedgen.prediction import (
+    effects,
+    factors,
+    new_rows,
+    predict,
+    principal,
+    proportions,
+    records,
+    simulation,
+    trajectories,
+)
 from mixedgen.relationship.relationship import Relationship
 
 
@@ -382,9 +392,9 @@ class Fit:
         """Intraclass correlations by term, ``variance adjusted unadjusted``; of one term, the adjusted one."""
         return proportions.intraclass(self.fitted, term)
 
-    def repca(self) -> dict[str, proportions.PrincipalComponents]:
+    def repca(self) -> dict[str, principal.PrincipalComponents]:
         """Principal components of the random effects by grouping factor, lme4's ``rePCA``."""
-        return proportions.principal_components(self.fitted)
+        return principal.principal_components(self.fitted)
 
     # about the fit
     @property

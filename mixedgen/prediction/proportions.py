@@ -1,4 +1,4 @@
-"""Shares of the variance: R squared, intraclass correlations, principal components of the random effects."""
+"""Shares of the variance: R squared and intraclass correlations."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import scipy.linalg as la
 import scipy.sparse as sp
 
 from mixedgen.arrays import Array
-from mixedgen.covariance.triangle import lower_factor
 from mixedgen.design.design import Design
 from mixedgen.design.terms import Term
 from mixedgen.errors import NotAvailableError
 from mixedgen.estimation.fitted import Fitted
 
-WORKSPACE = 2**24  # elements of one block of levels by records
+BLOCK_ELEMENTS = 2**24  # of one block of levels by records
 
 
 def random_variances(fitted: Fitted) -> list[Array]:
@@ -40,7 +38,7 @@ def record_variances(t: Term, Sigma: Array) -> Array:
 def several_loads_variances(t: Term, Sigma: Array) -> Array:
     """`record_variances` of records that load several levels, in blocks of records."""
     out = np.empty(t.n_records)
-    step = max(1, WORKSPACE // (t.q * t.c))
+    step = max(1, BLOCK_ELEMENTS // (t.q * t.c))
     for start in range(0, t.n_records, step):
         rows = slice(start, start + step)
         Z = [t.Z[rows, a * t.q : (a + 1) * t.q] for a in range(t.c)]
@@ -57,7 +55,7 @@ def require_one_trait(design: Design, what: str) -> None:
 
 
 @dataclass(frozen=True)
-class Parts:
+class MeanVariances:
     """Mean variances of a record.
 
     Attributes
@@ -80,12 +78,12 @@ class Parts:
         return self.fixed + float(self.random.sum()) + self.residual
 
 
-def parts(fitted: Fitted) -> Parts:
+def mean_variances(fitted: Fitted) -> MeanVariances:
     """Mean variances of a record: what R squared and intraclass correlations are made of."""
     design = fitted.design
     prediction = np.asarray(design.fixed.X @ fitted.system.solution.b)
     random = [float(np.mean(v)) for v in random_variances(fitted)]
-    return Parts(
+    return MeanVariances(
         fixed=float(np.var(prediction, ddof=1)) if design.fixed.p else 0.0,
         random=pd.Series(random, index=pd.Index([t.key for t in design.terms], name="term"), dtype=float),
         residual=float(np.mean(design.residual.variances(fitted.theta_R))),
@@ -152,7 +150,7 @@ def r_squared(fitted: Fitted) -> RSquared:
     (0.279, 0.799)
     """
     require_one_trait(fitted.design, "R squared")
-    p = parts(fitted)
+    p = mean_variances(fitted)
     return RSquared(p.fixed / p.total, 1.0 - p.residual / p.total, p.fixed, p.random, p.residual)
 
 
@@ -197,97 +195,10 @@ def intraclass(fitted: Fitted, term: str | None = None) -> pd.DataFrame | float:
     """
     require_one_trait(fitted.design, "an intraclass correlation")
     k = None if term is None else fitted.design.term(term)
-    p = parts(fitted)
+    p = mean_variances(fitted)
     adjusted = p.random / (p.total - p.fixed)
     if k is not None:
         return float(adjusted.iloc[k])
     frame = pd.DataFrame({"variance": p.random, "adjusted": adjusted, "unadjusted": p.random / p.total})
     frame.loc["all terms"] = frame.sum()
     return frame
-
-
-@dataclass(frozen=True)
-class PrincipalComponents:
-    """Principal components of the random effects of one grouping factor.
-
-    Attributes
-    ----------
-    sdev : Series
-        Standard deviation along each component, in residual standard deviations (on the scale of the response where
-        there is more than one residual variance); one that is zero is a direction without variance.
-    proportion : Series
-        Its share of the sum of their squares.
-    rotation : DataFrame
-        Effects by components: orthonormal columns, the largest element of each positive.
-    """
-
-    sdev: pd.Series
-    proportion: pd.Series
-    rotation: pd.DataFrame
-
-
-def principal_components(fitted: Fitted) -> dict[str, PrincipalComponents]:
-    """Principal components of the relative covariance factors, lme4's ``rePCA``.
-
-    Parameters
-    ----------
-    fitted : Fitted
-        The model.
-
-    Returns
-    -------
-    dict of str to PrincipalComponents
-        By what stands right of the bar; terms that share it, as those of ``(x||g)``, are taken together.
-
-    Raises
-    ------
-    NotAvailableError
-        If estimates by moments are negative.
-
-    Notes
-    -----
-    Singular values and left singular vectors of L / sigma with Sigma = L L'. A covariance matrix of more effects than
-    the data tell apart has components without variance [1]_. Sigma depends on the units of the effects; so do these.
-
-    References
-    ----------
-    .. [1] Bates, Kliegl, Vasishth & Baayen (2015) arXiv:1506.04967.
-
-    Examples
-    --------
-    >>> import mixedgen as mg
-    >>> fit = mg.lmm("Reaction ~ Days + (Days|Subject)", mg.data.sleepstudy())
-    >>> fit.repca()["Subject"].sdev.round(4).tolist()
-    [0.9669, 0.2309]
-    """
-    design = fitted.design
-    require_positive(fitted)
-    structure = design.residual.structure  # of one variance, which may be fixed, or of several
-    sigma = float(np.sqrt(structure.matrix(fitted.theta_R)[0, 0])) if structure.tag == "idv" else 1.0
-    shared: dict[str, list[int]] = {}
-    for k, t in enumerate(design.terms):
-        shared.setdefault(t.written.label, []).append(k)
-    return {factor: components_of(fitted, ks, sigma) for factor, ks in shared.items()}
-
-
-def require_positive(fitted: Fitted) -> None:
-    """Raise a NotAvailableError where estimates by moments are negative: they have no roots."""
-    if not fitted.solved:
-        fitted.system.solution  # noqa: B018  which says what is negative
-
-
-def components_of(fitted: Fitted, ks: list[int], sigma: float) -> PrincipalComponents:
-    """Principal components of some terms together."""
-    terms = fitted.design.terms
-    L = la.block_diag(*(lower_factor(fitted.Sigma(k)) for k in ks)) / sigma
-    U, sdev, _ = np.linalg.svd(L)
-    U = U * np.where(U[np.abs(U).argmax(axis=0), np.arange(len(U))] < 0, -1.0, 1.0)
-    names = pd.Index([f"PC{j + 1}" for j in range(len(sdev))])
-    total = float(np.sum(sdev**2))
-    share = sdev**2 / total if total > 0 else np.full(len(sdev), np.nan)
-    effects = [e for k in ks for e in terms[k].effects]
-    return PrincipalComponents(
-        sdev=pd.Series(sdev, index=names, name="sdev"),
-        proportion=pd.Series(share, index=names, name="proportion"),
-        rotation=pd.DataFrame(U, index=effects, columns=names),
-    )
