@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 import time
 import warnings
@@ -18,14 +17,13 @@ from mixedgen import __version__, data, sparse
 from mixedgen.cli.arguments import add_command, add_model, add_sources, positive_number, variances_of
 from mixedgen.cli.check import ID_COLUMNS, genotypes_text, likely_ids, matches, pedigree_text
 from mixedgen.cli.sources import model_of, read_genotypes, read_pedigree, table
-from mixedgen.cli.write import TABLE_WRITERS, terms, writer
 from mixedgen.design.frame import require_columns
-from mixedgen.design.loads import source_columns
-from mixedgen.errors import ArgumentError, ConvergenceWarning, MixedgenError, NotAvailableError, examples
+from mixedgen.errors import ArgumentError, ConvergenceWarning, MixedgenError
 from mixedgen.genetics import inbreeding
 from mixedgen.genetics.ids import reconcile_three
 from mixedgen.inference.degrees import DDF_METHODS
-from mixedgen.model import Fit
+from mixedgen.output.files import FRAME_WRITERS, frame_writer, write_results
+from mixedgen.output.predictions import predictions
 
 UNMATCHED_STATUS = 1
 ERROR_STATUS = 2  # argparse's own status for a wrong command line
@@ -93,7 +91,7 @@ def add_fit(fit: argparse.ArgumentParser) -> None:
         default="auto",
         help="degrees of freedom (default: Satterthwaite's where they cost little)",
     )
-    fit.add_argument("-o", "--output", metavar="FILE", type=Path, help="write the results: .csv, .json or .parquet")
+    fit.add_argument("-o", "--output", metavar="FILE", type=Path, help="write the results: " + ", ".join(FRAME_WRITERS))
     fit.set_defaults(run=run_fit)
 
 
@@ -113,7 +111,7 @@ def add_blup(blup: argparse.ArgumentParser) -> None:
     blup.add_argument("--select", metavar="IDS", help="predict these only: a file of ids, or ids between commas")
     blup.add_argument("--top", metavar="N", type=positive_number, help="only the N largest values of each term")
     blup.add_argument("--animals", action="store_true", help="of markers (M): the animals' values, not the effects")
-    blup.add_argument("-o", "--output", metavar="FILE", type=Path, help="write the table: .csv, .json or .parquet")
+    blup.add_argument("-o", "--output", metavar="FILE", type=Path, help="write the table: " + ", ".join(FRAME_WRITERS))
     blup.set_defaults(run=run_blup)
 
 
@@ -136,24 +134,24 @@ def add_check(check: argparse.ArgumentParser) -> None:
 
 def run_fit(options: argparse.Namespace) -> None:
     """Fit the model, print its summary and write its results."""
-    write = None if options.output is None else writer(options.output)
+    if options.output is not None:
+        frame_writer(options.output)  # raises before time is spent on the fit
     fit = model_of(options).fit()
     print(fit.summary(ddf=options.ddf))
-    if write is not None:
-        write(fit, options.output)
+    if options.output is not None:
+        write_results(fit.fitted, options.output, {"name": "mixedgen", "version": __version__})
 
 
 def run_blup(options: argparse.Namespace) -> None:
     """Solve or fit the model, print its summary and the first predictions, and write the predictions."""
-    if options.output is not None:
-        writer(options.output)
+    write = None if options.output is None else frame_writer(options.output)
     chosen = None if options.select is None else selected_ids(options.select)
     model = model_of(options)
     fit = model.fit() if options.variances is None else model.solve(options.variances)
-    found = predictions(fit, animals=options.animals, ids=chosen, top=options.top)
+    found = predictions(fit.fitted, animals=options.animals, ids=chosen, top=options.top)
     print(f"{str(fit.summary()).rstrip()}\n\n{first_rows(found)}")
-    if options.output is not None:
-        TABLE_WRITERS[options.output.suffix.lower()](found, options.output)
+    if write is not None:
+        write(found, options.output)
 
 
 def run_check(options: argparse.Namespace) -> int:
@@ -194,86 +192,6 @@ def selected_ids(text: str) -> list[str]:
     if not ids:
         raise ArgumentError(f"--select {text!r} names no id.")
     return ids
-
-
-def terms_of_animals(fit: Fit) -> list[str]:
-    """Terms with a relationship and those of the same columns, such as (1|animal) beside (1|animal:A); else all."""
-    design = fit.fitted.design
-    factors = [f for t in design.parsed.terms for f in t.factors if f.link is not None]
-    columns = {column for f in factors for column in source_columns(f.source)}
-    return [t for t in terms(fit) if not factors or t in design.linked or re.sub(r"\.\d+$", "", t) in columns]
-
-
-def predictions(fit: Fit, *, animals: bool, ids: Sequence[str] | None, top: int | None) -> pd.DataFrame:
-    """BLUP of all terms in one table, the largest value of each term and effect first.
-
-    Parameters
-    ----------
-    fit : Fit
-        The model.
-    animals : bool
-        Of terms of markers the animals' values in place of the effects.
-    ids : sequence of str, optional
-        Levels wanted, as text; terms that tell no animals apart are then left out.
-    top : int, optional
-        Rows of each term and effect at most.
-
-    Returns
-    -------
-    DataFrame
-        Columns ``term level effect value se pev reliability accuracy n_records inbreeding``; with unknown-parent groups
-        also ``total``, by which their term is sorted.
-
-    Raises
-    ------
-    ArgumentError
-        If an id wanted is no level of these terms.
-    NotAvailableError
-        If the model has no random term.
-    """
-    names = terms(fit) if ids is None else terms_of_animals(fit)
-    if not names:
-        raise NotAvailableError("the model has no random term, and so nothing to predict.")
-    blups = [fit.blup(term, animals=animals).assign(term=term) for term in names]
-    if ids is not None:
-        blups = chosen_levels(blups, ids)
-    parts = [part for blup in blups for _, part in blup.groupby("effect", sort=False)]
-    best = [ranked(part).head(len(part) if top is None else top).astype(object) for part in parts]
-    columns = [name for name in PREDICTIONS if name != "total" or any("total" in part for part in best)]
-    whole = pd.concat([part.reindex(columns=columns) for part in best], ignore_index=True)
-    return whole.astype({name: kind for name, kind in PREDICTIONS.items() if name in columns})
-
-
-PREDICTIONS = {
-    **dict.fromkeys(("term", "level", "effect"), "string"),
-    **dict.fromkeys(("value", "se", "pev", "reliability", "accuracy"), "float64"),
-    "n_records": "int64",
-    **dict.fromkeys(("inbreeding", "total"), "float64"),
-}
-
-
-def ranked(blup: pd.DataFrame) -> pd.DataFrame:
-    """Rows by their value, or total where the term has unknown-parent groups, the largest first."""
-    return blup.sort_values("total" if "total" in blup else "value", ascending=False, kind="stable")
-
-
-def chosen_levels(blups: Sequence[pd.DataFrame], ids: Sequence[str]) -> list[pd.DataFrame]:
-    """Rows of the ids wanted, which are levels of one term at least.
-
-    Raises
-    ------
-    ArgumentError
-        If one is not.
-    """
-    levels = [blup["level"].astype(str).str.strip() for blup in blups]
-    known = set().union(*levels)
-    absent = [id for id in ids if id not in known]
-    if absent:
-        raise ArgumentError(
-            f"{len(absent)} ids of --select are levels of no term: {examples(absent)}. Correct them; animals of a "
-            "term of markers are chosen with --animals."
-        )
-    return [blup[level.isin(ids)] for blup, level in zip(blups, levels, strict=True)]
 
 
 def first_rows(found: pd.DataFrame) -> str:

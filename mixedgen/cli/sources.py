@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import sys
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from mixedgen.formula.parse import parse
 from mixedgen.genetics.genotypes import Genotypes
 from mixedgen.genetics.pedigree import Pedigree
 from mixedgen.model import MixedModel
+from mixedgen.output.files import require_parquet_support
 from mixedgen.relationship.dominance import dominance
 from mixedgen.relationship.from_pedigree import additive
 from mixedgen.relationship.genomic import genomic, markers
@@ -128,9 +128,3 @@ def table(source: str) -> pd.DataFrame:
         return data.load(source)
     names = ", ".join(data.names())
     raise DataError(f"{source!r} is neither a file nor a shipped data set. The data sets are: {names}.", name=source)
-
-
-def require_parquet_support(path: Path) -> None:
-    """Raise an ArgumentError where a Parquet file meets an installation without pyarrow."""
-    if path.suffix.lower() == ".parquet" and importlib.util.find_spec("pyarrow") is None:
-        raise ArgumentError(f"{str(path)!r} needs pyarrow: pip install 'mixedgen[io]'.")

@@ -13,6 +13,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from mixedgen.diagnostics.cost import cost_text
+from mixedgen.engines import name_of
 from mixedgen.errors import examples
 from mixedgen.estimation.fitted import Fitted
 
@@ -174,7 +175,7 @@ def method_sentence(fitted: Fitted) -> str:
 
 def engine_sentence(fitted: Fitted) -> str:
     """Which engine, why, and what it costs."""
-    name = type(fitted.engine).__name__.removesuffix("Engine").lower()
+    name = name_of(fitted.engine)
     asked = fitted.control.engine
     why = "taken by engine='auto'" if asked == "auto" else f"asked for by Control(engine={asked!r})"
     what = (inspect.getdoc(type(fitted.engine)) or "").partition("\n")[0]

@@ -11,7 +11,7 @@ from mixedgen.engines.henderson import HendersonEngine
 from mixedgen.engines.system import Engine, Forecast, Solution, System
 from mixedgen.errors import ArgumentError, EngineError
 
-__all__ = ["ENGINES", "Engine", "Forecast", "Solution", "System", "choose"]
+__all__ = ["ENGINES", "Engine", "Forecast", "Solution", "System", "choose", "name_of"]
 
 logger = logging.getLogger("mixedgen.engines")
 WORTH_SAYING = 5_000_000  # elements of the factor from which a step takes seconds
@@ -34,6 +34,11 @@ def choose(design: Design, name: str = "auto") -> Engine:
     engine = ENGINES[name](design)
     require_memory(engine.forecast())
     return engine
+
+
+def name_of(engine: Engine) -> str:
+    """Name by which an engine can be asked for."""
+    return next(name for name, kind in ENGINES.items() if type(engine) is kind)
 
 
 def require_memory(forecast: Forecast) -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from mixedgen.diagnostics import diagnose, explain, influence
+from mixedgen.engines import name_of
 from mixedgen.errors import NotAvailableError
 from mixedgen.estimation import refit, update, variances
 from mixedgen.estimation.certificate import Certificate
@@ -410,7 +411,7 @@ class Fit:
     @property
     def engine(self) -> str:
         """Name of the engine that solved the equations."""
-        return type(self.fitted.engine).__name__.removesuffix("Engine").lower()
+        return name_of(self.fitted.engine)
 
     @property
     def certificate(self) -> Certificate | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,6 @@ from typing import Any
 import pandas as pd
 
 from mixedgen.errors import ArgumentError, NotAvailableError, examples, require_package
-
-SUFFIXES = (".html", ".tex", ".md", ".docx")
 
 PREAMBLE = "% needs \\usepackage{booktabs, caption}\n"
 
@@ -89,13 +88,9 @@ class ReportTable:
             If the package that writes the format is not installed.
         """
         path = Path(path)
-        if path.suffix not in SUFFIXES:
-            raise ArgumentError(f"the file must end in one of {examples(SUFFIXES)}, not {path.suffix!r}.")
-        if path.suffix == ".docx":
-            write_word(self, path)
-            return
-        texts = {".html": self.as_html, ".tex": self.as_latex, ".md": self.as_markdown}
-        path.write_text(texts[path.suffix](), encoding="utf-8")
+        if path.suffix not in TABLE_WRITERS:
+            raise ArgumentError(f"the file must end in one of {examples(TABLE_WRITERS)}, not {path.suffix!r}.")
+        TABLE_WRITERS[path.suffix](self, path)
 
     def __str__(self) -> str:
         """Plain text."""
@@ -155,3 +150,20 @@ def write_word(table: ReportTable, path: Path) -> None:
     MTable = require_package("maketables", "a Word document", "maketables").MTable
     word = MTable(table.frame, notes=" ".join(table.notes), caption=table.title)
     word.save("docx", file_name=str(path.resolve()), show=False, replace=True)
+
+
+def as_file(text: Callable[[ReportTable], str]) -> Callable[[ReportTable, Path], None]:
+    """What writes the text of a table to a file."""
+
+    def write(table: ReportTable, path: Path) -> None:
+        path.write_text(text(table), encoding="utf-8")
+
+    return write
+
+
+TABLE_WRITERS: dict[str, Callable[[ReportTable, Path], None]] = {
+    ".html": as_file(ReportTable.as_html),
+    ".tex": as_file(ReportTable.as_latex),
+    ".md": as_file(ReportTable.as_markdown),
+    ".docx": write_word,
+}
