@@ -129,6 +129,36 @@ def test_law_names_are_unique(structure: Structure) -> None:
     assert len(names) == len(set(names)) == structure.size
 
 
+def test_law_each_parameter_moves_the_elements_it_says(structure: Structure, theta: np.ndarray) -> None:
+    """A variance moves the variances of its effects, a correlation none, and no parameter an element of others."""
+    effects = ["1", "x", "z", "w", "v"][: structure.dim]
+    parameters = structure.parameters(effects)
+    assert len(parameters) == structure.size == len(structure.derivatives(theta))
+    Sigma = structure.matrix(theta)
+    for p, value, D in zip(parameters, theta, structure.derivatives(theta), strict=True):
+        own = np.array([e in p.effects for e in effects])
+        assert own.any() and not D[np.ix_(~own, ~own)].any()
+        low, high = p.bounds
+        assert low <= value <= high
+        if p.kind == "variance":
+            assert p.bounds == (0.0, np.inf) and np.all(np.diag(D)[own] > 0.0) and not np.diag(D)[~own].any()
+            assert p.partial or np.allclose(np.diag(Sigma)[own], value, rtol=1e-15)
+        if p.kind == "covariance":
+            assert p.bounds == (-np.inf, np.inf) and np.all(Sigma[np.ix_(own, own)][[0, 1], [1, 0]] == value)
+        if p.kind == "correlation":
+            assert -1.0 <= low < high == 1.0
+        if p.kind in ("covariance", "correlation"):
+            assert not np.diag(D).any()
+
+
+def test_law_parameters_outside_the_blocks_have_their_bounds(structure: Structure) -> None:
+    bounds = {i: (low, high) for i, low, high in structure.free}
+    parameters = structure.parameters(["1", "x", "z", "w", "v"][: structure.dim])
+    inside = {int(i) for b in structure.blocks for i in b}
+    assert bounds == {i: p.bounds for i, p in enumerate(parameters) if i not in inside}
+    assert all(parameters[i].kind in ("variance", "covariance") for i in inside)
+
+
 def test_names_of_an_unstructured_matrix_are_its_lower_triangle() -> None:
     assert make_structure("us", 2, {}).names(["1", "x"]) == ("[1,1]", "[1,x]", "[x,x]")
     assert make_structure("diag", 2, {}).names(["1", "x"]) == ("[1,1]", "[x,x]")

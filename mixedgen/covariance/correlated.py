@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from mixedgen.arrays import Array, IntArray
-from mixedgen.covariance.structure import Structure
+from mixedgen.covariance.structure import Parameter, Structure, variance
+from mixedgen.covariance.variances import Unstructured
 
 
 class Correlated(Structure):
@@ -16,6 +17,7 @@ class Correlated(Structure):
 
     def __init__(self, dim: int, hom: bool) -> None:
         super().__init__(dim)
+        self.hom = hom
         self.n_variances = 1 if hom else dim
 
     @property
@@ -36,36 +38,25 @@ class Correlated(Structure):
     def correlation_derivatives(self, rho: Array) -> Array:
         """dC/drho, shape (n_correlations, dim, dim)."""
 
-    @property
-    def size(self) -> int:
-        """Number of parameters."""
-        return self.n_variances + self.n_correlations
+    @abstractmethod
+    def several(self, kept: Sequence[int]) -> Structure:
+        """`reduced` to two coefficients or more."""
 
-    @property
-    def blocks(self) -> tuple[IntArray, ...]:
-        """One block for each variance."""
-        return tuple(np.array([k]) for k in range(self.n_variances))
+    def reduced(self, kept: Sequence[int]) -> Structure:
+        """The same rule for those left; one has a variance and no correlation."""
+        return Unstructured(1) if len(kept) == 1 else self.several(kept)
 
-    @property
-    def free(self) -> tuple[tuple[int, float, float], ...]:
-        """The correlations."""
-        return tuple((self.n_variances + k, self.lowest, 1.0) for k in range(self.n_correlations))
-
-    @property
-    def components(self) -> tuple[IntArray, ...]:
-        """All coefficients together."""
-        return (np.arange(self.dim),)
-
-    @property
-    def multiplicity(self) -> Array:
-        """How many coefficients share each variance."""
-        return np.full(self.n_variances, self.dim / self.n_variances)
-
-    def names(self, effects: Sequence[str]) -> tuple[str, ...]:
+    def parameters(self, effects: Sequence[str]) -> tuple[Parameter, ...]:
         """`[variance]` or `[a,a]`, then `[rho]` or `[rho1]`, `[rho2]`."""
-        variances = ["[variance]"] if self.n_variances == 1 else [f"[{e},{e}]" for e in effects]
-        one = self.n_correlations == 1
-        return (*variances, *("[rho]" if one else f"[rho{k + 1}]" for k in range(self.n_correlations)))
+        return (*self._variances(effects), *self._correlations(effects))
+
+    def _variances(self, effects: Sequence[str]) -> tuple[Parameter, ...]:
+        common = self.n_variances == 1
+        return (variance(*effects, label=("variance",)),) if common else tuple(variance(e) for e in effects)
+
+    def _correlations(self, effects: Sequence[str]) -> tuple[Parameter, ...]:
+        words = ["rho"] if self.n_correlations == 1 else [f"rho{k + 1}" for k in range(self.n_correlations)]
+        return tuple(Parameter("correlation", tuple(effects), (self.lowest, 1.0), (word,)) for word in words)
 
     def _sd(self, theta: Array) -> Array:
         return np.sqrt(np.broadcast_to(theta[: self.n_variances], self.dim))
@@ -124,6 +115,10 @@ class CompoundSymmetry(Correlated):
         """Mean off the diagonal."""
         return np.array([C[np.tril_indices(self.dim, -1)].mean()])
 
+    def several(self, kept: Sequence[int]) -> CompoundSymmetry:
+        """One correlation between those left."""
+        return CompoundSymmetry(len(kept), self.hom)
+
 
 class Autoregressive(Correlated):
     """`ar1`: the correlation of two coefficients is rho to the power of their distance.
@@ -144,6 +139,7 @@ class Autoregressive(Correlated):
 
     def __init__(self, dim: int, hom: bool, place: IntArray | None = None) -> None:
         super().__init__(dim, hom)
+        self.placed = place is not None
         self.place: IntArray = np.arange(dim) if place is None else place
 
     @property
@@ -163,6 +159,10 @@ class Autoregressive(Correlated):
         step = np.diff(self.place)
         mean = float(np.diag(C, -1)[step == step.min()].mean())
         return np.array([np.sign(mean) * abs(mean) ** (1.0 / step.min())])
+
+    def several(self, kept: Sequence[int]) -> Autoregressive:
+        """Those left at their places; without places next to each other, as where the formula names no others."""
+        return Autoregressive(len(kept), self.hom, self.place[list(kept)] if self.placed else None)
 
 
 class Toeplitz(Correlated):
@@ -189,3 +189,7 @@ class Toeplitz(Correlated):
     def mean_correlations(self, C: Array) -> Array:
         """Mean at each distance."""
         return np.array([np.diag(C, -k).mean() for k in range(1, self.dim)])
+
+    def several(self, kept: Sequence[int]) -> Toeplitz:
+        """A correlation for each distance in the order of those left."""
+        return Toeplitz(len(kept), self.hom)

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from mixedgen.arrays import Array, Levels
 from mixedgen.covariance.correlated import Correlated
+from mixedgen.covariance.structure import Parameter
 from mixedgen.errors import ArgumentError
 
 STEP = 1e-3  # of the distance to the nearer bound, or of a parameter's size: differences of fourth order
@@ -74,7 +75,7 @@ class CorrelationFunction:
         ArgumentError
             If the function does not return a correlation matrix at its start.
         """
-        out = Custom(self, tag, dim, hom, level_values(levels))
+        out = Custom(self, tag, hom, levels)
         require_correlations(out.correlation(out.starts), tag, dim)
         return out
 
@@ -82,9 +83,10 @@ class CorrelationFunction:
 class Custom(Correlated):
     """Correlations by a function of the user's."""
 
-    def __init__(self, source: CorrelationFunction, tag: str, dim: int, hom: bool, levels: Levels) -> None:
-        super().__init__(dim, hom)
-        self.source, self.levels, self._tag = source, levels, tag
+    def __init__(self, source: CorrelationFunction, tag: str, hom: bool, levels: Sequence[object]) -> None:
+        super().__init__(len(levels), hom)
+        self.source, self._tag = source, tag
+        self._levels, self.levels = tuple(levels), level_values(levels)
 
     lowest = -1.0
 
@@ -103,16 +105,15 @@ class Custom(Correlated):
         """Starts of the parameters."""
         return np.array([start for _, start, _ in self.source.parameters.values()], dtype=float)
 
-    @property
-    def free(self) -> tuple[tuple[int, float, float], ...]:
-        """The parameters with their bounds."""
-        bounds = enumerate(self.source.parameters.values())
-        return tuple((self.n_variances + k, float(low), float(high)) for k, (low, _, high) in bounds)
+    def _correlations(self, effects: Sequence[str]) -> tuple[Parameter, ...]:
+        bounds = self.source.parameters.items()
+        return tuple(
+            Parameter("level", tuple(effects), (float(low), float(high)), (name,)) for name, (low, _, high) in bounds
+        )
 
-    def names(self, effects: Sequence[str]) -> tuple[str, ...]:
-        """`[variance]` or `[a,a]`, then the parameters of the function."""
-        own = super().names(effects)[: self.n_variances]
-        return (*own, *(f"[{name}]" for name in self.source.parameters))
+    def several(self, kept: Sequence[int]) -> Custom:
+        """The function of the levels left."""
+        return Custom(self.source, self._tag, self.hom, [self._levels[k] for k in kept])
 
     def correlation(self, rho: Array) -> Array:
         """What the function returns."""

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mixedgen.arrays import Array, IntArray
-from mixedgen.covariance.structure import Structure
+from mixedgen.arrays import Array
+from mixedgen.covariance.structure import ANY, Parameter, Structure, variance
 from mixedgen.covariance.triangle import lower_indices
+from mixedgen.covariance.variances import Unstructured
 from mixedgen.errors import FormulaError
 
 PRINCIPAL_STEPS, POLISHING_STEPS = 200, 60  # of a start by principal factors
@@ -31,24 +32,15 @@ class Loadings(Structure):
         """Number of free loadings."""
         return len(self._rows)
 
-    @property
-    def components(self) -> tuple[IntArray, ...]:
-        """All coefficients together."""
-        return (np.arange(self.dim),)
-
-    @property
-    def free(self) -> tuple[tuple[int, float, float], ...]:
-        """The loadings, without bounds."""
-        return tuple((i, -np.inf, np.inf) for i in range(self.n_loadings))
-
     def loadings(self, theta: Array) -> Array:
         """Lambda, shape (dim, k)."""
         Lambda = np.zeros((self.dim, self.k))
         Lambda[self._rows, self._cols] = theta[: self.n_loadings]
         return Lambda
 
-    def _loading_names(self, effects: Sequence[str]) -> tuple[str, ...]:
-        return tuple(f"[factor{c + 1},{effects[int(r)]}]" for r, c in zip(self._rows, self._cols, strict=True))
+    def _loading_parameters(self, effects: Sequence[str]) -> tuple[Parameter, ...]:
+        own = [(f"factor{c + 1}", effects[int(r)]) for r, c in zip(self._rows, self._cols, strict=True)]
+        return tuple(Parameter("loading", (effect,), ANY, (factor, effect)) for factor, effect in own)
 
     def _loading_derivatives(self, theta: Array) -> Array:
         Lambda = self.loadings(theta)
@@ -72,24 +64,13 @@ class ReducedRank(Loadings):
 
     tag = "rr"
 
-    @property
-    def size(self) -> int:
-        """Number of loadings."""
-        return self.n_loadings
-
-    @property
-    def blocks(self) -> tuple[IntArray, ...]:
-        """None: any Lambda will do."""
-        return ()
-
-    @property
-    def multiplicity(self) -> Array:
-        """None."""
-        return np.zeros(0)
-
-    def names(self, effects: Sequence[str]) -> tuple[str, ...]:
+    def parameters(self, effects: Sequence[str]) -> tuple[Parameter, ...]:
         """`[factor1,a]`."""
-        return self._loading_names(effects)
+        return self._loading_parameters(effects)
+
+    def reduced(self, kept: Sequence[int]) -> Structure:
+        """As many factors of those left as these can have; one has a variance."""
+        return Unstructured(1) if len(kept) == 1 else ReducedRank(len(kept), min(self.k, len(kept)))
 
     def matrix(self, theta: Array) -> Array:
         """Lambda Lambda'."""
@@ -101,7 +82,7 @@ class ReducedRank(Loadings):
         return self._loading_derivatives(theta)
 
     def start(self, S0: Array) -> Array:
-        """Principal axes of S0, each moved a little, for equal axes have no direction."""
+        """Principal axes of S0."""
         return self._principal(np.asarray(S0, dtype=float))
 
     def factor(self, theta: Array) -> Array:
@@ -122,30 +103,23 @@ class FactorAnalytic(Loadings):
 
     def __init__(self, dim: int, k: int) -> None:
         super().__init__(dim, k)
-        if self.size > dim * (dim + 1) // 2:
+        if not is_identified(dim, k):
             raise FormulaError(
                 f"fa(..., k={k}) of {dim} effects has {self.size} parameters for {dim * (dim + 1) // 2} variances and "
                 "covariances: it is not identified. Take fewer factors, or us(...)."
             )
 
-    @property
-    def size(self) -> int:
-        """Loadings and specific variances."""
-        return self.n_loadings + self.dim
-
-    @property
-    def blocks(self) -> tuple[IntArray, ...]:
-        """One block for each specific variance."""
-        return tuple(np.array([self.n_loadings + a]) for a in range(self.dim))
-
-    @property
-    def multiplicity(self) -> Array:
-        """One for each specific variance."""
-        return np.ones(self.dim)
-
-    def names(self, effects: Sequence[str]) -> tuple[str, ...]:
+    def parameters(self, effects: Sequence[str]) -> tuple[Parameter, ...]:
         """`[factor1,a]`, then `[specific,a]`."""
-        return (*self._loading_names(effects), *(f"[specific,{e}]" for e in effects))
+        return (
+            *self._loading_parameters(effects),
+            *(variance(e, label=("specific", e), partial=True) for e in effects),
+        )
+
+    def reduced(self, kept: Sequence[int]) -> Structure:
+        """As many factors of those left; any covariance matrix where these factors are not identified."""
+        dim = len(kept)
+        return FactorAnalytic(dim, self.k) if is_identified(dim, self.k) else Unstructured(dim)
 
     def matrix(self, theta: Array) -> Array:
         """Lambda Lambda' + Psi."""
@@ -194,3 +168,8 @@ class FactorAnalytic(Loadings):
             theta, left = (new, new_left) if nearer else (theta, left)
             length = min(1.0, 2.0 * length) if nearer else 0.5 * length
         return theta
+
+
+def is_identified(dim: int, k: int) -> bool:
+    """Whether `fa` has no more parameters than a covariance matrix has elements."""
+    return k <= dim and dim * k - k * (k - 1) // 2 + dim <= dim * (dim + 1) // 2

@@ -1,14 +1,15 @@
-"""Kronecker products of structures, one variance in all."""
+"""Kronecker products of structures, one of which may have variances."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from mixedgen.arrays import Array, IntArray
 from mixedgen.covariance.correlated import Correlated
-from mixedgen.covariance.structure import Structure
+from mixedgen.covariance.structure import Parameter, Structure
 
 START_CORRELATION = 0.3  # at zero a correlation cannot be told from the variance of a term with one level per record
 
@@ -37,53 +38,44 @@ class Product(Structure):
         return [int(e) for e in np.cumsum(sizes)]
 
     @property
-    def size(self) -> int:
-        """Variances and correlations."""
-        return self._ends[-1]
-
-    @property
     def slices(self) -> tuple[slice, ...]:
         """Where the correlations of each structure stand."""
         return tuple(slice(a, b) for a, b in zip(self._ends[:-1], self._ends[1:], strict=True))
 
     @property
     def unseen(self) -> tuple[int, ...]:  # type: ignore[override]
-        """The correlations."""
-        return tuple(range(self.carrier.size, self.size))
+        """The correlations, which stand beside the variances."""
+        return tuple(range(self.carrier.size, self._ends[-1]))
 
     @property
     def blocks(self) -> tuple[IntArray, ...]:
-        """Those of the structure with variances."""
+        """Variances and covariances of the structure that has them."""
         return self.carrier.blocks
 
     @property
     def block_effects(self) -> tuple[IntArray, ...]:
-        """Those of the structure with variances."""
+        """Coefficients of each covariance matrix of the structure with variances."""
         return self.carrier.block_effects
 
     @property
-    def free(self) -> tuple[tuple[int, float, float], ...]:
-        """Correlations with their bounds."""
-        own = [(i, s.lowest, 1.0) for at, (_, s) in zip(self.slices, self.correlations, strict=True) for i in at_of(at)]
-        return (*self.carrier.free, *own)
-
-    @property
     def components(self) -> tuple[IntArray, ...]:
-        """Those of the structure with variances."""
+        """Independent groups of the structure with variances."""
         return self.carrier.components
 
     @property
     def multiplicity(self) -> Array:
-        """That of the structure with variances."""
+        """How many levels of the structure with variances share each block."""
         return self.carrier.multiplicity
 
-    def names(self, effects: Sequence[str]) -> tuple[str, ...]:
+    def parameters(self, effects: Sequence[str]) -> tuple[Parameter, ...]:
         """`[variance]` or those of the structure with variances, then `[rho,row]`."""
-        out = ["[variance]"] if self.carrier.names(effects) == ("",) else list(self.carrier.names(effects))
-        for column, s in self.correlations:
-            inner = s.names([str(k) for k in range(s.dim)])[s.n_variances :]
-            out += [f"{name[:-1]},{column}]" for name in inner]
-        return tuple(out)
+        own = self.carrier.parameters(effects)
+        named = own if any(p.label for p in own) else tuple(replace(p, label=("variance",)) for p in own)
+        return (*named, *(p for column, s in self.correlations for p in correlations_of(column, s)))
+
+    def reduced(self, kept: Sequence[int]) -> Product:
+        """Some coefficients of the structure with variances, the same correlations."""
+        return Product(self.carrier.reduced(kept), self.correlations)
 
     def matrix(self, theta: Array) -> Array:
         """Variances, and covariances of the structure that has them, shape (dim, dim)."""
@@ -96,11 +88,19 @@ class Product(Structure):
         return D
 
     def start(self, S0: Array) -> Array:
-        """Variances of S0, and the same correlation everywhere."""
-        rest = np.full(self.size - self.carrier.size, START_CORRELATION)
-        return np.concatenate([self.carrier.start(S0), rest])
+        """Variances of S0, and the same correlation everywhere; other parameters where they start by themselves."""
+        rest = [START_CORRELATION if p.kind == "correlation" else own for p, own in self._own_starts()]
+        return np.concatenate([self.carrier.start(S0), np.array(rest, dtype=float)])
+
+    def _own_starts(self) -> list[tuple[Parameter, float]]:
+        """Parameters of the correlations, and where they start without knowledge of S0."""
+        out: list[tuple[Parameter, float]] = []
+        for column, s in self.correlations:
+            out += zip(correlations_of(column, s), s.start(np.eye(s.dim))[s.n_variances :], strict=True)
+        return out
 
 
-def at_of(s: slice) -> range:
-    """Positions of a slice."""
-    return range(s.start, s.stop)
+def correlations_of(column: str, structure: Correlated) -> list[Parameter]:
+    """Parameters of a structure without its variances, named after the column of its levels; they move no element."""
+    inner = structure.parameters([str(k) for k in range(structure.dim)])[structure.n_variances :]
+    return [replace(p, effects=(), label=(*p.label, column), column=column) for p in inner]

@@ -8,8 +8,9 @@ import numpy as np
 from scipy.sparse.csgraph import connected_components
 
 from mixedgen.arrays import Array, IntArray
-from mixedgen.covariance.structure import Structure
+from mixedgen.covariance.structure import Parameter, Structure
 from mixedgen.covariance.triangle import lower_indices, square
+from mixedgen.errors import NotAvailableError
 
 FIXED = -1
 
@@ -28,6 +29,8 @@ class Restricted(Structure):
     bounds : mapping of int to (float, float)
         Bounds of parameters of the base.
     """
+
+    restricted = True
 
     def __init__(
         self,
@@ -52,12 +55,12 @@ class Restricted(Structure):
 
     @property
     def tag(self) -> str:
-        """That of the base."""
+        """Tag of the base."""
         return self.base.tag
 
     @property
     def start_correlation(self) -> float:  # type: ignore[override]
-        """That of the base."""
+        """As the base: a factor needs one to find a direction."""
         return self.base.start_correlation
 
     @property
@@ -86,31 +89,24 @@ class Restricted(Structure):
         return self._multiplicity
 
     @property
-    def free(self) -> tuple[tuple[int, float, float], ...]:
-        """Parameters in no block, each with the narrowest of its bounds."""
-        natural = {i: (low, high) for i, low, high in self.base.free}
-        for b in self.base.blocks:
-            rows, cols = lower_indices(square_size(b))
-            natural |= {int(i): (0.0 if r == c else -np.inf, np.inf) for i, r, c in zip(b, rows, cols, strict=True)}
-        inside = {int(k) for b in self._blocks for k in b}
-        out = []
-        for k in range(self.size):
-            if k not in inside:
-                sides = [natural[int(i)] for i in np.flatnonzero(self.owner == k)] + [
-                    self.limits.get(k, (-np.inf, np.inf))
-                ]
-                out.append((k, max(low for low, _ in sides), min(high for _, high in sides)))
-        return tuple(out)
-
-    @property
     def components(self) -> tuple[IntArray, ...]:
-        """Those of the base."""
+        """Groups of the base: a restriction makes no coefficient independent."""
         return self.base.components
 
-    def names(self, effects: Sequence[str]) -> tuple[str, ...]:
-        """Names of the base; of equal parameters the first."""
-        names = self.base.names(effects)
-        return tuple(names[i] for i in self.kept)
+    def parameters(self, effects: Sequence[str]) -> tuple[Parameter, ...]:
+        """Those of the base that are left, of equal ones the first, each within the narrowest of their bounds."""
+        base = self.base.parameters(effects)
+        out = []
+        for k, i in enumerate(self.kept):
+            p = base[i].within(*self.limits.get(k, (-np.inf, np.inf)))
+            for j in np.flatnonzero(self.owner == k):
+                p = p.within(*base[j].bounds)
+            out.append(p)
+        return tuple(out)
+
+    def reduced(self, kept: Sequence[int]) -> Structure:
+        """Refused: the restrictions of effects that go have no meaning for those left."""
+        raise NotAvailableError(f"a {self.tag}() structure with restrictions cannot lose some of its effects.")
 
     def full(self, theta: Array) -> Array:
         """Parameters of the base."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy.linalg import block_diag
 
 from mixedgen.arrays import Array, IntArray
-from mixedgen.covariance.structure import Structure
+from mixedgen.covariance.structure import Parameter, Structure
 
 
 class Sections(Structure):
@@ -41,48 +42,48 @@ class Sections(Structure):
         return consecutive([s.dim for s in self.parts])
 
     @property
-    def size(self) -> int:
-        """Parameters of all sections."""
-        return sum(s.size for s in self.parts)
-
-    @property
     def unseen(self) -> tuple[int, ...]:  # type: ignore[override]
-        """Those of each section."""
+        """Parameters of the sections that their matrices do not show."""
         return tuple(at.start + i for at, s in zip(self.slices, self.parts, strict=True) for i in s.unseen)
 
     @property
     def blocks(self) -> tuple[IntArray, ...]:
-        """Those of each section."""
+        """Blocks of all sections, one section after the other."""
         return tuple(at.start + b for at, s in zip(self.slices, self.parts, strict=True) for b in s.blocks)
 
     @property
-    def free(self) -> tuple[tuple[int, float, float], ...]:
-        """Those of each section."""
-        return tuple(
-            (at.start + i, *ends) for at, s in zip(self.slices, self.parts, strict=True) for i, *ends in s.free
-        )
-
-    @property
     def components(self) -> tuple[IntArray, ...]:
-        """Those of each section."""
+        """Groups within sections: coefficients of different sections are independent."""
         return tuple(at.start + c for at, s in zip(self._dims, self.parts, strict=True) for c in s.components)
 
     @property
     def multiplicity(self) -> Array:
-        """Those of each section."""
+        """How many coefficients of its section share each block."""
         return np.concatenate([s.multiplicity for s in self.parts])
 
     @property
     def block_effects(self) -> tuple[IntArray, ...]:
-        """Those of each section."""
+        """Coefficients of each block, counted over the sections."""
         return tuple(at.start + e for at, s in zip(self._dims, self.parts, strict=True) for e in s.block_effects)
 
-    def names(self, effects: Sequence[str]) -> tuple[str, ...]:
+    def parameters(self, effects: Sequence[str]) -> tuple[Parameter, ...]:
         """`[trial,variance]`: the section before the name it has there."""
-        out = []
-        for level, s, own in zip(self.levels, self.parts, self.effects, strict=True):
-            out += [f"[{level},{name[1:]}" if name else f"[{level}]" for name in s.names(own)]
+        out: list[Parameter] = []
+        for level, s, own, at in zip(self.levels, self.parts, self.effects, self._dims, strict=True):
+            outer = dict(zip(own, effects[at], strict=True))
+            for p in s.parameters(own):
+                out.append(replace(p, effects=tuple(outer[e] for e in p.effects), label=(level, *p.label)))
         return tuple(out)
+
+    def reduced(self, kept: Sequence[int]) -> Sections:
+        """Sections with some of their coefficients; one that loses all of them goes."""
+        inside = [[k - at.start for k in kept if at.start <= k < at.stop] for at in self._dims]
+        left = [
+            (level, s.reduced(own), [effects[k] for k in own])
+            for level, s, own, effects in zip(self.levels, self.parts, inside, self.effects, strict=True)
+            if own
+        ]
+        return Sections(*zip(*left, strict=True))
 
     def matrix(self, theta: Array) -> Array:
         """Matrices of the sections on the diagonal, shape (dim, dim)."""

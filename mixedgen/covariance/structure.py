@@ -10,18 +10,78 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal, Self
 
 import numpy as np
 
 from mixedgen.arrays import Array, IntArray
 from mixedgen.covariance.triangle import lower_factor
 
+Kind = Literal["variance", "covariance", "correlation", "loading", "level"]
+Bounds = tuple[float, float]
+
+POSITIVE: Bounds = (0.0, np.inf)
+ANY: Bounds = (-np.inf, np.inf)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """What one element of theta is.
+
+    Attributes
+    ----------
+    kind : {"variance", "covariance", "correlation", "loading", "level"}
+        ``"level"`` is any other number: level and slope of a log variance, the range of a correlation function.
+    effects : tuple of str
+        Coefficients whose elements of Sigma it moves.
+    bounds : (float, float)
+        Smallest and largest value.
+    label : tuple of str
+        Words of its name, of which there may be none.
+    column : str
+        Column of a product of structures whose levels it correlates.
+    scale : str
+        In words, where it is not the scale of its kind.
+    partial : bool
+        Whether a variance is a part only of that of its coefficients, as the specific ones beside loadings.
+    """
+
+    kind: Kind
+    effects: tuple[str, ...]
+    bounds: Bounds
+    label: tuple[str, ...] = ()
+    column: str = ""
+    scale: str = ""
+    partial: bool = False
+
+    @property
+    def name(self) -> str:
+        """Suffix of its name: "" or "[a,b]"."""
+        return f"[{','.join(self.label)}]" if self.label else ""
+
+    def within(self, low: float, high: float) -> Self:
+        """The parameter between narrower bounds."""
+        return replace(self, bounds=(max(self.bounds[0], low), min(self.bounds[1], high)))
+
+
+def variance(*effects: str, label: Sequence[str] | None = None, partial: bool = False) -> Parameter:
+    """A variance that some coefficients have; by itself it is named `[a,a]`."""
+    words = (effects[0], effects[0]) if label is None else tuple(label)
+    return Parameter("variance", effects, POSITIVE, words, partial=partial)
+
 
 class Structure(ABC):
-    """Covariance structure of `dim` coefficients."""
+    """Covariance structure of `dim` coefficients.
+
+    A structure of one's own needs `tag`, `parameters`, `matrix`, `derivatives`, `start` and `reduced`; the rest follows
+    from its parameters: each variance is a block, and all others stand outside with their bounds.
+    """
 
     start_correlation = 0.0  # of the matrix that default starts are made of: factors need one to find a direction
     unseen: tuple[int, ...] = ()  # parameters that `matrix` does not show
+    restricted = False  # whether some of its parameters are fixed, equal or bounded
 
     def __init__(self, dim: int) -> None:
         self.dim = dim
@@ -31,39 +91,9 @@ class Structure(ABC):
     def tag(self) -> str:
         """Name of the structure in a formula."""
 
-    @property
     @abstractmethod
-    def size(self) -> int:
-        """Number of parameters."""
-
-    @property
-    @abstractmethod
-    def blocks(self) -> tuple[IntArray, ...]:
-        """Parameters of each positive semi-definite block: its lower triangle, row by row."""
-
-    @property
-    def block_effects(self) -> tuple[IntArray, ...]:
-        """Coefficients whose covariance matrix each block is, for blocks of more than one parameter."""
-        return tuple(np.arange(self.dim) for _ in self.blocks)
-
-    @property
-    def free(self) -> tuple[tuple[int, float, float], ...]:
-        """Parameters outside the blocks (correlations, slopes), each with its lower and upper bound."""
-        return ()
-
-    @property
-    @abstractmethod
-    def components(self) -> tuple[IntArray, ...]:
-        """Groups of coefficients that are independent of each other at every theta."""
-
-    @property
-    @abstractmethod
-    def multiplicity(self) -> Array:
-        """How many coefficients share each block, shape (number of blocks,); the divisor of an EM step counts them."""
-
-    @abstractmethod
-    def names(self, effects: Sequence[str]) -> tuple[str, ...]:
-        """Suffix of each parameter's name: "" or "[a,b]"."""
+    def parameters(self, effects: Sequence[str]) -> tuple[Parameter, ...]:
+        """What each element of theta is, for the names of the coefficients."""
 
     @abstractmethod
     def matrix(self, theta: Array) -> Array:
@@ -76,6 +106,50 @@ class Structure(ABC):
     @abstractmethod
     def start(self, S0: Array) -> Array:
         """Parameters nearest to a symmetric matrix S0."""
+
+    @abstractmethod
+    def reduced(self, kept: Sequence[int]) -> Structure:
+        """The same structure, with its options, of some of its coefficients."""
+
+    @cached_property
+    def _numbered(self) -> tuple[Parameter, ...]:
+        """Its parameters, the coefficients named by their number."""
+        return self.parameters([str(k) for k in range(self.dim)])
+
+    @property
+    def size(self) -> int:
+        """Number of parameters."""
+        return len(self._numbered)
+
+    def names(self, effects: Sequence[str]) -> tuple[str, ...]:
+        """Suffix of each parameter's name: "" or "[a,b]"."""
+        return tuple(p.name for p in self.parameters(effects))
+
+    @property
+    def blocks(self) -> tuple[IntArray, ...]:
+        """Parameters of each positive semi-definite block: its lower triangle, row by row."""
+        return tuple(np.array([k]) for k, p in enumerate(self._numbered) if p.kind == "variance")
+
+    @property
+    def block_effects(self) -> tuple[IntArray, ...]:
+        """Coefficients whose covariance matrix each block is, for blocks of more than one parameter."""
+        return tuple(np.arange(self.dim) for _ in self.blocks)
+
+    @property
+    def free(self) -> tuple[tuple[int, float, float], ...]:
+        """Parameters outside the blocks (correlations, slopes), each with its lower and upper bound."""
+        inside = {int(k) for b in self.blocks for k in b}
+        return tuple((k, *p.bounds) for k, p in enumerate(self._numbered) if k not in inside)
+
+    @property
+    def components(self) -> tuple[IntArray, ...]:
+        """Groups of coefficients that are independent of each other at every theta."""
+        return (np.arange(self.dim),)
+
+    @property
+    def multiplicity(self) -> Array:
+        """How many coefficients share each block, shape (number of blocks,); the divisor of an EM step counts them."""
+        return np.array([float(len(self._numbered[b[0]].effects)) for b in self.blocks])
 
     def factor(self, theta: Array) -> Array:
         """L with L L' = Sigma(theta), shape (dim, dim); lower triangular."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mixedgen.arrays import Array, IntArray
-from mixedgen.covariance.structure import Structure
+from mixedgen.covariance.structure import ANY, Parameter, Structure, variance
 from mixedgen.covariance.triangle import lower_indices
 
 
@@ -20,31 +20,22 @@ class Unstructured(Structure):
         super().__init__(dim)
         self._rows, self._cols = lower_indices(dim)
 
-    @property
-    def size(self) -> int:
-        """Number of parameters."""
-        return len(self._rows)
+    def parameters(self, effects: Sequence[str]) -> tuple[Parameter, ...]:
+        """`[a,b]` with a before b."""
+        if self.dim == 1:
+            return (variance(*effects, label=()),)
+        pairs = [(effects[b], effects[a]) for a, b in zip(self._rows, self._cols, strict=True)]
+        return tuple(variance(a) if a == b else Parameter("covariance", (a, b), ANY, (a, b)) for a, b in pairs)
 
     @property
     def blocks(self) -> tuple[IntArray, ...]:
         """One block of all parameters."""
-        return (np.arange(self.size),)
-
-    @property
-    def components(self) -> tuple[IntArray, ...]:
-        """All coefficients together."""
-        return (np.arange(self.dim),)
+        return (np.arange(len(self._rows)),)
 
     @property
     def multiplicity(self) -> Array:
         """One."""
         return np.ones(1)
-
-    def names(self, effects: Sequence[str]) -> tuple[str, ...]:
-        """`[a,b]` with a before b."""
-        if self.dim == 1:
-            return ("",)
-        return tuple(f"[{effects[b]},{effects[a]}]" for a, b in zip(self._rows, self._cols, strict=True))
 
     def matrix(self, theta: Array) -> Array:
         """Sigma(theta), shape (dim, dim)."""
@@ -65,35 +56,24 @@ class Unstructured(Structure):
         """Lower triangle of S0."""
         return np.asarray(S0)[self._rows, self._cols].astype(float)
 
+    def reduced(self, kept: Sequence[int]) -> Unstructured:
+        """Any covariance matrix of those left."""
+        return Unstructured(len(kept))
+
 
 class Diagonal(Structure):
     """`diag`: independent coefficients with a variance each."""
 
     tag = "diag"
 
-    @property
-    def size(self) -> int:
-        """Number of parameters."""
-        return self.dim
-
-    @property
-    def blocks(self) -> tuple[IntArray, ...]:
-        """One block for each variance."""
-        return tuple(np.array([k]) for k in range(self.dim))
+    def parameters(self, effects: Sequence[str]) -> tuple[Parameter, ...]:
+        """`[a,a]`; of one coefficient without a suffix."""
+        return (variance(*effects, label=()),) if self.dim == 1 else tuple(variance(e) for e in effects)
 
     @property
     def components(self) -> tuple[IntArray, ...]:
         """Each coefficient alone."""
         return tuple(np.array([k]) for k in range(self.dim))
-
-    @property
-    def multiplicity(self) -> Array:
-        """One for each variance."""
-        return np.ones(self.dim)
-
-    def names(self, effects: Sequence[str]) -> tuple[str, ...]:
-        """`[a,a]`."""
-        return ("",) if self.dim == 1 else tuple(f"[{e},{e}]" for e in effects)
 
     def matrix(self, theta: Array) -> Array:
         """Sigma(theta), shape (dim, dim)."""
@@ -110,35 +90,24 @@ class Diagonal(Structure):
         """Diagonal of S0."""
         return np.diag(S0).astype(float)
 
+    def reduced(self, kept: Sequence[int]) -> Diagonal:
+        """A variance for each of those left."""
+        return Diagonal(len(kept))
+
 
 class Identity(Structure):
     """`idv`, or `diag(..., hom=True)`: independent coefficients with one common variance."""
 
     tag = "idv"
 
-    @property
-    def size(self) -> int:
-        """Number of parameters."""
-        return 1
-
-    @property
-    def blocks(self) -> tuple[IntArray, ...]:
-        """The one variance."""
-        return (np.array([0]),)
+    def parameters(self, effects: Sequence[str]) -> tuple[Parameter, ...]:
+        """One without a suffix."""
+        return (variance(*effects, label=()),)
 
     @property
     def components(self) -> tuple[IntArray, ...]:
         """Each coefficient alone."""
         return tuple(np.array([k]) for k in range(self.dim))
-
-    @property
-    def multiplicity(self) -> Array:
-        """All coefficients share the variance."""
-        return np.array([float(self.dim)])
-
-    def names(self, effects: Sequence[str]) -> tuple[str, ...]:
-        """No suffix: there is one parameter."""
-        return ("",)
 
     def matrix(self, theta: Array) -> Array:
         """Sigma(theta), shape (dim, dim)."""
@@ -152,6 +121,10 @@ class Identity(Structure):
         """Mean of the diagonal of S0."""
         return np.array([np.mean(np.diag(S0))])
 
+    def reduced(self, kept: Sequence[int]) -> Identity:
+        """The common variance of those left."""
+        return Identity(len(kept))
+
 
 class LogLinear(Structure):
     """`exp(x)` for residuals: the log of the variance is linear in a covariate; Sigma is the variance at x = 0."""
@@ -162,34 +135,10 @@ class LogLinear(Structure):
         super().__init__(1)
         self.covariate = covariate
 
-    @property
-    def size(self) -> int:
-        """Level and slope."""
-        return 2
-
-    @property
-    def blocks(self) -> tuple[IntArray, ...]:
-        """None: the log of a variance has no bound."""
-        return ()
-
-    @property
-    def free(self) -> tuple[tuple[int, float, float], ...]:
-        """Level and slope."""
-        return ((0, -np.inf, np.inf), (1, -np.inf, np.inf))
-
-    @property
-    def components(self) -> tuple[IntArray, ...]:
-        """One."""
-        return (np.array([0]),)
-
-    @property
-    def multiplicity(self) -> Array:
-        """None."""
-        return np.zeros(0)
-
-    def names(self, effects: Sequence[str]) -> tuple[str, ...]:
-        """`[level]` and the covariate."""
-        return ("[level]", f"[{self.covariate}]")
+    def parameters(self, effects: Sequence[str]) -> tuple[Parameter, ...]:
+        """`[level]` and the covariate, without bounds."""
+        own = tuple(effects)
+        return tuple(Parameter("level", own, ANY, (word,), scale="log variance") for word in ("level", self.covariate))
 
     def matrix(self, theta: Array) -> Array:
         """exp(level), shape (1, 1)."""
@@ -202,3 +151,7 @@ class LogLinear(Structure):
     def start(self, S0: Array) -> Array:
         """Level at the log of a variance, no slope."""
         return np.array([np.log(S0[0, 0]), 0.0])
+
+    def reduced(self, kept: Sequence[int]) -> LogLinear:
+        """Itself: there is one coefficient."""
+        return self

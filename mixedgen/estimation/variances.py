@@ -101,11 +101,11 @@ def correlation_rows(
     grp: str, structure: Structure, classes: tuple[str, ...], theta: Array, H: Array, bounds: dict[int, str]
 ) -> list[dict[str, Any]]:
     """Rows of correlations that are no elements of one matrix: of a product of structures."""
-    names = structure.names(classes or ("",))
+    parameters = structure.parameters(classes or ("",))
     rows = []
     for i in structure.unseen:
-        rho, _, column = names[i].strip("[]").rpartition(",")
-        row = {"grp": grp, "var1": rho, "var2": column, "vcov": np.nan, "sdcor": theta[i]}
+        *words, column = parameters[i].label
+        row = {"grp": grp, "var1": ",".join(words), "var2": column, "vcov": np.nan, "sdcor": theta[i]}
         rows.append({**row, "se": float(np.sqrt(H[i, i])), "bound": bounds.get(i)})
     return rows
 

@@ -12,7 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from mixedgen.arrays import Array
-from mixedgen.covariance.structure import Structure
+from mixedgen.covariance.structure import Parameter, Structure
 from mixedgen.covariance.triangle import square
 from mixedgen.design.aliased import triangular_factor
 from mixedgen.design.design import Design
@@ -35,6 +35,7 @@ class Target(ABC):
     low: float
     high: float
     margin: float = 0.0  # above `low`, where the likelihood is not defined
+    rows: tuple[tuple[str, ...], ...] = ()  # group and effects of the rows it has in tables of variances
 
     @abstractmethod
     def estimate(self, fitted: Fitted) -> float:
@@ -114,6 +115,7 @@ class Spread(Target):
     low: float
     high: float
     margin: float = 0.0
+    rows: tuple[tuple[str, ...], ...] = ()
 
     def estimate(self, fitted: Fitted) -> float:
         """Its value at theta; missing for the correlation of an effect without variance."""
@@ -163,40 +165,69 @@ def targets(fitted: Fitted) -> tuple[Target, ...]:
     out: list[Target] = []
     block = free = 0
     for t in design.terms:
-        out += spreads(t.structure, shown_effects(t.effects), f"sd {t.key}", f"cor {t.key}", block, free)
+        group = Group(t.key, f"sd {t.key}", t.key, t.structure, shown_effects(t.effects))
+        out += spreads(group, block, free)
         block, free = block + len(t.structure.blocks), free + len(t.structure.free)
     margin = SMALLEST_RESIDUAL * float(np.sqrt(fitted.engine.spread))
     residual = design.residual
-    out += spreads(residual.structure, residual.classes, "sigma", "cor Residual", block, free, margin)
+    group = Group("Residual", "sigma", "residual", residual.structure, residual.classes or ("",))
+    out += spreads(group, block, free, margin)
     return (*out, *(Coefficient(name, j) for j, name in enumerate(design.fixed.names)))
 
 
-def spreads(
-    structure: Structure, effects: Sequence[str], sd: str, cor: str, block: int, free: int, margin: float = 0.0
-) -> Iterator[Spread]:
+@dataclass(frozen=True)
+class Group:
+    """A term, or the residuals, as its intervals are named.
+
+    Attributes
+    ----------
+    name, sd, theta : str
+        In tables of variances, before its standard deviations, and in `theta`.
+    structure : Structure
+        Its parameters.
+    effects : tuple of str
+        Their effects.
+    """
+
+    name: str
+    sd: str
+    theta: str
+    structure: Structure
+    effects: tuple[str, ...]
+
+    def sd_name(self, p: Parameter) -> str:
+        """Name of the standard deviation of a variance; that of all effects alike needs no effect."""
+        if p.effects == self.effects:
+            return self.sd if len(p.effects) > 1 or p.effects == ("",) else f"{self.sd}[{p.effects[0]}]"
+        return self.sd + (f"[{p.effects[0]}]" if p.label == 2 * p.effects else p.name)
+
+    def cor_name(self, *words: str) -> str:
+        """Name of a correlation."""
+        return f"cor {self.name}[{','.join(words)}]"
+
+
+def spreads(group: Group, block: int, free: int, margin: float = 0.0) -> Iterator[Spread]:
     """Parameters of one structure, whose first block and first parameter outside have these numbers."""
-    for k, (b, own) in enumerate(zip(structure.blocks, structure.block_effects, strict=True)):
-        c = math.isqrt(2 * len(b))
-        for i in range(c):
-            label = sd_label(structure, effects, int(b[0])) if c == 1 else f"[{effects[own[i]]}]"
-            yield Spread(sd + label, "sd", block + k, (i,), 0.0, np.inf, margin)
-        for j, i in combinations(range(c), 2):
-            yield Spread(f"{cor}[{effects[own[j]]},{effects[own[i]]}]", "cor", block + k, (j, i), -1.0, 1.0)
-    for k, (i, low, high) in enumerate(structure.free):
-        name = structure.names(effects)[i]
+    structure, name = group.structure, group.name
+    parameters = structure.parameters(group.effects)
+    for k, (b, own) in enumerate(zip(structure.blocks, structure.block_effects, strict=True), start=block):
+        if len(b) == 1:
+            p = parameters[int(b[0])]
+            shared = () if p.partial else tuple((name, e) if e else (name,) for e in p.effects)
+            yield Spread(group.sd_name(p), "sd", k, (0,), 0.0, np.inf, margin, shared)
+            continue
+        effects = [group.effects[i] for i in own]
+        for i, e in enumerate(effects):
+            yield Spread(f"{group.sd}[{e}]", "sd", k, (i,), 0.0, np.inf, margin, ((name, e),))
+        for j, i in combinations(range(len(effects)), 2):
+            pair = (effects[j], effects[i])
+            yield Spread(group.cor_name(*pair), "cor", k, (j, i), -1.0, 1.0, rows=((name, *pair),))
+    for k, (i, low, high) in enumerate(structure.free, start=free):
+        p = parameters[i]
         if np.isfinite(high - low):  # a loading or slope has no profile
-            shown = (
-                cor + name if name.startswith("[rho") else {"sigma": "residual"}.get(sd, sd.removeprefix("sd ")) + name
-            )
-            yield Spread(shown, "free", free + k, (), low, high)
-
-
-def sd_label(structure: Structure, effects: Sequence[str], k: int) -> str:
-    """Its effect for variance k of a structure of many; nothing for a variance that several effects share."""
-    if len(effects) == 1:
-        return f"[{effects[0]}]"
-    own = structure.names(effects)[k]
-    return {"[variance]": "", **{f"[{e},{e}]": f"[{e}]" for e in effects}}.get(own, own)
+            shown = group.cor_name(*p.label) if p.kind == "correlation" else group.theta + p.name
+            rows = ((name, ",".join(p.label[:-1]), p.column),) if p.column else ()
+            yield Spread(shown, "free", k, (), low, high, rows=rows)
 
 
 def shown_effects(effects: Sequence[str]) -> tuple[str, ...]:

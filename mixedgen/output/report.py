@@ -314,19 +314,18 @@ def random_rows(fitted: Fitted) -> dict[str, float]:
 def own_parameters(fitted: Fitted, grp: str) -> dict[str, float]:
     """Parameters of a structure that are neither variances nor covariances, by the label of their row.
 
-    Those are the parameters whose name holds no pair of effects: rho, or level and slope of a log variance.
+    Those are the parameters of the structure as a whole: rho, or level and slope of a log variance; not those of one
+    column of a product or of one section, whose label has more words.
     """
     design = fitted.design
     k = next((k for k, t in enumerate(design.terms) if t.key == grp), -1)
     structure = design.residual.structure if k < 0 else design.terms[k].structure
     effects = (design.residual.classes or ("",)) if k < 0 else design.terms[k].effects
-    what = "log variance, " if structure.tag == "exp" else ""
-    named = zip(structure.names(effects), fitted.theta[design.slices[k]], strict=True)
-    return {
-        f"{grp}: {what}{name.strip('[]')}": float(value)
-        for name, value in named
-        if name not in ("", "[variance]") and "," not in name
-    }
+    out = {}
+    for p, value in zip(structure.parameters(effects), fitted.theta[design.slices[k]], strict=True):
+        if p.kind in ("correlation", "level") and len(p.label) == 1:
+            out[f"{grp}: {p.scale + ', ' if p.scale else ''}{p.label[0]}"] = float(value)
+    return out
 
 
 def statistic_rows(model: Result) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from mixedgen.estimation.fitted import Fitted
 from mixedgen.inference import criteria, fixed_effects
 from mixedgen.inference import wald as inference
 from mixedgen.inference.inference import Inference
-from mixedgen.intervals.profile import profile, profiled_names
+from mixedgen.intervals.profile import profile
+from mixedgen.intervals.targets import targets
 from mixedgen.prediction import effects as prediction
 
 Effects = Literal["fixed", "ran_pars", "ran_vals"]
@@ -191,8 +192,8 @@ def parameter_intervals(fitted: Fitted, table: pd.DataFrame, request: Request) -
     out = np.full((len(table), 2), np.nan)
     if request.conf_method == "wald":
         return out
-    known = set(profiled_names(fitted))
-    names = [profile_name(r, known) for r in table.itertuples()]
+    known = names_by_row(fitted)
+    names = [known.get(row_key(r)) for r in table.itertuples()]
     ends = profile(fitted, [n for n in dict.fromkeys(names) if n], request.level)
     for k, name in enumerate(names):
         if name:
@@ -200,15 +201,14 @@ def parameter_intervals(fitted: Fitted, table: pd.DataFrame, request: Request) -
     return out
 
 
-def profile_name(row: Any, known: set[str]) -> str | None:
-    """Name by which `profile` knows a row of `varcomp`; several rows may share a standard deviation."""
-    residual = row.grp == "Residual"
-    if not pd.isna(row.var2):
-        candidates = [f"cor {row.grp}[{row.var1},{row.var2}]"]
-    else:
-        base = "sigma" if residual else f"sd {row.grp}"
-        candidates = [base] if pd.isna(row.var1) else [f"{base}[{row.var1}]", base]
-    return next((name for name in candidates if name in known), None)
+def names_by_row(fitted: Fitted) -> dict[tuple[str, frozenset[str]], str]:
+    """Name of the profile of each row of `varcomp` that has one; several rows may share a standard deviation."""
+    return {(grp, frozenset(own)): t.name for t in targets(fitted) for grp, *own in t.rows}
+
+
+def row_key(row: Any) -> tuple[str, frozenset[str]]:
+    """Group and effects of a row of `varcomp`."""
+    return str(row.grp), frozenset(str(v) for v in (row.var1, row.var2) if not pd.isna(v))
 
 
 def ran_vals_rows(tests: Inference, request: Request) -> pd.DataFrame:
