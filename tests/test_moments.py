@@ -11,6 +11,7 @@ import pytest
 import scipy.sparse as sp
 
 import mixedgen as mg
+from mixedgen.design.arguments import ModelArguments
 from mixedgen.design.build import build
 from mixedgen.design.design import Design
 from mixedgen.errors import ArgumentError, DesignError, EngineError, NotAvailableError
@@ -63,7 +64,7 @@ def random_design(seed: int) -> Design:
         "y ~ 1 + (0 + x|b) + (1|s:K)",
     ][seed % 4]
     relationships = {"K": K} if ":K" in formula else None
-    return build(formula, frame, relationships=relationships, weights="w" if seed % 3 else None)
+    return build(ModelArguments(formula, frame, relationships=relationships, weights="w" if seed % 3 else None))
 
 
 def written_out(design: Design) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -82,7 +83,7 @@ def projector(A: np.ndarray) -> np.ndarray:
 
 
 def test_hemmerle_hartley_type_one() -> None:
-    design = build("y ~ a + (1|b) + (1|a:b)", hemmerle_hartley())
+    design = build(ModelArguments("y ~ a + (1|b) + (1|a:b)", hemmerle_hartley()))
     estimates = anova(design)
     theta = dict(zip([*(t.key for t in design.terms), "residual"], estimates.theta, strict=True))
     # SAS/STAT manual, PROC VARCOMP, method=type1; Var(b) is printed there as 1448.4
@@ -99,7 +100,7 @@ def test_hemmerle_hartley_type_one() -> None:
 
 
 def test_hemmerle_hartley_mivque0_keeps_a_negative_estimate() -> None:
-    design = build("y ~ a + (1|b) + (1|a:b)", hemmerle_hartley())
+    design = build(ModelArguments("y ~ a + (1|b) + (1|a:b)", hemmerle_hartley()))
     assert [t.key for t in design.terms] == ["a:b", "b"]
     # by an independent program with V written out
     expected = [-35.49170274170032, 1466.123015873014, 105.73659673659652]
@@ -109,7 +110,7 @@ def test_hemmerle_hartley_mivque0_keeps_a_negative_estimate() -> None:
 def test_mrode_sires_by_method_three() -> None:
     # Mrode & Pocrnic (2023), 4th ed., example 17.1: S, R, then the variances of sires and residuals
     frame = pd.DataFrame({"sire": ["2", "1", "3", "2"], "y": [2.9, 4.0, 3.5, 3.5]})
-    estimates = anova(build("y ~ 1 + (1|sire)", frame))
+    estimates = anova(build(ModelArguments("y ~ 1 + (1|sire)", frame)))
     np.testing.assert_allclose(estimates.quadratics, [0.4275, 0.18], rtol=EXPECTED)
     np.testing.assert_allclose(estimates.theta, [0.027, 0.18], rtol=EXPECTED)
 
@@ -130,14 +131,14 @@ def test_mrode_sires_by_method_three() -> None:
 def test_classic_balanced_data(
     method: str, formula: str, frame: Callable[[], pd.DataFrame], expected: list[float]
 ) -> None:
-    np.testing.assert_allclose(MOMENTS[method](build(formula, frame())).theta, expected, rtol=1e-7)
+    np.testing.assert_allclose(MOMENTS[method](build(ModelArguments(formula, frame()))).theta, expected, rtol=1e-7)
 
 
 @pytest.mark.parametrize("method", sorted(MOMENTS))
 def test_white_pine(method: str, data_folder: Path) -> None:
     # Hanover & Barnes' white pine, agridat::hanover.whitepine; balanced, computed by an independent program
     frame = pd.read_csv(data_folder / "agridat" / "hanover.whitepine.csv")
-    design = build("length ~ 1 + (1|rep) + (1|male) + (1|female) + (1|male:female)", frame)
+    design = build(ModelArguments("length ~ 1 + (1|rep) + (1|male) + (1|female) + (1|male:female)", frame))
     expected = {
         "rep": 0.014530268959435447,
         "male": 0.12036063988095312,
@@ -199,7 +200,7 @@ def test_many_levels_and_records_are_taken_in_blocks() -> None:
     n = 9000
     frame = pd.DataFrame({"g": rng.integers(0, 300, n), "y": rng.normal(size=n)})
     frame["y"] += rng.normal(size=300)[frame["g"]]
-    design = build("y ~ 1 + (1|g)", frame)
+    design = build(ModelArguments("y ~ 1 + (1|g)", frame))
     counts = frame["g"].value_counts().to_numpy()
     groups = frame.groupby("g")["y"]
     within = float(((frame["y"] - groups.transform("mean")) ** 2).sum()) / (n - 300)
@@ -218,7 +219,7 @@ def test_many_levels_and_records_are_taken_in_blocks() -> None:
 
 def test_balanced_anova_is_reml_where_all_estimates_are_positive() -> None:
     formula = "strength ~ 1 + (1|batch) + (1|batch:cask)"
-    design = build(formula, mg.data.pastes())
+    design = build(ModelArguments(formula, mg.data.pastes()))
     fit = mg.lmm(formula, mg.data.pastes())
     np.testing.assert_allclose(anova(design).theta, fit.theta.to_numpy(), rtol=OPTIMUM)
 
@@ -226,12 +227,12 @@ def test_balanced_anova_is_reml_where_all_estimates_are_positive() -> None:
 def test_a_negative_estimate_stays() -> None:
     # Box & Tiao (1973) Bayesian Inference in Statistical Analysis, chapter 5: mean squares 41.6816 / 5, 358.7014 / 24
     for method in MOMENTS.values():
-        theta = method(build("Yield ~ 1 + (1|Batch)", mg.data.dyestuff2())).theta
+        theta = method(build(ModelArguments("Yield ~ 1 + (1|Batch)", mg.data.dyestuff2()))).theta
         np.testing.assert_allclose(theta, [(41.6816 / 5 - 358.7014 / 24) / 5, 358.7014 / 24], rtol=1e-5)
 
 
 def test_minque_iterated_arrives_at_reml() -> None:
-    design = build("y ~ a + (1|b) + (1|a:b)", hemmerle_hartley())
+    design = build(ModelArguments("y ~ a + (1|b) + (1|a:b)", hemmerle_hartley()))
     theta = np.ones(3)
     for _ in range(30):
         theta = minque(design, theta).theta
@@ -246,9 +247,9 @@ def test_without_fixed_effects_or_without_random_terms(method: str) -> None:
     within = 2451.25
     # five records of each of six batches: E(5 sum of squared means / 6) = 5 theta + within
     between = (5 * np.sum(y.reshape(6, 5).mean(axis=1) ** 2) / 6 - within) / 5
-    theta = MOMENTS[method](build("Yield ~ 0 + (1|Batch)", frame)).theta
+    theta = MOMENTS[method](build(ModelArguments("Yield ~ 0 + (1|Batch)", frame))).theta
     np.testing.assert_allclose(theta, [between, within], rtol=1e-7)
-    theta = MOMENTS[method](build("Yield ~ 1", frame)).theta
+    theta = MOMENTS[method](build(ModelArguments("Yield ~ 1", frame))).theta
     np.testing.assert_allclose(theta, [np.var(y, ddof=1)], rtol=1e-7)
 
 
@@ -260,8 +261,8 @@ def test_only_the_ratios_of_the_prior_matter() -> None:
 
 def test_the_order_of_the_formula_decides() -> None:
     frame = mg.data.penicillin().iloc[5:90]
-    first = anova(build("diameter ~ 1 + (1|plate) + (1|sample)", frame))
-    second = anova(build("diameter ~ 1 + (1|sample) + (1|plate)", frame))
+    first = anova(build(ModelArguments("diameter ~ 1 + (1|plate) + (1|sample)", frame)))
+    second = anova(build(ModelArguments("diameter ~ 1 + (1|sample) + (1|plate)", frame)))
     assert first.names == ("plate", "sample", "residual")
     assert second.names == ("sample", "plate", "residual")
     assert first.theta[-1] == pytest.approx(second.theta[-1], rel=RELATIVE)
@@ -274,9 +275,9 @@ def test_units_and_order_of_records(method: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
     frame = pd.DataFrame({"a": rng.integers(0, 4, 40), "b": rng.integers(0, 5, 40), "y": rng.normal(size=40)})
     formula = "y ~ 1 + (1|a) + (1|b)"
-    theta = MOMENTS[method](build(formula, frame)).theta
+    theta = MOMENTS[method](build(ModelArguments(formula, frame))).theta
     other = frame.assign(y=1000.0 + 3.0 * frame["y"]).sample(frac=1.0, random_state=seed)
-    np.testing.assert_allclose(MOMENTS[method](build(formula, other)).theta, 9.0 * theta, rtol=1e-7)
+    np.testing.assert_allclose(MOMENTS[method](build(ModelArguments(formula, other))).theta, 9.0 * theta, rtol=1e-7)
 
 
 # Refusals
@@ -285,16 +286,16 @@ def test_units_and_order_of_records(method: str, seed: int) -> None:
 @pytest.mark.parametrize("method", sorted(MOMENTS))
 def test_several_coefficients_or_residual_variances(method: str, sleepstudy: pd.DataFrame) -> None:
     with pytest.raises(NotAvailableError, match="Subject"):
-        MOMENTS[method](build("Reaction ~ Days + (Days|Subject)", sleepstudy))
+        MOMENTS[method](build(ModelArguments("Reaction ~ Days + (Days|Subject)", sleepstudy)))
     frame = sleepstudy.assign(half=np.where(sleepstudy["Days"] < 5, "early", "late"))
     with pytest.raises(NotAvailableError, match="one residual variance"):
-        MOMENTS[method](build("Reaction ~ Days + (1|Subject)", frame, residual="diag(half)"))
+        MOMENTS[method](build(ModelArguments("Reaction ~ Days + (1|Subject)", frame, residual="diag(half)")))
 
 
 @pytest.mark.parametrize("prior", [[1.0], [1.0, 0.0], [-1.0, 1.0], [np.nan, 1.0], ["one", 1.0]])
 def test_a_wrong_prior(prior: list[float]) -> None:
     with pytest.raises(ArgumentError, match="prior"):
-        minque(build("Yield ~ 1 + (1|Batch)", mg.data.dyestuff()), prior)
+        minque(build(ModelArguments("Yield ~ 1 + (1|Batch)", mg.data.dyestuff())), prior)
 
 
 @pytest.mark.parametrize("method", sorted(MOMENTS))
@@ -302,13 +303,13 @@ def test_variances_that_cannot_be_told_apart(method: str) -> None:
     frame = mg.data.dyestuff().assign(twin=lambda d: d["Batch"].astype(str), own=np.arange(30))
     for formula in ("Yield ~ Batch + (1|twin)", "Yield ~ 1 + (1|Batch) + (1|twin)", "Yield ~ 1 + (1|own)"):
         with pytest.raises(DesignError, match="twin|residual"):
-            MOMENTS[method](build(formula, frame))
+            MOMENTS[method](build(ModelArguments(formula, frame)))
 
 
 def test_anova_refuses_a_large_stack() -> None:
     frame = pd.DataFrame({"g": np.arange(9000) // 2, "y": np.random.default_rng(0).normal(size=9000)})
     with pytest.raises(EngineError, match="4,501 columns"):
-        anova(build("y ~ 1 + (1|g)", frame))
+        anova(build(ModelArguments("y ~ 1 + (1|g)", frame)))
 
 
 # Through the public face

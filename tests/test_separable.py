@@ -14,6 +14,7 @@ from scipy.optimize import minimize
 
 import mixedgen as mg
 from mixedgen.covariance.registry import make_structure
+from mixedgen.design.arguments import ModelArguments
 from mixedgen.design.build import build
 from mixedgen.design.design import Design
 from mixedgen.engines import ENGINES, choose
@@ -164,7 +165,7 @@ def make_case(kind: str, seed: int) -> tuple[Design, pd.DataFrame, Spec, np.ndar
         frame = frame[frame["trial"] != "t2"].reset_index(drop=True)
     formula = FORMULAS[seed % 3 if frame["trial"].nunique() == 1 else seed % 4]
     weighted = seed % 3 == 1
-    design = build(formula, frame, residual=spec.text, weights="w" if weighted else None)
+    design = build(ModelArguments(formula, frame, residual=spec.text, weights="w" if weighted else None))
     names = design.theta_names[design.slices[-1]]
     written = {k: v for k, v in spec.theta.items() if k != "residual[t2,t2]" or frame["trial"].nunique() == 3}
     assert names == tuple(written)
@@ -246,7 +247,7 @@ def test_a_large_patch_without_plots() -> None:
     row, col = (a.ravel() for a in np.meshgrid(np.arange(45), np.arange(40), indexing="ij"))
     frame = pd.DataFrame({"row": row, "col": col, "y": rng.normal(size=len(row)), "g": rng.integers(0, 20, len(row))})
     frame = frame[~((frame["row"] > 12) & (frame["col"] > 9)) & (rng.random(len(frame)) > 0.1)].reset_index(drop=True)
-    design = build("y ~ 1 + (1|g)", frame, residual="ar1(row):ar1(col)")
+    design = build(ModelArguments("y ~ 1 + (1|g)", frame, residual="ar1(row):ar1(col)"))
     theta = np.array([0.5, 1.5, 0.7, -0.4])
     ours, reference = (choose(design, name).at(theta) for name in ("henderson", "dense"))
     assert deviance(ours, True) == pytest.approx(deviance(reference, True), abs=EXACT * design.n)

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 
-from mixedgen.arrays import Array, IntArray
+from mixedgen.arrays import IntArray
 from mixedgen.covariance.registry import make_structure
 from mixedgen.covariance.structure import Structure
 from mixedgen.covariance.variances import Identity
-from mixedgen.design.coding import INTERCEPT, Origin, check_finite, dense_or_sparse, materialise, origins
+from mixedgen.design.coding import Coded, Side, code, dense, intercept, read_side
 from mixedgen.design.levels import interaction, level_positions, match_levels
-from mixedgen.design.loads import other_columns, plain_loads, several_loads, source_columns, spread
+from mixedgen.design.loads import Loads, one_load, other_columns, plain_loads, several_loads, source_columns, spread
 from mixedgen.design.terms import INTERCEPT_NAMES, Term, normal_key
+from mixedgen.design.traits import Traits
 from mixedgen.errors import DesignError, FormulaError, RelationshipError, examples
 from mixedgen.formula.parts import Column, Members, ParsedFormula, RandomTerm
 from mixedgen.relationship.combine import product_of_pairs
@@ -45,30 +44,45 @@ def drop_unmatched(
 
 
 @dataclass(frozen=True)
-class Effects:
-    """What stands left of a bar: values (n, c), names as lme4 has them, origins, and how they are coded."""
+class TermText:
+    """A random term before its levels: its name, its place in the formula, the term as the model takes it, its effects.
 
-    values: Array
-    names: tuple[str, ...]
-    origins: tuple[Origin, ...]
-    spec: Any
+    Attributes
+    ----------
+    key : str
+        Its name.
+    place : int
+        Position among the terms of the formula.
+    written : RandomTerm
+        The term, rewritten where a relationship binds the last factor of an interaction.
+    left : Side
+        What stands left of the bar.
+    """
 
-    def over(self, groups: Sequence[frozenset[str]]) -> tuple[Origin, ...]:
-        """Origins that name the grouping variables too, for each entry right of the bar."""
-        return tuple(replace(o, variables=o.variables | g) for g in groups for o in self.origins)
+    key: str
+    place: int
+    written: RandomTerm
+    left: Side
 
 
-def effects_left(effects: str, frame: pd.DataFrame) -> Effects:
-    """Columns left of the bar."""
-    if effects == "1":
-        return Effects(np.ones((len(frame), 1)), ("(Intercept)",), (INTERCEPT,), None)
-    matrix = materialise(effects, frame)
-    names = tuple(str(c) for c in matrix.model_spec.column_names)
-    values = dense_or_sparse(matrix)
-    dense = values.toarray() if sp.issparse(values) else values
-    check_finite(dense, names)
-    shown = tuple("(Intercept)" if e in INTERCEPT_NAMES else e for e in names)
-    return Effects(np.ascontiguousarray(dense), shown, origins(matrix.model_spec), matrix.model_spec)
+def term_texts(parsed: ParsedFormula, frame: pd.DataFrame) -> tuple[TermText, ...]:
+    """The random terms of a formula as the model takes them."""
+    taken = [t if is_plain(t) or is_pair(t) else nearest_factor(t, frame) for t in parsed.terms]
+    keys = unique_keys(parsed.terms)
+    return tuple(
+        TermText(key, place, t, read_side(t.effects, frame))
+        for place, (key, t) in enumerate(zip(keys, taken, strict=True))
+    )
+
+
+def is_plain(term: RandomTerm) -> bool:
+    """Whether the term is over one factor, or an interaction of plain columns."""
+    return len(term.factors) == 1 or all(f.link is None and isinstance(f.source, Column) for f in term.factors)
+
+
+def is_pair(term: RandomTerm) -> bool:
+    """Whether the term is over the pairs of two related factors."""
+    return len(term.factors) == 2 and all(f.link is not None and isinstance(f.source, Column) for f in term.factors)
 
 
 def groups_right(term: RandomTerm) -> list[frozenset[str]]:
@@ -79,92 +93,77 @@ def groups_right(term: RandomTerm) -> list[frozenset[str]]:
     return [frozenset(str(f.source) for f in term.factors)]
 
 
+def effects_left(side: Side, frame: pd.DataFrame) -> Coded:
+    """Columns left of the bar, dense, the intercept named as lme4 names it."""
+    coded = intercept(side, len(frame)) if side.text == "1" else code(side, frame)
+    names = tuple("(Intercept)" if e in INTERCEPT_NAMES else e for e in coded.names)
+    return replace(coded, X=np.ascontiguousarray(dense(coded.X)), names=names)
+
+
 def build_term(
-    term: RandomTerm,
-    key: str,
-    place: int,
-    frame: pd.DataFrame,
-    relationships: Mapping[str, Relationship],
-    *,
-    several_traits: bool = False,
+    text: TermText, frame: pd.DataFrame, relationships: Mapping[str, Relationship], traits: Traits | None
 ) -> Term:
-    """Z, structure and relationship of one random term; with several traits the structure is still to be spanned."""
-    factor = term.factors[-1]
-    relationship = None if factor.link is None else relationships[factor.link]
-    if len(term.factors) == 2 and all(f.link is not None and isinstance(f.source, Column) for f in term.factors):
-        return build_pairs(term, key, place, frame, relationships, several_traits=several_traits)
-    if len(term.factors) > 1 and any(f.link is not None or not isinstance(f.source, Column) for f in term.factors):
-        nearest = nearest_factor(term, frame)
-        return build_term(nearest, key, place, frame, relationships, several_traits=several_traits)
-    if isinstance(factor.source, Column):
-        loads, levels = plain_loads(term, frame, relationship)
-    else:
-        loads, levels = several_loads(factor, frame, relationship)
-    if len(levels) < 2:
+    """Z, structure and relationship of one random term."""
+    written = text.written
+    levels = pair_levels if is_pair(written) else several_levels
+    loads, labels, relationship = levels(written, frame, relationships)
+    if len(labels) < 2:
         raise DesignError(
-            f"the grouping factor {key!r} has one level only ({examples(list(levels))}): "
+            f"the grouping factor {text.key!r} has one level only ({examples(list(labels))}): "
             "its variance cannot be estimated."
         )
-    left = effects_left(term.effects, frame)
-    values, effects = spread(loads, left.values, left.names)
-    return Term(
-        key=key,
+    left = effects_left(text.left, frame)
+    values, effects = spread(loads, np.asarray(left.X), left.names)
+    several = traits is not None
+    # with several traits this one takes the place of the structure that spans them all
+    structure = Identity(len(effects)) if several else own_structure(written, effects)
+    groups = groups_right(written)
+    term = Term(
+        key=text.key,
         effects=effects,
-        structure=own_structure(term, effects, several_traits=several_traits),
+        structure=structure,
         relationship=relationship,
-        levels=levels,
+        levels=labels,
         record=loads.record,
         level=loads.level,
         values=values,
         n_records=len(frame),
-        origins=left.over(groups_right(term)),
-        written=term,
-        place=place,
-        spec=left.spec,
+        origins=tuple(replace(o, variables=o.variables | g) for g in groups for o in left.origins),
+        written=written,
+        place=text.place,
+        coder=left.coder,
     )
+    return term if traits is None else traits.term(term)
 
 
-def own_structure(term: RandomTerm, effects: tuple[str, ...], *, several_traits: bool) -> Structure:
-    """Structure of the effects of one trait; one that takes their place until the traits span it."""
-    if several_traits:
-        return Identity(len(effects))
-    return make_structure(term.structure, len(effects), dict(term.options), effects)
+def own_structure(written: RandomTerm, effects: tuple[str, ...]) -> Structure:
+    """Structure of the effects of a term."""
+    return make_structure(written.structure, len(effects), dict(written.options), effects)
 
 
-def build_pairs(
-    term: RandomTerm,
-    key: str,
-    place: int,
-    frame: pd.DataFrame,
-    relationships: Mapping[str, Relationship],
-    *,
-    several_traits: bool = False,
-) -> Term:
-    """Term of two related factors, such as the crosses of two pools: the pairs that occur are its levels."""
+def several_levels(
+    term: RandomTerm, frame: pd.DataFrame, relationships: Mapping[str, Relationship]
+) -> tuple[Loads, pd.Index, Relationship | None]:
+    """Loads, levels and relationship of a term over one factor, or over an interaction of plain ones."""
+    factor = term.factors[-1]
+    relationship = None if factor.link is None else relationships[factor.link]
+    if isinstance(factor.source, Column):
+        return *plain_loads(term, frame, relationship), relationship
+    return *several_loads(factor, frame, relationship), relationship
+
+
+def pair_levels(
+    term: RandomTerm, frame: pd.DataFrame, relationships: Mapping[str, Relationship]
+) -> tuple[Loads, pd.Index, Relationship | None]:
+    """Loads, levels and relationship of two related factors, such as the crosses of two pools: the pairs that occur."""
     names, links = [str(f.source) for f in term.factors], [str(f.link) for f in term.factors]
     for name, link in zip(names, links, strict=True):
         match_levels(frame[name], relationships[link], link, name)
     columns = [frame[name].astype(object) for name in names]
-    code, labels = interaction(columns)
-    where = np.unique(code, return_index=True)[1]
+    level, labels = interaction(columns)
+    where = np.unique(level, return_index=True)[1]
     pairs = pd.DataFrame({k: column.to_numpy()[where] for k, column in enumerate(columns)}, index=labels)
-    K = product_of_pairs(relationships[links[0]], relationships[links[1]], pairs)
-    left = effects_left(term.effects, frame)
-    return Term(
-        key=key,
-        effects=left.names,
-        structure=own_structure(term, left.names, several_traits=several_traits),
-        relationship=K,
-        levels=labels,
-        record=None,
-        level=code,
-        values=left.values,
-        n_records=len(frame),
-        origins=left.over(groups_right(term)),
-        written=term,
-        place=place,
-        spec=left.spec,
-    )
+    return one_load(level), labels, product_of_pairs(relationships[links[0]], relationships[links[1]], pairs)
 
 
 def nearest_factor(term: RandomTerm, frame: pd.DataFrame) -> RandomTerm:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from mixedgen.arrays import Array
-from mixedgen.design.frame import numeric, require_columns
+from mixedgen.design.frame import is_number, numeric, recode, require_columns
 from mixedgen.errors import DataError, examples
 from mixedgen.formula.basis import BASES
 from mixedgen.formula.sides import factor_variables, model_spec
@@ -20,6 +20,65 @@ from mixedgen.formula.sides import factor_variables, model_spec
 # X goes sparse above this many columns and elements, if it is mostly zeros: below, dense arithmetic is faster, and its
 # rank is found as R finds it; above, its zeros would be stored and multiplied.
 DENSE_COLUMNS, DENSE_ELEMENTS = 20, 100_000
+
+
+@dataclass(frozen=True)
+class Side:
+    """One right-hand side, read.
+
+    Attributes
+    ----------
+    text : str
+        The side, its intercept stated.
+    formula : Formula
+        What formulaic reads in it.
+    variables : tuple of str
+        Columns of the data that it needs, each once.
+    terms : tuple of str
+        Its terms, without the contrasts chosen for columns.
+    """
+
+    text: str
+    formula: Any = field(repr=False, compare=False)
+    variables: tuple[str, ...]
+    terms: tuple[str, ...]
+
+
+def read_side(rhs: str, frame: pd.DataFrame, contrasts: Mapping[str, str] | None = None) -> Side:
+    """A right-hand side, whose columns are in the frame."""
+    formula = model_spec(rhs)
+    names = [v for term in formula for factor in term.factors for v in factor_variables(factor, frame.columns)]
+    require_columns(frame, names, f"in {rhs!r}")
+    coded = model_spec(rhs, contrasts) if contrasts else formula
+    return Side(rhs, coded, tuple(dict.fromkeys(names)), tuple(str(term) for term in formula))
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A response or an offset: a column, or an expression of columns."""
+
+    text: str
+    side: Side | None  # None for a column
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Columns of the data that it needs."""
+        return (self.text,) if self.side is None else self.side.variables
+
+
+def read_operand(expression: str, frame: pd.DataFrame) -> Operand:
+    """A response or an offset, whose columns are in the frame."""
+    return Operand(expression, None if expression in frame.columns else read_side(f"0 + {expression}", frame))
+
+
+def operand_values(operand: Operand, frame: pd.DataFrame, name: str) -> Array:
+    """Values of a response or an offset, shape (n,); `name` is what errors call it."""
+    if operand.side is None:
+        return numeric(frame[operand.text], name, frame.index)
+    X = dense(model_matrix(operand.side, frame)[0])
+    if X.shape[1] != 1:
+        raise DataError(f"{name!r} must be one numeric column, but {operand.text!r} makes {X.shape[1]}.")
+    return numeric(X.ravel(), name, frame.index)
 
 
 @dataclass(frozen=True)
@@ -55,11 +114,93 @@ def origins(spec: Any) -> tuple[Origin, ...]:
     return tuple(out)
 
 
-def variables_of(rhs: str, frame: pd.DataFrame) -> list[str]:
-    """Columns of the frame that a formulaic right-hand side needs."""
-    names = [v for term in model_spec(rhs) for factor in term.factors for v in factor_variables(factor, frame.columns)]
-    require_columns(frame, names, f"in {rhs!r}")
-    return names
+@dataclass(frozen=True)
+class Input:
+    """A column of the data that a coding takes as it is: a factor with its categories, or a number."""
+
+    variable: str
+    categories: pd.Index | None
+
+
+@dataclass(frozen=True)
+class Coder:
+    """How the columns of one right-hand side were made, so that other data are coded alike.
+
+    Attributes
+    ----------
+    side : Side
+        The right-hand side.
+    spec : ModelSpec or None
+        formulaic's, with the categories and bases that it learnt; None for an intercept alone.
+    """
+
+    side: Side
+    spec: Any = field(repr=False, compare=False)
+
+    @property
+    def size(self) -> int:
+        """Number of columns."""
+        return 1 if self.spec is None else len(self.spec.column_names)
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """Columns of the data that stand in the side by themselves, or as factors in ``C(...)``."""
+        if self.spec is None:
+            return ()
+        factors = {str(f.expr): f for term in self.spec.terms for f in term.factors}
+        out = []
+        for name, (kind, state) in self.spec.encoder_state.items():
+            text = str(name)
+            names = factor_variables(factors[text], self.side.variables) if text in factors else []
+            if kind.value == "numerical" and text in self.side.variables:
+                out.append(Input(text, None))
+            plain = text in self.side.variables or text.startswith("C(")
+            if kind.value == "categorical" and len(names) == 1 and "categories" in state and plain:
+                out.append(Input(names[0], pd.Index(state["categories"])))
+        return tuple(out)
+
+    def code(self, frame: pd.DataFrame) -> Array | sp.csr_array:
+        """Columns of other data with these categories and bases, shape (m, size); sparse where it was sparse.
+
+        A copy of the specification is used up, for formulaic keeps in it what it learns from data.
+        """
+        if self.spec is None:
+            return np.ones((len(frame), 1))
+        matrix = copy.deepcopy(self.spec).get_model_matrix(frame, na_action="ignore", context=BASES)
+        return sparse(matrix.__wrapped__) if sp.issparse(matrix.__wrapped__) else dense(matrix.__wrapped__)
+
+
+@dataclass(frozen=True)
+class Coded:
+    """Columns of one right-hand side, shape (n, m), with their names, their origins, and how they were made."""
+
+    X: Array | sp.csr_array
+    names: tuple[str, ...]
+    origins: tuple[Origin, ...]
+    coder: Coder
+
+
+def code(side: Side, frame: pd.DataFrame) -> Coded:
+    """Columns of a right-hand side, all finite."""
+    X, spec = model_matrix(side, frame)
+    names = tuple(str(c) for c in spec.column_names)
+    check_finite(X, names)
+    return Coded(X, names, origins(spec), Coder(side, spec))
+
+
+def intercept(side: Side, n: int) -> Coded:
+    """The column of an intercept alone, which needs no coding."""
+    return Coded(np.ones((n, 1)), ("Intercept",), (INTERCEPT,), Coder(side, None))
+
+
+def variables_in(coder: Coder, frame: pd.DataFrame) -> pd.DataFrame:
+    """Variables of a right-hand side; numbers that stand for levels become categories."""
+    names = list(coder.side.variables)
+    variables = recode(frame[names].reset_index(drop=True))
+    factors = {str(e) for e, (kind, _) in coder.spec.encoder_state.items() if kind.value == "categorical"}
+    terms = coder.spec.terms
+    levels = {v for t in terms for f in t.factors if str(f.expr) in factors for v in factor_variables(f, names)}
+    return variables.astype({v: "category" for v in levels if is_number(variables[v])})
 
 
 def expected_columns(formula: Any, frame: pd.DataFrame) -> int:
@@ -76,41 +217,42 @@ def expected_columns(formula: Any, frame: pd.DataFrame) -> int:
     return total
 
 
-def materialise(rhs: str, frame: pd.DataFrame, contrasts: Mapping[str, str] | None = None) -> Any:
-    """Formulaic's ModelMatrix of a right-hand side: dense, or sparse when it is wide.
+def model_matrix(side: Side, frame: pd.DataFrame) -> tuple[Array | sp.csr_array, Any]:
+    """Columns of a right-hand side, sparse when they are many and mostly zeros, and formulaic's specification.
 
     Raises
     ------
     DataError
-        If formulaic cannot evaluate it, or a value is infinite.
+        If formulaic cannot evaluate it.
     """
-    formula = model_spec(rhs, contrasts) if contrasts else model_spec(rhs)
-    output = "numpy" if len(formula) == 1 and rhs == "1" else "pandas"
-    columns = expected_columns(formula, frame)
+    output = "numpy" if side.text == "1" else "pandas"
+    columns = expected_columns(side.formula, frame)
     if columns > DENSE_COLUMNS and columns * len(frame) > DENSE_ELEMENTS:
         output = "sparse"
     try:
-        matrix = formula.get_model_matrix(frame, output=output, na_action="ignore", context=BASES)
+        matrix = side.formula.get_model_matrix(frame, output=output, na_action="ignore", context=BASES)
     except Exception as err:
-        raise DataError(f"the model matrix of {rhs!r} cannot be made: {err}.") from err
-    return matrix
+        raise DataError(f"the model matrix of {side.text!r} cannot be made: {err}.") from err
+    return dense_or_sparse(matrix.__wrapped__), matrix.model_spec
 
 
-def coded_alike(spec: Any, frame: pd.DataFrame) -> Any:
-    """Values of other data coded as a model matrix was: its categories, its bases; dense, or sparse as it was.
-
-    A copy of the specification is used up, for formulaic keeps in it what it learns from data.
-    """
-    return copy.deepcopy(spec).get_model_matrix(frame, na_action="ignore", context=BASES).__wrapped__
+def dense(X: Any) -> Array:
+    """Values as a dense float array."""
+    made_sparse: bool = sp.issparse(X)
+    return np.asarray(X.toarray() if made_sparse else X, dtype=float)
 
 
-def dense_or_sparse(matrix: Any) -> Array | sp.csr_array:
-    """Values of a ModelMatrix: dense float array, or CSR when it was made sparse and is mostly zeros."""
-    values: Any = matrix.__wrapped__
+def sparse(X: Any) -> sp.csr_array:
+    """Values that formulaic made sparse, as CSR of floats."""
+    return sp.csr_array(X, dtype=np.float64)
+
+
+def dense_or_sparse(values: Any) -> Array | sp.csr_array:
+    """Values as a dense float array, or CSR when they were made sparse and are mostly zeros."""
     if sp.issparse(values):
-        sparse = sp.csr_array(matrix.__wrapped__, dtype=np.float64)
-        crowded = sparse.nnz > 0.2 * sparse.shape[0] * sparse.shape[1]
-        return sparse.toarray() if crowded else sparse
+        X = sparse(values)
+        crowded = X.nnz > 0.2 * X.shape[0] * X.shape[1]
+        return X.toarray() if crowded else X
     return np.asarray(values, dtype=float)
 
 
@@ -122,14 +264,3 @@ def check_finite(X: Array | sp.csr_array, names: Sequence[str]) -> None:
         bad = np.array([]) if np.isfinite(X.sum()) else np.flatnonzero(~np.isfinite(X).all(axis=0))
     if len(bad):
         raise DataError(f"columns of X are infinite or undefined: {examples([names[int(j)] for j in bad])}.")
-
-
-def evaluate(expression: str, frame: pd.DataFrame, name: str) -> Array:
-    """Values of one numeric expression (a response or an offset), shape (n,)."""
-    if expression in frame.columns:
-        return numeric(frame[expression], name, frame.index)
-    matrix = materialise(f"0 + {expression}", frame)
-    values = dense_or_sparse(matrix)
-    if values.shape[1] != 1:
-        raise DataError(f"{name!r} must be one numeric column, but {expression!r} makes {values.shape[1]}.")
-    return numeric(np.asarray(values).ravel(), name, frame.index)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from mixedgen.arrays import Array, IntArray
 from mixedgen.covariance.structure import Structure
+from mixedgen.design.arguments import NaAction
+from mixedgen.design.coding import Operand, variables_in
 from mixedgen.design.fixed import FixedPart
 from mixedgen.design.terms import INTERCEPT_NAMES, Term, normal_key
 from mixedgen.design.traits import Traits
@@ -21,9 +22,6 @@ from mixedgen.errors import ArgumentError, examples
 from mixedgen.formula.parts import ParsedFormula
 from mixedgen.genetics.ids import IdReport, reconcile
 from mixedgen.residual.residual import Residual
-
-NaAction = Literal["omit", "exclude"]
-Unmatched = Literal["raise", "omit"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +46,10 @@ class Design:
         Rows of the data that are used.
     index : Index
         Index of the data, all rows.
+    offsets : tuple of Operand
+        The offsets as written.
+    frame : DataFrame
+        Columns that the model needs, in the rows that are used.
     na_action : str
         ``"omit"`` or ``"exclude"``.
     lost : dict
@@ -66,6 +68,8 @@ class Design:
     residual: Residual
     kept: IntArray
     index: pd.Index
+    offsets: tuple[Operand, ...]
+    frame: pd.DataFrame = field(repr=False, compare=False)
     na_action: NaAction
     lost: dict[str, int] = field(default_factory=dict)
     linked: dict[str, pd.Series] = field(default_factory=dict, repr=False)
@@ -94,6 +98,11 @@ class Design:
     def n(self) -> int:
         """Number of records."""
         return len(self.y)
+
+    @cached_property
+    def variables(self) -> pd.DataFrame:
+        """Variables of the fixed part in the rows used, counted anew; numbers that stand for levels are categories."""
+        return variables_in(self.fixed.coder, self.frame)
 
     @cached_property
     def slices(self) -> tuple[slice, ...]:
@@ -165,5 +174,6 @@ class Design:
             residual=self.residual.select(records),
             # of several traits a row stays among those used, with fewer values
             kept=self.kept[records] if traits is None else self.kept,
+            frame=self.frame.iloc[records] if traits is None else self.frame,
             traits=None if traits is None else traits.select(records),
         )

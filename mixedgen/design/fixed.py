@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +11,7 @@ import scipy.sparse as sp
 
 from mixedgen.arrays import Array, IntArray
 from mixedgen.design.aliased import dense_null_space, last_pivots, sparse_null_space, triangular_factor
-from mixedgen.design.coding import INTERCEPT, Origin, check_finite, dense_or_sparse, materialise, origins
+from mixedgen.design.coding import INTERCEPT, Coded, Coder, Origin, Side, code, dense
 from mixedgen.design.terms import Term
 from mixedgen.design.traits import Traits
 from mixedgen.errors import DesignError, examples
@@ -39,8 +38,8 @@ class FixedPart:
     origins : tuple of Origin
         Term of the formula that each of all columns was made of; the columns of unknown-parent groups have that of the
         intercept.
-    spec : object
-        formulaic's ModelSpec, which codes new data alike.
+    coder : Coder
+        How X was coded, but for unknown-parent groups, for new data.
     """
 
     X: Array | sp.csr_array
@@ -51,7 +50,7 @@ class FixedPart:
     all_names: tuple[str, ...]
     kept: IntArray
     origins: tuple[Origin, ...]
-    spec: Any
+    coder: Coder
 
     @property
     def p(self) -> int:
@@ -60,8 +59,7 @@ class FixedPart:
 
     def column(self, j: int) -> Array:
         """Column j of X, dense, shape (n,)."""
-        x = self.X[:, [j]]
-        return np.asarray(x.toarray() if sp.issparse(x) else x).ravel()
+        return dense(self.X[:, [j]]).ravel()
 
     def select(self, rows: IntArray) -> FixedPart:
         """X of some records.
@@ -109,20 +107,9 @@ def group_name(key: str, effects: tuple[str, ...], effect: str, group: str) -> s
     return f"{key}:{group}" if len(effects) == 1 else f"{key}:{effect}:{group}"
 
 
-@dataclass(frozen=True)
-class Columns:
-    """All columns of X as coded, shape (n, m), with their names, origins and coding."""
-
-    X: Array | sp.csr_array
-    names: tuple[str, ...]
-    origins: tuple[Origin, ...]
-    spec: Any
-
-
 def build_fixed(
-    rhs: str,
+    side: Side,
     frame: pd.DataFrame,
-    contrasts: Mapping[str, str] | None,
     constraints: Sequence[str],
     terms: Sequence[Term] = (),
     traits: Traits | None = None,
@@ -134,7 +121,7 @@ def build_fixed(
     DesignError
         If a constraint names no column of X, or a column that the others do not determine.
     """
-    columns = coded_columns(rhs, frame, contrasts)
+    columns = code(side, frame)
     if traits is not None:
         columns = for_each_trait(columns, traits)
     columns = with_groups(columns, terms)
@@ -146,23 +133,14 @@ def build_fixed(
     return independent(columns, constraints)
 
 
-def coded_columns(rhs: str, frame: pd.DataFrame, contrasts: Mapping[str, str] | None) -> Columns:
-    """Columns of a right-hand side."""
-    matrix = materialise(rhs, frame, contrasts)
-    names = tuple(str(c) for c in matrix.model_spec.column_names)
-    X = dense_or_sparse(matrix)
-    check_finite(X, names)
-    return Columns(X, names, origins(matrix.model_spec), matrix.model_spec)
-
-
-def for_each_trait(columns: Columns, traits: Traits) -> Columns:
+def for_each_trait(columns: Coded, traits: Traits) -> Coded:
     """A block of columns for each trait."""
     X, names = traits.fixed(columns.X, columns.names)
     own = tuple(traits.own(o) for _ in traits.names for o in columns.origins)
     return replace(columns, X=X, names=names, origins=own)
 
 
-def with_groups(columns: Columns, terms: Sequence[Term]) -> Columns:
+def with_groups(columns: Coded, terms: Sequence[Term]) -> Coded:
     """Columns of unknown-parent groups after the others."""
     groups = group_columns(terms)
     if groups is None:
@@ -172,7 +150,7 @@ def with_groups(columns: Columns, terms: Sequence[Term]) -> Columns:
     return replace(columns, X=X, names=(*columns.names, *names), origins=(*columns.origins, *[INTERCEPT] * len(names)))
 
 
-def independent(columns: Columns, constraints: Sequence[str]) -> FixedPart:
+def independent(columns: Coded, constraints: Sequence[str]) -> FixedPart:
     """Columns that the others do not determine, those that `constraints` name last.
 
     Raises
@@ -206,5 +184,5 @@ def independent(columns: Columns, constraints: Sequence[str]) -> FixedPart:
         all_names=names,
         kept=np.array(kept, dtype=np.intp),
         origins=columns.origins,
-        spec=columns.spec,
+        coder=columns.coder,
     )

@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 
 from mixedgen.arrays import Array
 from mixedgen.design.design import Design
-from mixedgen.formula.sides import model_spec
 
 
 @dataclass(frozen=True)
-class Coding:
+class ColumnCoding:
     """One column of X: a function of the levels of factors, times a column of covariates.
 
     Attributes
@@ -45,7 +44,7 @@ class FixedTerm:
         Expressions of its factors, in the order written.
     covariates : frozenset of str
         Expressions of its covariates.
-    coding : tuple of Coding
+    coding : tuple of ColumnCoding
         All its columns as coded, aliased ones too.
     reduced : frozenset of str
         Factors that are coded by contrasts.
@@ -57,7 +56,7 @@ class FixedTerm:
     columns: NDArray[np.intp]
     factors: tuple[str, ...]
     covariates: frozenset[str]
-    coding: tuple[Coding, ...]
+    coding: tuple[ColumnCoding, ...]
     reduced: frozenset[str]
     complete: bool
 
@@ -73,46 +72,51 @@ class FixedTerm:
 
 def fixed_terms(design: Design) -> list[FixedTerm]:
     """Terms of the fixed part in order, the intercept first where there is one."""
-    fixed = design.fixed
-    at = {name: k for k, name in enumerate(fixed.names)}
-    names = [str(t) for t in model_spec(design.parsed.fixed)]
-    sizes = covariate_sizes(fixed.spec)
-    out = []
-    for k, entry in enumerate(fixed.spec.structure):
-        scoped = [[(str(f.factor.expr), bool(f.reduced)) for f in s.factors] for s in entry.scoped_terms]
-        every = [str(f.expr) for f in entry.term.factors if str(entry.term) != "1"]
-        kinds = {e: fixed.spec.encoder_state[e][0].value == "categorical" for e in every}
-        out.append(
-            FixedTerm(
-                name=names[k] if len(names) == len(fixed.spec.structure) else str(entry.term),
-                columns=np.array([at[str(c)] for c in entry.columns if str(c) in at], dtype=np.intp),
-                factors=tuple(e for e in every if kinds[e]),
-                covariates=frozenset(e for e in every if not kinds[e]),
-                coding=tuple(c for factors in scoped for c in codings(fixed.spec, factors, sizes)),
-                reduced=frozenset(e for factors in scoped for e, reduced in factors if reduced),
-                complete=len(scoped) == 1 and len(scoped[0]) == len(every),
-            )
-        )
-    return out
+    coder = design.fixed.coder
+    structure = coder.spec.structure
+    names = coder.side.terms if len(coder.side.terms) == len(structure) else [str(e.term) for e in structure]
+    sizes = covariate_sizes(coder.spec)
+    at = {column: k for k, column in enumerate(design.fixed.kept.tolist())}
+    ends = np.cumsum([0, *(len(e.columns) for e in structure)])
+    return [
+        fixed_term(name, entry, coder.spec, sizes, [at[c] for c in range(start, start + len(entry.columns)) if c in at])
+        for name, entry, start in zip(names, structure, ends, strict=False)
+    ]
 
 
-def codings(spec: Any, factors: Sequence[tuple[str, bool]], sizes: dict[str, int]) -> list[Coding]:
+def fixed_term(name: str, entry: Any, spec: Any, sizes: dict[str, int], columns: Sequence[int]) -> FixedTerm:
+    """One term of the fixed part, from its entry in the structure that formulaic gave X."""
+    scoped = [[(str(f.factor.expr), bool(f.reduced)) for f in s.factors] for s in entry.scoped_terms]
+    every = [str(f.expr) for f in entry.term.factors if str(entry.term) != "1"]
+    kinds = {e: spec.encoder_state[e][0].value == "categorical" for e in every}
+    return FixedTerm(
+        name=name,
+        columns=np.array(columns, dtype=np.intp),
+        factors=tuple(e for e in every if kinds[e]),
+        covariates=frozenset(e for e in every if not kinds[e]),
+        coding=tuple(c for factors in scoped for c in codings(spec, factors, sizes)),
+        reduced=frozenset(e for factors in scoped for e, reduced in factors if reduced),
+        complete=len(scoped) == 1 and len(scoped[0]) == len(every),
+    )
+
+
+def codings(spec: Any, factors: Sequence[tuple[str, bool]], sizes: dict[str, int]) -> list[ColumnCoding]:
     """Columns of a product of factors, the first running fastest, as formulaic orders them."""
-    parts: list[list[Coding]] = []
+    parts: list[list[ColumnCoding]] = []
     for name, reduced in factors:
         if name in sizes:
-            parts.append([Coding({}, ((name, j),)) for j in range(sizes[name])])
+            parts.append([ColumnCoding({}, ((name, j),)) for j in range(sizes[name])])
         elif name != "1":
             matrix = np.asarray(spec.encoder_state[name][1]["contrasts"].get_coding_matrix(reduced_rank=reduced))
-            parts.append([Coding({name: column}, ()) for column in matrix.T])
-    return [joined(reversed(choice)) for choice in product(*reversed(parts))]
+            parts.append([ColumnCoding({name: column}, ()) for column in matrix.T])
+    return [product_of(reversed(choice)) for choice in product(*reversed(parts))]
 
 
-def joined(parts: Iterable[Coding]) -> Coding:
+def product_of(parts: Iterable[ColumnCoding]) -> ColumnCoding:
     """Product of columns."""
-    out = Coding({}, ())
+    out = ColumnCoding({}, ())
     for part in parts:
-        out = Coding(out.weights | part.weights, tuple(sorted(out.covariate + part.covariate)))
+        out = ColumnCoding(out.weights | part.weights, tuple(sorted(out.covariate + part.covariate)))
     return out
 
 
@@ -138,7 +142,7 @@ def covariate_sizes(spec: Any) -> dict[str, int]:
     return sizes
 
 
-def level_counts(spec: Any, terms: Sequence[FixedTerm]) -> dict[str, int]:
+def level_counts(design: Design, terms: Sequence[FixedTerm]) -> dict[str, int]:
     """Number of levels of each factor."""
-    names = {e for t in terms for e in t.factors}
-    return {e: len(spec.encoder_state[e][1]["contrasts"].levels) for e in names}
+    states = design.fixed.coder.spec.encoder_state
+    return {e: len(states[e][1]["contrasts"].levels) for t in terms for e in t.factors}

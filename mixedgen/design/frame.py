@@ -93,6 +93,11 @@ def select_rows(frame: pd.DataFrame, subset: Any) -> IntArray:
     return rows
 
 
+def is_number(column: pd.Series) -> bool:
+    """Whether a variable is a number, not levels."""
+    return bool(pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column))
+
+
 def require_columns(frame: pd.DataFrame, names: Sequence[str], place: str) -> None:
     """Raise a DataError that names the columns that are absent, with the nearest spelling."""
     absent = [n for n in names if n not in frame.columns]

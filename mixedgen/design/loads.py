@@ -46,6 +46,11 @@ def load_ranges(record: IntArray | None, n: int) -> tuple[IntArray, IntArray]:
     return count, np.cumsum(count) - count
 
 
+def one_load(level: IntArray) -> Loads:
+    """One level for each record, with weight one."""
+    return Loads(None, level, np.zeros(len(level), dtype=np.intp), None, ("",))
+
+
 def plain_loads(term: RandomTerm, frame: pd.DataFrame, relationship: Relationship | None) -> tuple[Loads, pd.Index]:
     """One level for each record: that of a column, or of an interaction."""
     names = [str(f.source) for f in term.factors]
@@ -54,7 +59,7 @@ def plain_loads(term: RandomTerm, frame: pd.DataFrame, relationship: Relationshi
     else:
         level = match_levels(frame[names[0]], relationship, str(term.factors[0].link), names[0])
         levels = relationship.labels
-    return Loads(None, level, np.zeros(len(level), dtype=np.intp), None, ("",)), levels
+    return one_load(level), levels
 
 
 def several_loads(factor: Factor, frame: pd.DataFrame, relationship: Relationship | None) -> tuple[Loads, pd.Index]:
@@ -70,12 +75,17 @@ def several_loads(factor: Factor, frame: pd.DataFrame, relationship: Relationshi
     if isinstance(source, MultiMembership):
         return membership_loads(source, codes, frame), levels
     assert isinstance(source, Members)
+    return members_loads(source, codes, frame), levels
+
+
+def members_loads(source: Members, codes: Mapping[str, IntArray], frame: pd.DataFrame) -> Loads:
+    """Loads of the entries of `members`, in the order of the records."""
     parts = [entry_loads(e, codes, frame) for e in source.entries]
     record = np.concatenate([r for r, _ in parts])
     level = np.concatenate([v for _, v in parts])
     entry = np.repeat(np.arange(len(parts)), [len(r) for r, _ in parts])
     order = np.argsort(record, kind="stable")
-    return Loads(record[order], level[order], entry[order], None, tuple(str(e) for e in source.entries)), levels
+    return Loads(record[order], level[order], entry[order], None, tuple(str(e) for e in source.entries))
 
 
 def entry_loads(entry: Column | Mates, codes: Mapping[str, IntArray], frame: pd.DataFrame) -> tuple[IntArray, IntArray]:

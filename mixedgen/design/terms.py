@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +11,7 @@ import scipy.sparse as sp
 
 from mixedgen.arrays import Array, IntArray
 from mixedgen.covariance.structure import Structure
-from mixedgen.design.coding import Origin
+from mixedgen.design.coding import Coder, Origin
 from mixedgen.formula.parts import RandomTerm
 from mixedgen.relationship.relationship import Relationship
 
@@ -47,8 +46,8 @@ class Term:
         The term as the model took it: ``(1|site:animal:A)`` is ``diag(0 + site|animal:A, hom=True)``.
     place : int
         Position among the terms of the formula as parsed.
-    spec : ModelSpec or None
-        How formulaic coded what stands left of the bar; None for an intercept.
+    coder : Coder
+        How what stands left of the bar was coded, for new data.
     """
 
     key: str
@@ -63,7 +62,7 @@ class Term:
     origins: tuple[Origin, ...]
     written: RandomTerm
     place: int
-    spec: Any = field(default=None, repr=False, compare=False)
+    coder: Coder = field(repr=False, compare=False)
 
     @property
     def q(self) -> int:

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from mixedgen.arrays import Array, IntArray
 from mixedgen.covariance.registry import make_structure
 from mixedgen.covariance.variances import Diagonal
-from mixedgen.design.coding import Origin, evaluate, variables_of
+from mixedgen.design.coding import Operand, Origin, operand_values
 from mixedgen.design.loads import load_ranges
 from mixedgen.design.terms import INTERCEPT_NAMES, Term
 from mixedgen.errors import DataError, FormulaError
@@ -78,7 +78,6 @@ class Traits:
             values=values,
             n_records=len(self.row),
             origins=tuple(self.own(o) for _ in self.names for o in term.origins),
-            spec=None,
         )
 
     @staticmethod
@@ -122,7 +121,7 @@ class Traits:
         return out
 
 
-def stack(responses: Sequence[str], frame: pd.DataFrame) -> Traits:
+def stack(responses: Sequence[Operand], frame: pd.DataFrame) -> Traits:
     """Values of several responses, each where it is not missing.
 
     Raises
@@ -132,11 +131,10 @@ def stack(responses: Sequence[str], frame: pd.DataFrame) -> Traits:
     """
     rows, values = [], []
     for response in responses:
-        names = [response] if response in frame.columns else variables_of(f"0 + {response}", frame)
-        there = np.flatnonzero(frame[names].notna().all(axis=1).to_numpy())
+        there = np.flatnonzero(frame[list(response.variables)].notna().all(axis=1).to_numpy())
         if not len(there):
-            raise DataError(f"trait {response!r} has no value at all.", columns=[response])
+            raise DataError(f"trait {response.text!r} has no value at all.", columns=[response.text])
         rows.append(there)
-        values.append(evaluate(response, frame.iloc[there], response))
+        values.append(operand_values(response, frame.iloc[there], response.text))
     trait = np.repeat(np.arange(len(responses)), [len(r) for r in rows])
-    return Traits(tuple(responses), np.concatenate(rows), trait, np.concatenate(values))
+    return Traits(tuple(r.text for r in responses), np.concatenate(rows), trait, np.concatenate(values))

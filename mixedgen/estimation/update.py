@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from mixedgen.design.arguments import ModelArguments
 from mixedgen.design.build import build
-from mixedgen.design.frame import read_frame
 from mixedgen.engines import choose
 from mixedgen.errors import ArgumentError, NotAvailableError, examples
 from mixedgen.estimation.control import checked_control
@@ -17,15 +17,15 @@ from mixedgen.formula.revise import revise
 
 
 def updated(
-    fitted: Fitted, arguments: Mapping[str, Any] | None, formula: str | None, data: Any, changes: Mapping[str, Any]
-) -> tuple[Fitted, dict[str, Any]]:
+    fitted: Fitted, arguments: ModelArguments | None, formula: str | None, data: Any, changes: Mapping[str, Any]
+) -> tuple[Fitted, ModelArguments]:
     """Fit with another formula, data or argument, and the arguments of its model.
 
     Parameters
     ----------
     fitted : Fitted
         The model before.
-    arguments : mapping or None
+    arguments : ModelArguments or None
         Its arguments; None where the response is not that of the data.
     formula : str, optional
         Its dots are what was there.
@@ -38,8 +38,8 @@ def updated(
     -------
     fitted : Fitted
         The new model.
-    arguments : dict
-        Its arguments, the data as a frame.
+    arguments : ModelArguments
+        Its arguments.
 
     Raises
     ------
@@ -51,20 +51,21 @@ def updated(
     if arguments is None or (fitted.certificate is None and fitted.moments is None):
         what = "the response is not that of the data" if arguments is None else "the variances were given"
         raise NotAvailableError(f"{what}: there is no fit to update. Write the model anew with mg.MixedModel(...).")
-    before = {**arguments, "method": fitted.method, "control": fitted.control}
+    before = {**arguments.keywords, "method": fitted.method, "control": fitted.control}
     unknown = [name for name in changes if name not in before]
     if unknown:
         raise ArgumentError(f"update() has no argument {examples(unknown)}; there are {examples(list(before))}.")
     after = {**before, **changes}
     source = fitted.design.parsed.source
     after["formula"] = source if formula is None else revise(source, formula)
-    after["data"] = read_frame(before["data"] if data is None else data)
+    after["data"] = arguments.data if data is None else data
     if "relationships" not in changes:
-        after["relationships"] = mentioned(before["relationships"] or {}, after["formula"])
+        after["relationships"] = mentioned(arguments.relationships or {}, after["formula"])
     method, control = after.pop("method"), checked_control(after.pop("control"))
     require_method(method)
-    design = build(**after, constraints=control.constraints, restrictions=control.restrictions)
-    return fit(design, choose(design, control.engine), method, control), after
+    new = ModelArguments(**after)
+    design = build(new, constraints=control.constraints, restrictions=control.restrictions)
+    return fit(design, choose(design, control.engine), method, control), new
 
 
 def mentioned(relationships: Mapping[str, Any], formula: str) -> dict[str, Any] | None:

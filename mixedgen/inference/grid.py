@@ -10,33 +10,16 @@ import numpy as np
 import pandas as pd
 
 from mixedgen.arrays import Array
-from mixedgen.design.coding import coded_alike
+from mixedgen.design.coding import dense
 from mixedgen.design.design import Design
-from mixedgen.design.frame import recode
+from mixedgen.design.frame import is_number
 from mixedgen.design.levels import codes_of
 from mixedgen.errors import ArgumentError, examples
-from mixedgen.formula.sides import factor_variables, model_spec
 from mixedgen.inference.hypotheses import kept_from_all
 
 MAX_CELLS = 1_000_000  # rows of a reference grid
 
 KEPT_VALUES = 2  # a covariate of so few values stays as it is, like a factor: emmeans' cov.keep
-
-
-def fixed_variables(design: Design, frame: pd.DataFrame) -> pd.DataFrame:
-    """Variables of the fixed part in the records that are used; numbers that stand for levels become categories."""
-    factors = [f for term in model_spec(design.parsed.fixed) for f in term.factors]
-    names = list(dict.fromkeys(v for f in factors for v in factor_variables(f, frame.columns)))
-    variables = recode(frame[names].iloc[design.kept].reset_index(drop=True))
-    spec = design.fixed.spec
-    coded = {str(e) for e, (kind, _) in spec.encoder_state.items() if kind.value == "categorical"}
-    levels = {v for t in spec.terms for f in t.factors if str(f.expr) in coded for v in factor_variables(f, names)}
-    return variables.astype({v: "category" for v in levels if is_covariate(variables[v])})
-
-
-def is_covariate(column: pd.Series) -> bool:
-    """Whether a variable is a number, not levels."""
-    return bool(pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column))
 
 
 def grid_values(variables: pd.DataFrame, at: Mapping[str, Any]) -> dict[str, pd.Index]:
@@ -57,10 +40,10 @@ def values_of(column: pd.Series, wanted: Any) -> pd.Index:
     """Values of one variable in the grid."""
     levels = codes_of(column)[1]
     if wanted is None:
-        many = is_covariate(column) and len(levels) > KEPT_VALUES
+        many = is_number(column) and len(levels) > KEPT_VALUES
         return pd.Index([float(column.mean())]) if many else levels
     chosen = pd.Index([wanted] if isinstance(wanted, str) or np.ndim(wanted) == 0 else list(wanted))
-    absent = [] if is_covariate(column) else [v for v in chosen if v not in levels]
+    absent = [] if is_number(column) else [v for v in chosen if v not in levels]
     if absent:
         raise ArgumentError(f"{column.name!r} has no level {examples(absent)}; it has {examples(levels)}.")
     return chosen
@@ -88,9 +71,7 @@ def cells(values: Mapping[str, pd.Index], variables: pd.DataFrame) -> pd.DataFra
 def grid_rows(design: Design, grid: pd.DataFrame) -> Array:
     """Rows of X, all columns as coded, of the cells of a grid; columns of unknown-parent groups at their mean."""
     fixed = design.fixed
-    matrix = coded_alike(fixed.spec, grid) if len(grid.columns) else None
-    own = np.ones((1, 1)) if matrix is None else matrix
-    own = np.asarray(own.toarray() if hasattr(own, "toarray") else own, dtype=float)
+    own = dense(fixed.coder.code(grid)) if len(grid.columns) else np.ones((1, 1))
     rest = len(fixed.all_names) - own.shape[1]
     if not rest:
         return own

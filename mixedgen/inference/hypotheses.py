@@ -90,7 +90,7 @@ def type_three(design: Design, terms: Sequence[FixedTerm]) -> dict[str, Array]:
     ----------
     .. [1] Kuznetsova, Brockhoff & Christensen (2017) J Stat Softw 82(13).
     """
-    levels = level_counts(design.fixed.spec, terms)
+    levels = level_counts(design, terms)
     cells = [cells_of(t, levels) for t in terms]
     coefficients = [cell_coefficients(t, c, terms) for t, c in zip(terms, cells, strict=True)]
     M = kept_from_all(design.fixed) @ np.hstack(coefficients)
@@ -155,8 +155,7 @@ def without(fixed: FixedPart, term: FixedTerm) -> Array:
     """Hypothesis that the columns of all other terms suffice."""
     if not fixed.aliased:
         return np.eye(fixed.p)[term.columns]
-    own = {fixed.names[k] for k in term.columns}
-    entry = next(e for e in fixed.spec.structure if own <= set(map(str, e.columns)))
-    others = [k for k, name in enumerate(fixed.all_names) if name not in set(map(str, entry.columns))]
+    own = fixed.origins[fixed.kept[term.columns[0]]]
+    others = [k for k, origin in enumerate(fixed.origins) if origin != own]
     left, values, _ = np.linalg.svd(kept_from_all(fixed)[:, others])
     return left[:, int(np.sum(values > ZERO * values.max(initial=0.0))) :].T

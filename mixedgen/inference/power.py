@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from mixedgen.arrays import Array
+from mixedgen.design.arguments import ModelArguments
 from mixedgen.design.build import build
 from mixedgen.design.design import Design
 from mixedgen.engines import choose
@@ -59,7 +59,7 @@ def power(
     fitted: Fitted,
     term: str,
     *,
-    arguments: Mapping[str, Any] | None = None,
+    arguments: ModelArguments | None = None,
     coefficients: Mapping[str, float | Sequence[float]] | None = None,
     levels: Mapping[str, int | Sequence[int]] | None = None,
     n: int = 500,
@@ -76,7 +76,7 @@ def power(
         The model, with the variances and coefficients that count as true.
     term : str
         Fixed term, by the F test of `anova` of type III, or coefficient, by its t test.
-    arguments : mapping, optional
+    arguments : ModelArguments, optional
         Data and arguments of the model, needed for other numbers of levels.
     coefficients : mapping of str to number or numbers, optional
         True values in the place of the estimates.
@@ -176,7 +176,7 @@ def require_test(fitted: Fitted, term: str, ddf: str) -> None:
 
 def scenarios(
     fitted: Fitted,
-    arguments: Mapping[str, Any] | None,
+    arguments: ModelArguments | None,
     coefficients: Mapping[str, float | Sequence[float]],
     levels: Mapping[str, int | Sequence[int]],
 ) -> Iterator[Scenario]:
@@ -205,19 +205,19 @@ def mean_at(fitted: Fitted) -> Array:
     return mean_of_records(fitted, conditional=False)
 
 
-def resized(fitted: Fitted, arguments: Mapping[str, Any] | None, column: str, count: int) -> tuple[Fitted, Array]:
+def resized(fitted: Fitted, arguments: ModelArguments | None, column: str, count: int) -> tuple[Fitted, Array]:
     """The model with another number of levels of a grouping column, and its mean."""
     require_count(count, f"levels[{column!r}]")
     require_resizable(fitted, arguments, column)
     assert arguments is not None
-    rows, copy = repeated_rows(arguments["data"][column].iloc[fitted.design.kept], int(count))
-    used = arguments["data"].iloc[fitted.design.kept]
+    rows, copy = repeated_rows(arguments.data[column].iloc[fitted.design.kept], int(count))
+    used = arguments.data.iloc[fitted.design.kept]
     frame = used.iloc[rows].reset_index(drop=True)
-    for name in nested_columns(used, column, grouping_columns(fitted.design)):
+    for name in nested_columns(used, column, plain_columns(fitted.design)):
         frame[name] = [f"{v}.{k}" if k else str(v) for v, k in zip(frame[name], copy, strict=True)]
     control = fitted.control
-    given = {**arguments, "data": frame, "subset": None}
-    design = build(**given, constraints=control.constraints, restrictions=control.restrictions)
+    given = arguments.revised(data=frame, subset=None)
+    design = build(given, constraints=control.constraints, restrictions=control.restrictions)
     if design.fixed.names != fitted.design.fixed.names:
         raise NotAvailableError(f"with {count} levels of {column!r} the fixed effects are not those of the fit.")
     engine = choose(design, fitted.control.engine)
@@ -225,22 +225,22 @@ def resized(fitted: Fitted, arguments: Mapping[str, Any] | None, column: str, co
     return truth, mean_at(fitted)[rows]
 
 
-def require_resizable(fitted: Fitted, arguments: Mapping[str, Any] | None, column: str) -> None:
+def require_resizable(fitted: Fitted, arguments: ModelArguments | None, column: str) -> None:
     """Raise unless the records of a grouping column can be repeated."""
     if arguments is None:
         raise NotAvailableError("the data of this fit are not known: `levels` needs a fit by lmm or MixedModel.")
-    known = grouping_columns(fitted.design)
+    known = plain_columns(fitted.design)
     if column not in known:
         raise ArgumentError(f"no grouping column {column!r}; there are {examples(sorted(known))}.")
     if any(f.link or not isinstance(f.source, Column) for t in fitted.design.parsed.terms for f in t.factors):
         raise NotAvailableError("levels with relatives, or in several columns, cannot be repeated.")
     if fitted.design.traits is not None or fitted.design.residual.pairs is not None:
         raise NotAvailableError("records of several traits or with correlated residuals cannot be repeated by level.")
-    if arguments["weights"] is not None and not isinstance(arguments["weights"], str):
+    if arguments.weights is not None and not isinstance(arguments.weights, str):
         raise NotAvailableError("weights must be a column of the data for other numbers of levels.")
 
 
-def grouping_columns(design: Design) -> set[str]:
+def plain_columns(design: Design) -> set[str]:
     """Plain columns right of the bars."""
     sources = [f.source for term in design.parsed.terms for f in term.factors]
     return {s.name for s in sources if isinstance(s, Column)}

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from mixedgen.design.arguments import ModelArguments
 from mixedgen.diagnostics import diagnose, explain, influence
 from mixedgen.engines import name_of
 from mixedgen.errors import NotAvailableError
@@ -18,7 +19,6 @@ from mixedgen.estimation import refit, update, variances
 from mixedgen.estimation.certificate import Certificate
 from mixedgen.estimation.fitted import Fitted
 from mixedgen.inference import anova, criteria, fixed_effects, power, random_terms, wald
-from mixedgen.inference.grid import fixed_variables
 from mixedgen.inference.inference import Inference
 from mixedgen.intervals import bootstrap, confint, profile
 from mixedgen.output import maketables, summary, tidy
@@ -46,9 +46,7 @@ class Fit:
     ----------
     fitted : Fitted
         Design, variance parameters and solved equations.
-    variables : DataFrame, optional
-        Variables of the fixed part in the records used, which `emmeans` averages over.
-    arguments : mapping, optional
+    arguments : ModelArguments, optional
         Arguments of the `MixedModel` it comes from, which `update` and `power` start from.
 
     Examples
@@ -64,12 +62,15 @@ class Fit:
     def __init__(
         self,
         fitted: Fitted,
-        variables: pd.DataFrame | None = None,
-        arguments: Mapping[str, Any] | None = None,
+        arguments: ModelArguments | None = None,
     ) -> None:
         self.fitted = fitted
-        self.variables = pd.DataFrame() if variables is None else variables
         self.arguments = arguments
+
+    @property
+    def variables(self) -> pd.DataFrame:
+        """Variables of the fixed part in the records used, which `emmeans` averages over."""
+        return self.fitted.design.variables
 
     # fixed effects
     @cached_property
@@ -153,7 +154,7 @@ class Fit:
 
         Columns ``estimate bias se``, ends of percentile, basic and normal intervals, and the number of replicates.
         """
-        own = None if statistic is None else OfFit(statistic, self.variables)
+        own = None if statistic is None else OfFit(statistic)
         return bootstrap.bootstrap(self.fitted, own, n, seed, workers, level, progress)
 
     # tests
@@ -326,12 +327,12 @@ class Fit:
 
     def refit(self, y: ArrayLike | pd.Series) -> Fit:
         """Fit the same model to another response."""
-        return Fit(refit.refit(self.fitted, y), self.variables)
+        return Fit(refit.refit(self.fitted, y))
 
     def update(self, formula: str | None = None, *, data: Any = None, **changes: Any) -> Fit:
         """Fit with another formula, data or argument of `lmm`; a dot in the formula is what was there, as in R."""
         fitted, arguments = update.updated(self.fitted, self.arguments, formula, data, changes)
-        return Fit(fitted, fixed_variables(fitted.design, arguments["data"]), arguments)
+        return Fit(fitted, arguments)
 
     def power(
         self,
@@ -383,7 +384,8 @@ class Fit:
 
         With leverages and studentised residuals. ``exact=True`` estimates the variances anew without each case.
         """
-        return influence.influence(self.fitted, (self.arguments or {}).get("data"), by, exact=exact)
+        data = None if self.arguments is None else self.arguments.data
+        return influence.influence(self.fitted, data, by, exact=exact)
 
     def r2(self) -> proportions.RSquared:
         """Marginal and conditional R squared of Nakagawa and Schielzeth, with random slopes as in Johnson."""
@@ -519,8 +521,7 @@ class OfFit:
     """A statistic of a `Fit` as one of a `Fitted`; it can be sent to other processes where the statistic can."""
 
     statistic: Callable[[Fit], Any]
-    variables: pd.DataFrame
 
     def __call__(self, fitted: Fitted) -> Any:
         """The statistic."""
-        return self.statistic(Fit(fitted, self.variables))
+        return self.statistic(Fit(fitted))

@@ -10,14 +10,13 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from mixedgen.covariance.custom import CorrelationFunction
+from mixedgen.design.arguments import ModelArguments, NaAction, Unmatched
 from mixedgen.design.build import build
-from mixedgen.design.design import Design, NaAction, Unmatched
-from mixedgen.design.frame import read_frame
+from mixedgen.design.design import Design
 from mixedgen.engines import choose
 from mixedgen.engines.system import Engine, Forecast
 from mixedgen.estimation.control import Control, checked_control
 from mixedgen.estimation.estimate import evaluate, fit, require_method
-from mixedgen.inference.grid import fixed_variables
 from mixedgen.model.fit import Fit
 from mixedgen.output import matrices
 from mixedgen.relationship.relationship import Relationship
@@ -89,23 +88,21 @@ class MixedModel:
         require_method(method)
         self.method = method
         self.control = checked_control(control)
-        frame = read_frame(data)
-        self.arguments: dict[str, Any] = {
-            "formula": formula,
-            "data": frame,
-            "relationships": relationships,
-            "residual": residual,
-            "weights": weights,
-            "subset": subset,
-            "na_action": na_action,
-            "contrasts": contrasts,
-            "unmatched": unmatched,
-            "structures": structures,
-        }
-        self.design: Design = build(
-            **self.arguments, constraints=self.control.constraints, restrictions=self.control.restrictions
+        self.arguments = ModelArguments(
+            formula=formula,
+            data=data,
+            relationships=relationships,
+            residual=residual,
+            weights=weights,
+            subset=subset,
+            na_action=na_action,
+            contrasts=contrasts,
+            unmatched=unmatched,
+            structures=structures,
         )
-        self.variables: pd.DataFrame = fixed_variables(self.design, frame)
+        self.design: Design = build(
+            self.arguments, constraints=self.control.constraints, restrictions=self.control.restrictions
+        )
 
     @cached_property
     def engine(self) -> Engine:
@@ -124,7 +121,7 @@ class MixedModel:
         ConvergenceWarning
             If the certificate says "not converged".
         """
-        return Fit(fit(self.design, self.engine, self.method, self.control), self.variables, self.arguments)
+        return Fit(fit(self.design, self.engine, self.method, self.control), self.arguments)
 
     def solve(self, variances: Mapping[str, Any]) -> Fit:
         """BLUE and BLUP at known variances.
@@ -135,7 +132,7 @@ class MixedModel:
             By the text right of each bar, and ``"residual"``: a number, or the covariance matrix of the effects.
         """
         fitted = evaluate(self.design, self.engine, variances, self.method, self.control)
-        return Fit(fitted, self.variables, self.arguments)
+        return Fit(fitted, self.arguments)
 
     def matrices(self, variances: Mapping[str, Any]) -> matrices.Matrices:
         """X, Z, G, R, V and Henderson's LHS and RHS of a small model at given variances, as labelled frames."""

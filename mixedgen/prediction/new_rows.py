@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -14,16 +14,22 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from mixedgen.arrays import Array, IntArray
-from mixedgen.design.build import operands
-from mixedgen.design.coding import coded_alike, evaluate, variables_of
+from mixedgen.design.coding import Coder, dense, operand_values
 from mixedgen.design.design import Design
 from mixedgen.design.frame import numeric, require_columns
-from mixedgen.design.loads import Loads, entry_loads, membership_loads, other_columns, source_columns, spread
+from mixedgen.design.loads import (
+    Loads,
+    members_loads,
+    membership_loads,
+    one_load,
+    other_columns,
+    source_columns,
+    spread,
+)
 from mixedgen.design.terms import Term
 from mixedgen.errors import DataError, NotAvailableError, RelationshipError, examples
 from mixedgen.estimation.fitted import Fitted
-from mixedgen.formula.parts import Column, Members, MultiMembership, RandomTerm
-from mixedgen.formula.sides import factor_variables
+from mixedgen.formula.parts import Column, MultiMembership, RandomTerm
 from mixedgen.genetics.ids import near_misses
 from mixedgen.relationship.relationship import Relationship
 
@@ -142,15 +148,16 @@ def complete_frame(
     design: Design, frame: pd.DataFrame, chosen: tuple[int, ...], interval: str | None
 ) -> tuple[IntArray, pd.Index]:
     """Positions of the rows of new data that miss nothing, and the index of all."""
-    names = variables_of(design.parsed.fixed, frame) if design.parsed.fixed != "1" else []
-    for rhs in design.parsed.offsets:
-        names += operands(rhs, frame)
+    sides = [design.fixed.coder.side, *(o.side for o in design.offsets if o.side is not None)]
+    names = [v for o in design.offsets for v in o.variables]
     for k, t in enumerate(design.terms):
-        term = t.written
         if k in chosen or interval == "prediction":
-            names += variables_of(term.effects, frame) if term.effects != "1" else []
-            groups = [c for f in term.factors for c in (*source_columns(f.source), *other_columns(f.source))]
-            names += groups if k in chosen or not isinstance(term.factors[-1].source, Column) else []
+            sides.append(t.coder.side)
+            groups = [c for f in t.written.factors for c in (*source_columns(f.source), *other_columns(f.source))]
+            names += groups if k in chosen or not isinstance(t.written.factors[-1].source, Column) else []
+    for side in sides:
+        require_columns(frame, side.variables, f"in {side.text!r}")
+        names += side.variables
     require_columns(frame, names, "new data")
     there = frame[list(dict.fromkeys(names))].notna().all(axis=1)
     return np.flatnonzero(there.to_numpy(dtype=bool)), frame.index
@@ -167,7 +174,7 @@ def new_rows(
     """Rows of new data without missing values."""
     design = fitted.design
     X, estimable = fixed_rows(design, frame)
-    offset = np.sum([evaluate(o, frame, f"offset({o})") for o in design.parsed.offsets], axis=0)
+    offset = np.sum([operand_values(o, frame, f"offset({o.text})") for o in design.offsets], axis=0)
     effects, others = [], []
     for k, t in enumerate(design.terms):
         own = Effects(t, t, fitted.Sigma(k), fitted.system.solution.u[k])
@@ -176,7 +183,7 @@ def new_rows(
             effects.append(new_effects(own, frame, new_levels, extension))
         elif interval == "prediction":
             others.append(new_effects(fresh(own), frame, "population", None))
-    return Rows(X, estimable, offset if design.parsed.offsets else None, tuple(effects), tuple(others))
+    return Rows(X, estimable, offset if design.offsets else None, tuple(effects), tuple(others))
 
 
 def fixed_rows(design: Design, frame: pd.DataFrame) -> tuple[Matrix, NDArray[np.bool_]]:
@@ -190,28 +197,23 @@ def fixed_rows(design: Design, frame: pd.DataFrame) -> tuple[Matrix, NDArray[np.
         If factors have unknown levels, or formulaic cannot code the data.
     """
     fixed = design.fixed
-    groups = fixed.all_names[len(fixed.spec.column_names) :]
+    groups = fixed.all_names[fixed.coder.size :]
     if groups:
         raise NotAvailableError(
             f"the fixed part holds unknown-parent groups ({examples(groups)}): predictions for new data do not know "
             "their shares. Predict the records of the fit, or take blup(term)['total']."
         )
-    values = coded(fixed.spec, frame, repr(design.parsed.fixed))
-    X: Any = sp.csr_array(values, dtype=float) if hasattr(values, "toarray") else np.asarray(values, dtype=float)
+    X = coded_rows(fixed.coder, frame, repr(design.parsed.fixed))
     return X[:, fixed.kept], estimable_rows(X, fixed.null_space)
 
 
-def require_same_kinds(spec: Any, frame: pd.DataFrame) -> None:
+def require_same_kinds(coder: Coder, frame: pd.DataFrame) -> None:
     """Raise a DataError for covariates that are no numbers, and factors with levels that the fit did not have."""
-    factors = {str(f.expr): f for term in spec.terms for f in term.factors}
-    for name, (kind, state) in spec.encoder_state.items():
-        names = factor_variables(factors[str(name)], frame.columns) if str(name) in factors else []
-        if kind.value == "numerical" and str(name) in frame.columns:
-            numeric(frame[str(name)], str(name), frame.index)
-        if kind.value != "categorical" or len(names) != 1 or "categories" not in state:
-            continue
-        if str(name) in frame.columns or str(name).startswith("C("):
-            require_categories(names[0], frame[names[0]], pd.Index(state["categories"]))
+    for x in coder.inputs:
+        if x.categories is None:
+            numeric(frame[x.variable], x.variable, frame.index)
+        else:
+            require_categories(x.variable, frame[x.variable], x.categories)
 
 
 def require_categories(name: str, column: pd.Series, categories: pd.Index) -> None:
@@ -296,13 +298,12 @@ def new_loads(term: RandomTerm, frame: pd.DataFrame, levels: pd.Index, unlabelle
     With `unlabelled` a plain term needs no column: its levels do not matter, and every row may load the same.
     """
     source = term.factors[-1].source
-    n = len(frame)
     if isinstance(source, Column):
         if unlabelled:
-            return Loads(None, np.zeros(n, dtype=np.intp), np.zeros(n, dtype=np.intp), None, ("",)), pd.Index(["new"])
+            return one_load(np.zeros(len(frame), dtype=np.intp)), pd.Index(["new"])
         names = [str(f.source) for f in term.factors]
-        codes, new = coded_levels([joined([frame[c] for c in names])], levels)
-        return Loads(None, codes[0], np.zeros(n, dtype=np.intp), None, ("",)), new
+        codes, new = coded_levels([joined_labels([frame[c] for c in names])], levels)
+        return one_load(codes[0]), new
     names = source_columns(source)
     codes, new = coded_levels([pd.Index(frame[c].astype(object)) for c in names], levels)
     by_name = dict(zip(names, codes, strict=True))
@@ -311,16 +312,7 @@ def new_loads(term: RandomTerm, frame: pd.DataFrame, levels: pd.Index, unlabelle
     return members_loads(source, by_name, frame), new
 
 
-def members_loads(source: Members, codes: Mapping[str, IntArray], frame: pd.DataFrame) -> Loads:
-    """Loads of the entries of `members`, in the order of the records."""
-    parts = [entry_loads(e, codes, frame) for e in source.entries]
-    record, level = (np.concatenate([p[i] for p in parts]) for i in (0, 1))
-    entry = np.repeat(np.arange(len(parts)), [len(r) for r, _ in parts])
-    order = np.argsort(record, kind="stable")
-    return Loads(record[order], level[order], entry[order], None, tuple(str(e) for e in source.entries))
-
-
-def joined(columns: Sequence[pd.Series]) -> pd.Index:
+def joined_labels(columns: Sequence[pd.Series]) -> pd.Index:
     """Levels of one column, or labels of an interaction joined by colons."""
     values = [np.asarray(c.astype(object)) for c in columns]
     if len(values) == 1:
@@ -339,25 +331,22 @@ def coded_levels(columns: Sequence[pd.Index], levels: pd.Index) -> tuple[list[In
 
 
 def coded_effects(t: Term, frame: pd.DataFrame) -> Array:
-    """Columns left of the bar for new data, coded as in the fit.
+    """Columns left of the bar for new data, coded as in the fit."""
+    return dense(coded_rows(t.coder, frame, f"the effects of term {t.key!r}"))
+
+
+def coded_rows(coder: Coder, frame: pd.DataFrame, what: str) -> Matrix:
+    """New data coded as those of the fit were.
 
     Raises
     ------
     DataError
         If factors have levels that the fit did not have, or formulaic cannot code the data.
     """
-    if t.spec is None:
-        return np.ones((len(frame), 1))
-    values = coded(t.spec, frame, f"the effects of term {t.key!r}")
-    return np.asarray(values.toarray() if hasattr(values, "toarray") else values, dtype=float)
-
-
-def coded(spec: Any, frame: pd.DataFrame, what: str) -> Any:
-    """New data coded as those of the fit were."""
-    require_same_kinds(spec, frame)
+    require_same_kinds(coder, frame)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="Data has categories outside")
-            return coded_alike(spec, frame)
+            return coder.code(frame)
     except Exception as err:
         raise DataError(f"the new data cannot be coded as {what}: {err}.") from err

@@ -15,7 +15,6 @@ from mixedgen.design.terms import Term
 from mixedgen.errors import ArgumentError, NotAvailableError, examples
 from mixedgen.estimation.fitted import Fitted
 from mixedgen.estimation.variances import standard_errors
-from mixedgen.formula.sides import factor_variables
 from mixedgen.prediction.effects import effects_frame
 from mixedgen.prediction.new_rows import coded_effects
 
@@ -60,7 +59,7 @@ def trajectory(fitted: Fitted, term: str, at: Any, total: Total | None = None) -
     t = fitted.design.terms[k]
     frame = read_frame(at)
     W = basis_at(t, frame)
-    points = frame[variables_left(t, frame)].reset_index(drop=True)
+    points = frame[list(t.coder.side.variables)].reset_index(drop=True)
     if total is not None:
         W = (W.mean(axis=0) if total == "mean" else W.sum(axis=0))[None]
         points = pd.DataFrame({"points": [len(points)]})
@@ -157,7 +156,7 @@ def variance_at(fitted: Fitted, at: Any) -> pd.DataFrame:
         np.sum([v for v, _ in parts.values()], axis=0),
         np.sum([g for _, g in parts.values()], axis=0),
     )
-    names = list(dict.fromkeys(v for t in fitted.design.terms if t.spec for v in variables_left(t, frame)))
+    names = list(dict.fromkeys(v for t in fitted.design.terms for v in t.coder.side.variables))
     out = []
     for name, (value, gradient) in {**parts, "total": total}.items():
         share = value / total[0]
@@ -207,8 +206,7 @@ def residual_part(fitted: Fitted, frame: pd.DataFrame) -> tuple[Array, Array]:
 
 def basis_at(t: Term, frame: pd.DataFrame) -> Array:
     """Coefficients of a term at points, shape (points, c)."""
-    if t.spec is not None:
-        require_columns(frame, variables_left(t, frame), "at=")
+    require_columns(frame, t.coder.side.variables, "at=")
     W = coded_effects(t, frame)
     if W.shape[1] != t.c:
         raise NotAvailableError(
@@ -216,9 +214,3 @@ def basis_at(t: Term, frame: pd.DataFrame) -> Array:
             "apart. Take blup(term), whose effects are named."
         )
     return W
-
-
-def variables_left(t: Term, frame: pd.DataFrame) -> list[str]:
-    """Columns of the data that stand left of the bar of a term."""
-    factors = [f for x in t.spec.terms for f in x.factors] if t.spec is not None else []
-    return list(dict.fromkeys(v for f in factors for v in factor_variables(f, frame.columns)))
