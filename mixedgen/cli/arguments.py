@@ -44,7 +44,9 @@ def add_sources(command: argparse.ArgumentParser) -> None:
         default=("id", "sire", "dam"),
         help="columns of the pedigree (default: id,sire,dam)",
     )
-    command.add_argument("--groups", metavar="NAMES", type=names_of, help="unknown-parent groups in the pedigree")
+    command.add_argument(
+        "--groups", metavar="NAMES", type=comma_separated, help="unknown-parent groups in the pedigree"
+    )
     command.add_argument(
         "--genotypes", metavar="FILE", help="genotypes: G and M; CSV or Parquet with the ids first, or PLINK .bed"
     )
@@ -58,7 +60,7 @@ def add_sources(command: argparse.ArgumentParser) -> None:
     )
 
 
-def names_of(text: str) -> list[str]:
+def comma_separated(text: str) -> list[str]:
     """Split names between commas."""
     names = [name.strip() for name in text.split(",")]
     if not all(names):
@@ -93,7 +95,7 @@ def variances_of(text: str) -> dict[str, Any]:
         try:
             value = None if found is None else json.loads(found["value"])
         except json.JSONDecodeError:
-            value = number(found["value"]) if found is not None else None
+            value = float_of(found["value"]) if found is not None else None
         if found is None or value is None or found["term"] in out:
             what = "gives a term twice" if found is not None and found["term"] in out else "cannot be read"
             raise argparse.ArgumentTypeError(f"{text[at:]!r} {what}: write animal:A=20,residual=40")
@@ -102,7 +104,7 @@ def variances_of(text: str) -> dict[str, Any]:
     return out
 
 
-def number(text: str) -> float | None:
+def float_of(text: str) -> float | None:
     """Number that JSON does not know, such as .5; None if it is none."""
     try:
         return float(text)

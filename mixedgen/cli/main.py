@@ -16,7 +16,7 @@ import pandas as pd
 from mixedgen import __version__, data, sparse
 from mixedgen.cli.arguments import add_command, add_model, add_sources, positive_number, variances_of
 from mixedgen.cli.check import ID_COLUMNS, genotypes_text, likely_ids, matches, pedigree_text
-from mixedgen.cli.sources import model_of, read_genotypes, read_pedigree, table
+from mixedgen.cli.sources import frame_of, model_of, read_genotypes, read_pedigree
 from mixedgen.design.frame import require_columns
 from mixedgen.errors import ArgumentError, ConvergenceWarning, MixedgenError
 from mixedgen.genetics import inbreeding
@@ -158,7 +158,7 @@ def run_check(options: argparse.Namespace) -> int:
     """Print how the ids meet, what the pedigree holds and how good the genotypes are."""
     if options.pedigree is None and options.genotypes is None:
         raise ArgumentError("there is nothing to compare the data with: give --pedigree, --genotypes or both.")
-    frame = table(options.data)
+    frame = frame_of(options.data)
     ped = None if options.pedigree is None else read_pedigree(options)
     genotypes = None if options.genotypes is None else read_genotypes(options)
     require_columns(frame, [] if options.id is None else [options.id], "--id")

@@ -44,7 +44,7 @@ BINDINGS = {
 
 def model_of(options: argparse.Namespace) -> MixedModel:
     """The model of the formula on the data, with the relationships it links to."""
-    frame = table(options.data)
+    frame = frame_of(options.data)
     progress = sys.stderr.isatty() if options.progress is None else options.progress
     return MixedModel(
         options.formula,
@@ -112,7 +112,7 @@ def read_genotypes(options: argparse.Namespace) -> Genotypes:
     return Genotypes.read(options.genotypes, coding=options.coding, dosages=options.dosages)
 
 
-def table(source: str) -> pd.DataFrame:
+def frame_of(source: str) -> pd.DataFrame:
     """Frame of the file that exists, or else of the shipped data set of that name.
 
     Raises

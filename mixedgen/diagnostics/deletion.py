@@ -13,9 +13,9 @@ from mixedgen.arrays import Array
 from mixedgen.diagnostics.cases import Cases
 from mixedgen.estimation.fitted import Fitted
 
-COLUMNS = 256  # right-hand sides solved at once; without a larger group the equations are set up anew
+LARGEST_GROUP = 256  # right-hand sides solved at once; without a larger group the equations are set up anew
 
-WORKSPACE = 2**27  # elements of one block of records by right-hand sides
+BLOCK_ELEMENTS = 2**27  # elements of one block of records by right-hand sides
 
 UNDETERMINED = 1e-9  # share of the precision of a record that is left for it where the fixed effects fit it alone
 
@@ -88,7 +88,7 @@ def batches(cases: Cases, which: Sequence[int], width: int) -> Iterator[list[int
         yield some
 
 
-def blocks(fitted: Fitted, cases: Cases, some: list[int]) -> Iterator[tuple[int, Array]]:
+def case_blocks(fitted: Fitted, cases: Cases, some: list[int]) -> Iterator[tuple[int, Array]]:
     """P of the records of each of some cases, from right-hand sides that are one in a record."""
     records = np.concatenate([cases.members[k] for k in some])
     E = np.zeros((fitted.design.n, len(records)))

@@ -18,13 +18,13 @@ from mixedgen.design.design import Design
 from mixedgen.design.records import record_index
 from mixedgen.diagnostics.cases import Cases, cases_of
 from mixedgen.diagnostics.deletion import (
-    COLUMNS,
+    BLOCK_ELEMENTS,
+    LARGEST_GROUP,
     UNDETERMINED,
-    WORKSPACE,
     Deletion,
     Precision,
     batches,
-    blocks,
+    case_blocks,
     deletion,
 )
 from mixedgen.engines import free_memory
@@ -169,7 +169,7 @@ def influence(
 
 def width_of(design: Design) -> int:
     """Right-hand sides that are solved at once."""
-    return max(1, min(COLUMNS, WORKSPACE // design.n))
+    return max(1, min(LARGEST_GROUP, BLOCK_ELEMENTS // design.n))
 
 
 @dataclass(frozen=True)
@@ -186,9 +186,9 @@ def work_of(fitted: Fitted, cases: Cases, exact: bool) -> Work:
     """Forecast of an influence analysis."""
     design, cost, p = fitted.design, fitted.engine.forecast(), fitted.design.fixed.p
     sizes = np.array([len(m) for m in cases.members])
-    together = sizes[(sizes > 1) & (sizes <= COLUMNS)]
+    together = sizes[(sizes > 1) & (sizes <= LARGEST_GROUP)]
     solves = 0 if exact else int(together.sum())
-    refits = len(sizes) if exact else int(np.sum(sizes > COLUMNS))
+    refits = len(sizes) if exact else int(np.sum(sizes > LARGEST_GROUP))
     steps = STEPS if exact and fitted.certificate is not None else 1
     loads = p + sum(t.values.size for t in design.terms) / design.n
     column = ELEMENT_SECONDS * (4.0 * cost.nonzeros + design.n * (loads + 8.0))
@@ -219,8 +219,8 @@ def deletions(fitted: Fitted, cases: Cases, precision: Precision) -> list[Deleti
     found: list[Deletion | str] = [""] * len(cases.members)
     small: list[int] = []
     for k, rows in enumerate(cases.members):
-        if len(rows) > COLUMNS:
-            found[k] = compare(fitted, refitted(fitted, rows, exact=False), precision.C)
+        if len(rows) > LARGEST_GROUP:
+            found[k] = refit_deletion(fitted, refitted(fitted, rows, exact=False), precision.C)
         elif len(rows) > 1:
             small.append(k)
         else:
@@ -228,7 +228,7 @@ def deletions(fitted: Fitted, cases: Cases, precision: Precision) -> list[Deleti
                 precision.P[rows, None], precision.weights[rows], fitted.system.Py[rows], precision.C, factor
             )
     for some in batches(cases, small, width_of(fitted.design)):
-        for k, P in blocks(fitted, cases, some):
+        for k, P in case_blocks(fitted, cases, some):
             rows = cases.members[k]
             found[k] = deletion(P, precision.weights[rows], fitted.system.Py[rows], precision.C, factor)
     return found
@@ -253,7 +253,7 @@ def refitted(fitted: Fitted, rows: IntArray, exact: bool) -> Fitted | str:
 def refits(fitted: Fitted, cases: Cases, precision: Precision) -> list[Deletion | str]:
     """Estimates without each case, the variances estimated anew; no fit outlives its figures."""
     rows = tqdm(cases.members, disable=not fitted.control.progress, desc="refits", leave=False, delay=LONG)
-    return [compare(fitted, refitted(fitted, some, exact=True), precision.C) for some in rows]
+    return [refit_deletion(fitted, refitted(fitted, some, exact=True), precision.C) for some in rows]
 
 
 def require_variances(design: Design) -> None:
@@ -267,7 +267,7 @@ def require_variances(design: Design) -> None:
         raise DesignError(f"no record of {examples(gone)} is left: its residual variance cannot be estimated.")
 
 
-def compare(fitted: Fitted, without: Fitted | str, C: Array) -> Deletion | str:
+def refit_deletion(fitted: Fitted, without: Fitted | str, C: Array) -> Deletion | str:
     """Influence of a case from the fits with it, where the estimates have covariance C, and without it."""
     if isinstance(without, str):
         return without

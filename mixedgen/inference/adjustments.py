@@ -13,7 +13,7 @@ from mixedgen.inference.wald import f_tail, t_quantile
 
 SOBOL = 15  # log2 of the points of a quadrature over directions: an error of some 1e-5
 
-ZERO = 1e-10  # eigenvalue of a correlation matrix beside its largest
+NO_VARIANCE = 1e-10  # eigenvalue of a correlation matrix beside its largest
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Comparison:
     level: float
 
 
-def plain(c: Comparison) -> tuple[Array, Array]:
+def unadjusted(c: Comparison) -> tuple[Array, Array]:
     """No adjustment."""
     return c.p, t_quantile(c.df, c.level)
 
@@ -86,12 +86,12 @@ def largest_t(c: Comparison) -> tuple[Array, Array]:
     from scipy.optimize import brentq
 
     directions = spread_over_sphere(c.correlation)
-    p = [1.0 - inside(abs(t), df, *directions) for t, df in zip(c.t, c.df, strict=True)]
+    p = [1.0 - probability_inside(abs(t), df, *directions) for t, df in zip(c.t, c.df, strict=True)]
 
     def critical(df: float) -> float:
         plain_and_sidak = t_quantile(np.full(2, df), np.array([c.level, c.level ** (1.0 / len(c.t))]))
         low, high = 0.99 * plain_and_sidak[0], 1.01 * plain_and_sidak[1]
-        return float(brentq(lambda x: inside(x, df, *directions) - c.level, low, high, xtol=1e-7))
+        return float(brentq(lambda x: probability_inside(x, df, *directions) - c.level, low, high, xtol=1e-7))
 
     return np.clip(p, 0.0, 1.0), each_df(c.df, critical)
 
@@ -101,14 +101,14 @@ def spread_over_sphere(correlation: Array) -> tuple[Array, int]:
     from scipy.stats import qmc
 
     values, vectors = np.linalg.eigh(correlation)
-    A = (vectors * np.sqrt(np.maximum(values, 0.0)))[:, values > ZERO * values[-1]]
+    A = (vectors * np.sqrt(np.maximum(values, 0.0)))[:, values > NO_VARIANCE * values[-1]]
     points = qmc.Sobol(A.shape[1], scramble=False).random_base2(SOBOL)
     z = ndtri((points + 0.5 / len(points)) % 1.0)
     u = z / np.sqrt(np.sum(z**2, axis=1, keepdims=True))
     return np.abs(u @ A.T).max(axis=1), A.shape[1]
 
 
-def inside(x: float, df: float, largest: Array, rank: int) -> float:
+def probability_inside(x: float, df: float, largest: Array, rank: int) -> float:
     """Probability that all |t| are below x.
 
     Notes
@@ -120,7 +120,7 @@ def inside(x: float, df: float, largest: Array, rank: int) -> float:
 
 
 ADJUSTMENTS: dict[str, Callable[[Comparison], tuple[Array, Array]]] = {
-    "none": plain,
+    "none": unadjusted,
     "bonferroni": bonferroni,
     "sidak": sidak,
     "holm": holm,

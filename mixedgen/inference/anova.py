@@ -13,7 +13,7 @@ from mixedgen.estimation.fitted import Fitted
 from mixedgen.inference.fixed_effects import estimable
 from mixedgen.inference.hypotheses import hypotheses, without
 from mixedgen.inference.inference import Inference, Result
-from mixedgen.inference.likelihood_ratio import compare
+from mixedgen.inference.likelihood_ratio import likelihood_ratio_table
 from mixedgen.inference.wald import f_test, t_quantile, t_tests
 
 TYPES = {"1": 1, "2": 2, "3": 3, "I": 1, "II": 2, "III": 3}
@@ -86,7 +86,7 @@ def anova(
     Days    1.0   17.0  45.853
     """
     if others:
-        return compare([f.fitted for f in (fit, *others)], refit)
+        return likelihood_ratio_table([f.fitted for f in (fit, *others)], refit)
     return anova_table(fit.inference, type, ddf)
 
 

@@ -18,7 +18,7 @@ from mixedgen.estimation.fitted import Fitted
 from mixedgen.inference.criteria import aic, bic, n_parameters
 
 
-def compare(fits: Sequence[Fitted], refit: bool | None = None) -> pd.DataFrame:
+def likelihood_ratio_table(fits: Sequence[Fitted], refit: bool | None = None) -> pd.DataFrame:
     """Likelihood-ratio tests of models of the same data, the smallest first.
 
     Parameters

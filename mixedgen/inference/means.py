@@ -21,7 +21,7 @@ from mixedgen.inference.inference import Inference, Result
 from mixedgen.inference.wald import t_quantile, t_tests
 
 Weights = Literal["equal", "proportional", "outer", "cells"]
-Method = Literal["pairwise", "trt.vs.ctrl", "poly"]
+ContrastMethod = Literal["pairwise", "trt.vs.ctrl", "poly"]
 Adjust = Literal["tukey", "holm", "bonferroni", "sidak", "mvt", "none"]
 DEFAULT_ADJUST: dict[str, Adjust] = {"pairwise": "tukey", "trt.vs.ctrl": "mvt", "poly": "none"}
 DEGREES = ("linear", "quadratic", "cubic", "quartic", "degree 5", "degree 6")
@@ -71,7 +71,7 @@ class MarginalMeans(pd.DataFrame):
     _metadata = ["basis"]
     basis: Basis
 
-    def contrasts(self, method: Method = "pairwise", *, adjust: Adjust | None = None) -> pd.DataFrame:
+    def contrasts(self, method: ContrastMethod = "pairwise", *, adjust: Adjust | None = None) -> pd.DataFrame:
         """Contrasts of the means: `contrasts`."""
         return contrasts(self, method, adjust=adjust)
 
@@ -189,7 +189,9 @@ def means_table(basis: Basis) -> pd.DataFrame:
     return table.rename(columns={"estimate": "emmean"})[["emmean", "se", "df", "lower", "upper"]]
 
 
-def contrasts(means: MarginalMeans, method: Method = "pairwise", *, adjust: Adjust | None = None) -> pd.DataFrame:
+def contrasts(
+    means: MarginalMeans, method: ContrastMethod = "pairwise", *, adjust: Adjust | None = None
+) -> pd.DataFrame:
     """Contrasts of marginal means within each combination of the levels of `by`.
 
     Parameters
@@ -227,8 +229,8 @@ def contrasts(means: MarginalMeans, method: Method = "pairwise", *, adjust: Adju
     1    A - C     1.522  0.81
     2    B - C     0.044  1.00
     """
-    if method not in METHODS:
-        raise ArgumentError(f"there is no method {method!r}; choose one of: {', '.join(METHODS)}.")
+    if method not in CONTRAST_METHODS:
+        raise ArgumentError(f"there is no method {method!r}; choose one of: {', '.join(CONTRAST_METHODS)}.")
     adjust = DEFAULT_ADJUST[method] if adjust is None else adjust
     if adjust not in ADJUSTMENTS:
         raise ArgumentError(f"there is no adjustment {adjust!r}; choose one of: {', '.join(ADJUSTMENTS)}.")
@@ -249,7 +251,7 @@ def contrasts(means: MarginalMeans, method: Method = "pairwise", *, adjust: Adju
 def family(basis: Basis, frame: pd.DataFrame, rows: NDArray[np.intp], method: str, adjust: str) -> pd.DataFrame:
     """Contrasts of one family of means."""
     labels = [" ".join(map(str, row)) for row in frame[list(basis.specs)].itertuples(index=False, name=None)]
-    names, C = METHODS[method](labels)
+    names, C = CONTRAST_METHODS[method](labels)
     L = C @ basis.L[rows]
     table = t_tests(basis.inference, L, basis.ddf)
     good = ~(np.abs(C) @ ~basis.good[rows] > 0)
@@ -299,7 +301,7 @@ def whole_numbers(q: Array) -> Array:
     return np.round(q)
 
 
-METHODS: dict[str, Callable[[Sequence[str]], tuple[list[str], Array]]] = {
+CONTRAST_METHODS: dict[str, Callable[[Sequence[str]], tuple[list[str], Array]]] = {
     "pairwise": pairwise,
     "trt.vs.ctrl": against_control,
     "poly": polynomial,

@@ -23,7 +23,13 @@ from mixedgen.errors import ArgumentError, ConvergenceWarning, MixedgenError, re
 from mixedgen.estimation.expression import expression
 from mixedgen.estimation.fitted import Fitted
 from mixedgen.estimation.refit import refit
-from mixedgen.intervals.profile import COLUMNS, expressions_among, named, profiled_names, require_likelihood
+from mixedgen.intervals.profile import (
+    INTERVAL_COLUMNS,
+    expressions_among,
+    profiled_names,
+    requested,
+    require_likelihood,
+)
 from mixedgen.intervals.targets import targets
 from mixedgen.prediction.simulation import simulate
 
@@ -70,12 +76,12 @@ def bootstrap(
     """
     require_probability(level)
     draws = bootstrap_draws(fitted, statistic, n, seed, workers, progress)
-    return bootstrap_intervals(as_row(statistic or estimates, fitted), draws, level)
+    return bootstrap_intervals(as_row(statistic or all_estimates, fitted), draws, level)
 
 
 @dataclass(frozen=True)
 class WithFunctions:
-    """The statistic `estimates` with functions of the variances."""
+    """The statistic `all_estimates` with functions of the variances."""
 
     expressions: tuple[str, ...]
 
@@ -83,7 +89,7 @@ class WithFunctions:
         """Their values at a fit."""
         functions = [expression(text, fitted.design.theta_names) for text in self.expressions]
         values = {f.name: f.value(fitted.theta) for f in functions}
-        return pd.concat([estimates(fitted), pd.Series(values, dtype=float)])
+        return pd.concat([all_estimates(fitted), pd.Series(values, dtype=float)])
 
 
 def percentile(
@@ -92,9 +98,9 @@ def percentile(
     """Percentile intervals of the bootstrap, ``estimate lower upper``; parameters as `profile` and `bootstrap`."""
     known = profiled_names(fitted)
     functions = expressions_among(parameters, known, fitted)
-    wanted = named(parameters, (*known, *functions), known)
+    wanted = requested(parameters, (*known, *functions), known)
     table = bootstrap(fitted, WithFunctions(tuple(functions)) if functions else None, level=level, **options)
-    return table.loc[[functions[name].name if name in functions else name for name in wanted], COLUMNS]
+    return table.loc[[functions[name].name if name in functions else name for name in wanted], INTERVAL_COLUMNS]
 
 
 def bootstrap_intervals(estimate: pd.Series, draws: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
@@ -136,7 +142,7 @@ def bootstrap_draws(
     fitted : Fitted
         The model.
     statistic : callable, optional
-        Its named values at a `Fitted`; `estimates` by default. With several workers it must be importable.
+        Its named values at a `Fitted`; `all_estimates` by default. With several workers it must be importable.
     n : int
         Number of replicates.
     seed : int, optional
@@ -167,7 +173,7 @@ def bootstrap_draws(
     require_likelihood(fitted)
     require_count(n, "n")
     require_count(workers, "workers")
-    statistic = statistic or estimates
+    statistic = statistic or all_estimates
     seeds = np.random.SeedSequence(seed).spawn(int(n))
     rows: dict[int, pd.Series | None] = {}
     bad = 0
@@ -186,7 +192,7 @@ def bootstrap_draws(
     return pd.DataFrame(table, index=pd.Index(sorted(rows), name="replicate"), columns=names, dtype=float)
 
 
-def estimates(fitted: Fitted) -> pd.Series:
+def all_estimates(fitted: Fitted) -> pd.Series:
     """Standard deviations, correlations and coefficients, by the names of `profile`."""
     return pd.Series({t.name: t.estimate(fitted) for t in targets(fitted)}, dtype=float)
 
@@ -197,12 +203,12 @@ def as_row(statistic: Statistic, fitted: Fitted) -> pd.Series:
     return pd.Series(np.atleast_1d(value) if not isinstance(value, Mapping | pd.Series) else value, dtype=float)
 
 
-Result = tuple[int, pd.Series | None, bool]
+Replicate = tuple[int, pd.Series | None, bool]
 
 
 def results(
     fitted: Fitted, statistic: Statistic, seeds: Sequence[np.random.SeedSequence], workers: int
-) -> Generator[Result, None, None]:
+) -> Generator[Replicate, None, None]:
     """Number, statistic and convergence of each replicate, as they come."""
     if workers == 1:
         for k, seed in enumerate(seeds):
@@ -232,13 +238,13 @@ def ignore_interrupt() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def chunk(model: bytes, first: int, seeds: Sequence[np.random.SeedSequence]) -> list[Result]:
+def chunk(model: bytes, first: int, seeds: Sequence[np.random.SeedSequence]) -> list[Replicate]:
     """Some replicates, in another process."""
     fitted, statistic = pickle.loads(model)
     return [replicate(fitted, statistic, first + k, seed) for k, seed in enumerate(seeds)]
 
 
-def replicate(fitted: Fitted, statistic: Statistic, k: int, seed: np.random.SeedSequence) -> Result:
+def replicate(fitted: Fitted, statistic: Statistic, k: int, seed: np.random.SeedSequence) -> Replicate:
     """Draw y, refit, compute the statistic."""
     y = simulate(fitted, 1, seed=np.random.default_rng(seed))[0]
     with warnings.catch_warnings():

@@ -32,7 +32,7 @@ MAX_EXPANSIONS = 60
 END_TOLERANCE = 1e-9  # of an end, beside its distance from the estimate
 IMPOSSIBLE = 1e6  # zeta where the equations break down
 LOWER_DEVIANCE = 1e-4  # a profile this much below the optimum shows another one
-COLUMNS = ["estimate", "lower", "upper"]
+INTERVAL_COLUMNS = ["estimate", "lower", "upper"]
 
 
 class Profile:
@@ -158,7 +158,7 @@ def profile(fitted: Fitted, parameters: str | Sequence[str] | None = None, level
     require_estimated(fitted)
     known = {t.name: t for t in targets(fitted)}
     functions = expressions_among(parameters, known, fitted)
-    wanted = named(parameters, {**known, **functions}, known)
+    wanted = requested(parameters, {**known, **functions}, known)
     ml = maximum_likelihood(fitted) if any(name in known for name in wanted) else fitted
     rows = {}
     for name in wanted:
@@ -168,7 +168,7 @@ def profile(fitted: Fitted, parameters: str | Sequence[str] | None = None, level
         along = Profile(ml, known[name])
         rows[name] = along.interval(level)
         warn_of_lower(along)
-    return pd.DataFrame.from_dict(rows, orient="index", columns=COLUMNS).rename_axis("parameter")
+    return pd.DataFrame.from_dict(rows, orient="index", columns=INTERVAL_COLUMNS).rename_axis("parameter")
 
 
 def warn_of_lower(along: Profile) -> None:
@@ -226,7 +226,7 @@ def profile_points(
     ml = maximum_likelihood(fitted)
     known = {t.name: t for t in targets(ml)}
     curves = []
-    for name in named(parameters, known):
+    for name in requested(parameters, known):
         along = Profile(ml, known[name])
         if np.isfinite(along.estimate):
             curves.append(along.curve(level, points))
@@ -270,7 +270,7 @@ def listed(parameters: str | Sequence[str] | None) -> list[str] | None:
     return [parameters] if isinstance(parameters, str) else None if parameters is None else list(parameters)
 
 
-def named(
+def requested(
     parameters: str | Sequence[str] | None, known: Iterable[str], default: Iterable[str] | None = None
 ) -> list[str]:
     """Parameters asked for; by default all of the known ones, or those given."""

@@ -95,7 +95,7 @@ def without_column(design: Design, j: int, value: float) -> Design:
 
 
 @dataclass(frozen=True)
-class Spread(Target):
+class VarianceTarget(Target):
     """A standard deviation or correlation of a block of theta, or a bounded parameter outside the blocks.
 
     Attributes
@@ -139,7 +139,7 @@ class Spread(Target):
         return minimise(fitted.engine, coordinates(fitted, self, value), theta)
 
 
-def coordinates(fitted: Fitted, held: Spread | None = None, value: float = np.nan) -> Coordinates:
+def coordinates(fitted: Fitted, held: VarianceTarget | None = None, value: float = np.nan) -> Coordinates:
     """Unconstrained coordinates of theta, where one parameter has a value or none has."""
     design = fitted.design
     parts: list[Block | Bounded] = []
@@ -166,12 +166,12 @@ def targets(fitted: Fitted) -> tuple[Target, ...]:
     block = free = 0
     for t in design.terms:
         group = Group(t.key, f"sd {t.key}", t.key, t.structure, shown_effects(t.effects))
-        out += spreads(group, block, free)
+        out += variance_targets(group, block, free)
         block, free = block + len(t.structure.blocks), free + len(t.structure.free)
     margin = SMALLEST_RESIDUAL * float(np.sqrt(fitted.engine.spread))
     residual = design.residual
     group = Group("Residual", "sigma", "residual", residual.structure, residual.classes or ("",))
-    out += spreads(group, block, free, margin)
+    out += variance_targets(group, block, free, margin)
     return (*out, *(Coefficient(name, j) for j, name in enumerate(design.fixed.names)))
 
 
@@ -206,7 +206,7 @@ class Group:
         return f"cor {self.name}[{','.join(words)}]"
 
 
-def spreads(group: Group, block: int, free: int, margin: float = 0.0) -> Iterator[Spread]:
+def variance_targets(group: Group, block: int, free: int, margin: float = 0.0) -> Iterator[VarianceTarget]:
     """Parameters of one structure, whose first block and first parameter outside have these numbers."""
     structure, name = group.structure, group.name
     parameters = structure.parameters(group.effects)
@@ -214,20 +214,20 @@ def spreads(group: Group, block: int, free: int, margin: float = 0.0) -> Iterato
         if len(b) == 1:
             p = parameters[int(b[0])]
             shared = () if p.partial else tuple((name, e) if e else (name,) for e in p.effects)
-            yield Spread(group.sd_name(p), "sd", k, (0,), 0.0, np.inf, margin, shared)
+            yield VarianceTarget(group.sd_name(p), "sd", k, (0,), 0.0, np.inf, margin, shared)
             continue
         effects = [group.effects[i] for i in own]
         for i, e in enumerate(effects):
-            yield Spread(f"{group.sd}[{e}]", "sd", k, (i,), 0.0, np.inf, margin, ((name, e),))
+            yield VarianceTarget(f"{group.sd}[{e}]", "sd", k, (i,), 0.0, np.inf, margin, ((name, e),))
         for j, i in combinations(range(len(effects)), 2):
             pair = (effects[j], effects[i])
-            yield Spread(group.cor_name(*pair), "cor", k, (j, i), -1.0, 1.0, rows=((name, *pair),))
+            yield VarianceTarget(group.cor_name(*pair), "cor", k, (j, i), -1.0, 1.0, rows=((name, *pair),))
     for k, (i, low, high) in enumerate(structure.free, start=free):
         p = parameters[i]
         if np.isfinite(high - low):  # a loading or slope has no profile
             shown = group.cor_name(*p.label) if p.kind == "correlation" else group.theta + p.name
             rows = ((name, ",".join(p.label[:-1]), p.column),) if p.column else ()
-            yield Spread(shown, "free", k, (), low, high, rows=rows)
+            yield VarianceTarget(shown, "free", k, (), low, high, rows=rows)
 
 
 def shown_effects(effects: Sequence[str]) -> tuple[str, ...]:

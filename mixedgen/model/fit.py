@@ -439,7 +439,7 @@ class Fit:
 
     def tidy(
         self,
-        effects: tidy.Effects | Sequence[tidy.Effects] = ("fixed", "ran_pars"),
+        effects: tidy.TidyPart | Sequence[tidy.TidyPart] = ("fixed", "ran_pars"),
         *,
         conf_int: bool = False,
         conf_method: tidy.ConfMethod = "wald",

@@ -17,6 +17,7 @@ from mixedgen.inference import criteria, fixed_effects
 from mixedgen.inference import wald as inference
 from mixedgen.inference.degrees import ddf_method
 from mixedgen.inference.inference import Result
+from mixedgen.output.texts import decimal_text, p_text
 from mixedgen.output.write import ReportTable
 from mixedgen.prediction import proportions
 
@@ -25,6 +26,7 @@ Uncertainty = Literal["se", "interval"]
 FIXED, RANDOM, STATISTICS = "Fixed effects", "Random effects", "Statistics"
 MAX_EFFECTS = 5  # of a term whose correlations are all in the table
 MAX_DECIMALS = 10
+P_DECIMALS = 3
 NEGLIGIBLE = 1e-5  # standard deviation beside the largest of the fit that counts as zero
 STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 
@@ -227,13 +229,8 @@ def fixed_cell(row: Mapping[Any, float], style: Style, places: int) -> tuple[str
     star = next((mark for bound, mark in STARS if p < bound), "") if style.stars else ""
     text = f"{row['estimate']:.{places}f}{star}"
     if style.uncertainty == "se" or np.isnan(row["lower"]):
-        return f"{text} ({row['se']:.{places}f})", p_cell(p)
-    return f"{text} [{row['lower']:.{places}f}, {row['upper']:.{places}f}]", p_cell(p)
-
-
-def p_cell(p: float) -> str:
-    """P-value with three decimals."""
-    return "" if np.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
+        return f"{text} ({row['se']:.{places}f})", p_text(p, P_DECIMALS)
+    return f"{text} [{row['lower']:.{places}f}, {row['upper']:.{places}f}]", p_text(p, P_DECIMALS)
 
 
 def random_cells(tables: Sequence[Mapping[str, float]], digits: int) -> dict[str, list[tuple[str, str]]]:
@@ -243,17 +240,12 @@ def random_cells(tables: Sequence[Mapping[str, float]], digits: int) -> dict[str
     for name in sorted(names, key=lambda n: n.startswith("Residual: ")):
         values = [t.get(name) for t in tables]
         places = decimals([v for v in values if v is not None], digits) if ": SD" in name else digits
-        out[name] = [("" if v is None else number(v, places), "") for v in values]
+        out[name] = [("" if v is None else decimal_text(v, places), "") for v in values]
     return out
 
 
-def number(value: float, places: int) -> str:
-    """A number with so many decimals; a dash where it is not defined."""
-    return "–" if np.isnan(value) else f"{value:.{places}f}"
-
-
 @dataclass(frozen=True)
-class Spread:
+class GroupRows:
     """Standard deviations and correlations of one term, or of the residuals.
 
     Attributes
@@ -294,21 +286,21 @@ class Spread:
         return out
 
 
-def spreads(fitted: Fitted) -> list[Spread]:
+def group_rows(fitted: Fitted) -> list[GroupRows]:
     """Standard deviations and correlations, term by term; one that is nothing beside the largest is zero."""
     table = variances.components(fitted)
     single = table["var2"].isna()
     largest = float(np.nanmax(table.loc[single, "sdcor"], initial=0.0))
     table["sdcor"] = table["sdcor"].mask(single & (table["sdcor"] < NEGLIGIBLE * largest), 0.0)
     return [
-        Spread(str(grp), block[single[block.index]], block[~single[block.index]], own_parameters(fitted, str(grp)))
+        GroupRows(str(grp), block[single[block.index]], block[~single[block.index]], own_parameters(fitted, str(grp)))
         for grp, block in table.groupby("grp", sort=False)
     ]
 
 
 def random_rows(fitted: Fitted) -> dict[str, float]:
     """Standard deviations and correlations of the terms and the residuals, by the label of their row."""
-    return {name: value for part in spreads(fitted) for name, value in part.rows().items()}
+    return {name: value for part in group_rows(fitted) for name, value in part.rows().items()}
 
 
 def own_parameters(fitted: Fitted, grp: str) -> dict[str, float]:
@@ -366,7 +358,7 @@ def statistic_text(value: Any, digits: int) -> str:
     """A statistic: whole numbers as they are, others with so many decimals."""
     if value is None:
         return ""
-    return number(float(value), digits) if isinstance(value, float | np.floating) else str(value)
+    return decimal_text(float(value), digits) if isinstance(value, float | np.floating) else str(value)
 
 
 def notes(models: Sequence[Result], heads: Sequence[str], style: Style) -> tuple[str, ...]:
@@ -429,7 +421,7 @@ def fit_notes(fitted: Fitted, head: str) -> list[str]:
         out.append(f"{head}: {fitted.certificate.verdict}")
     if design.fixed.aliased:
         out.append(f"{head}: aliased and left out: {examples(design.fixed.aliased)}.")
-    many = [part.grp for part in spreads(fitted) if part.hidden]
+    many = [part.grp for part in group_rows(fitted) if part.hidden]
     if many:
         out.append(f"{head}: correlations of {examples(many)} are not shown.")
     return out

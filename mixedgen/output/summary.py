@@ -16,6 +16,7 @@ from mixedgen.inference import criteria, fixed_effects
 from mixedgen.inference import wald as inference
 from mixedgen.inference.inference import Inference
 from mixedgen.inference.information import automatic
+from mixedgen.output.texts import p_text, significant_text
 from mixedgen.prediction import records
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -85,7 +86,7 @@ class Summary:
         foot = "".join(f"<p>{escape(line)}</p>" for line in (self.groups, *self.footer))
         tables = [
             "<h4>Random effects</h4>" + self.random_effects.to_html(index=False, border=0, na_rep=""),
-            "<h4>Fixed effects</h4>" + self.coefficients.to_html(border=0, float_format=significant),
+            "<h4>Fixed effects</h4>" + self.coefficients.to_html(border=0, float_format=significant_text),
         ]
         return lines + "".join(tables) + foot
 
@@ -102,16 +103,6 @@ def printed_coefficients(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def p_text(p: float) -> str:
-    """P-value with three significant digits."""
-    return "" if np.isnan(p) else "<2e-16" if p < 2e-16 else f"{p:.3g}"
-
-
-def significant(x: float) -> str:
-    """Seven significant digits at most, missing as nothing."""
-    return "" if pd.isna(x) else f"{x:.6g}"
-
-
 def random_table(varcomp: pd.DataFrame) -> pd.DataFrame:
     """Rows of variances with their correlations to the effects before them."""
     rows = []
@@ -125,8 +116,8 @@ def random_table(varcomp: pd.DataFrame) -> pd.DataFrame:
                 {
                     "Groups": grp if k == 0 else "",
                     "Name": "" if pd.isna(row["var1"]) else row["var1"],
-                    "Variance": significant(row["vcov"]),
-                    "Std.Dev.": significant(row["sdcor"]),
+                    "Variance": significant_text(row["vcov"]),
+                    "Std.Dev.": significant_text(row["sdcor"]),
                     "Corr": " ".join(f"{c:.2f}" for c in corr),
                 }
             )
@@ -183,7 +174,7 @@ def latex_tabular(frame: pd.DataFrame, *, index: bool) -> str:
     head = ([""] if index else []) + [str(c) for c in frame.columns]
     body = []
     for name, row in zip(frame.index, frame.itertuples(index=False), strict=True):
-        cells = [significant(v) if isinstance(v, float) else str(v) for v in row]
+        cells = [significant_text(v) if isinstance(v, float) else str(v) for v in row]
         body.append(([str(name)] if index else []) + cells)
     lines = [" & ".join(map(latex_escape, cells)) + r" \\" for cells in (head, *body)]
     align = "l" + "r" * (len(head) - 1)

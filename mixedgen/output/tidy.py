@@ -22,10 +22,10 @@ from mixedgen.intervals.profile import profile
 from mixedgen.intervals.targets import targets
 from mixedgen.prediction import effects as prediction
 
-Effects = Literal["fixed", "ran_pars", "ran_vals"]
+TidyPart = Literal["fixed", "ran_pars", "ran_vals"]
 ConfMethod = Literal["wald", "profile"]
 
-COLUMNS = (
+TIDY_COLUMNS = (
     "effect",
     "group",
     "level",
@@ -64,7 +64,7 @@ class Request:
 
 def tidy(
     tests: Inference,
-    effects: Effects | Sequence[Effects] = ("fixed", "ran_pars"),
+    effects: TidyPart | Sequence[TidyPart] = ("fixed", "ran_pars"),
     *,
     conf_int: bool = False,
     conf_method: ConfMethod = "wald",
@@ -122,7 +122,7 @@ def tidy(
     check_request(wanted, request)
     parts = [rows(tests, request).assign(effect=name) for name, rows in PARTS.items() if name in wanted]
     out = pd.concat(parts, ignore_index=True)
-    return out[[c for c in COLUMNS if c in out.columns]]
+    return out[[c for c in TIDY_COLUMNS if c in out.columns]]
 
 
 def check_request(wanted: Sequence[str], request: Request) -> None:
@@ -137,7 +137,7 @@ def check_request(wanted: Sequence[str], request: Request) -> None:
         raise NotAvailableError("random effects have no profile likelihood: ask for ran_vals with conf_method='wald'.")
 
 
-def fixed_rows(tests: Inference, request: Request) -> pd.DataFrame:
+def tidy_fixed(tests: Inference, request: Request) -> pd.DataFrame:
     """Fixed effects with their t tests."""
     fitted = tests.fitted
     if fitted.moments is not None:
@@ -161,7 +161,7 @@ def fixed_intervals(tests: Inference, request: Request) -> pd.DataFrame:
     return inference.intervals(tests, 1.0 - request.level, request.ddf)
 
 
-def ran_pars_rows(tests: Inference, request: Request) -> pd.DataFrame:
+def tidy_ran_pars(tests: Inference, request: Request) -> pd.DataFrame:
     """Standard deviations and correlations, each term's lower triangle column by column."""
     table = variances.components(tests.fitted)
     first = table["var1"].map({}).astype(float)
@@ -211,7 +211,7 @@ def row_key(row: Any) -> tuple[str, frozenset[str]]:
     return str(row.grp), frozenset(str(v) for v in (row.var1, row.var2) if not pd.isna(v))
 
 
-def ran_vals_rows(tests: Inference, request: Request) -> pd.DataFrame:
+def tidy_ran_vals(tests: Inference, request: Request) -> pd.DataFrame:
     """BLUPs with their conditional standard errors, term by term, effect by effect."""
     blocks = []
     for key, frame in prediction.random_effects(tests.fitted, cond_var=True).items():
@@ -234,9 +234,9 @@ def ran_vals_rows(tests: Inference, request: Request) -> pd.DataFrame:
 
 
 PARTS: dict[str, Callable[[Inference, Request], pd.DataFrame]] = {
-    "fixed": fixed_rows,
-    "ran_pars": ran_pars_rows,
-    "ran_vals": ran_vals_rows,
+    "fixed": tidy_fixed,
+    "ran_pars": tidy_ran_pars,
+    "ran_vals": tidy_ran_vals,
 }
 
 
@@ -317,7 +317,7 @@ def augment(fitted: Fitted, variables: pd.DataFrame, data: Any = None, *, influe
     """
     if fitted.design.traits is not None:
         raise NotAvailableError("augment is not available for cbind(...): fit the long form, with a column of traits.")
-    own = records(fitted, variables) if data is None else given_records(fitted, data)
+    own = record_columns(fitted, variables) if data is None else given_records(fitted, data)
     out = pd.concat([own, fitted_columns(fitted, influence)], axis=1)
     return on_index(fitted, out)
 
@@ -331,7 +331,7 @@ def on_index(fitted: Fitted, frame: pd.DataFrame) -> pd.DataFrame:
     return every.set_axis(design.index, axis=0)
 
 
-def records(fitted: Fitted, variables: pd.DataFrame) -> pd.DataFrame:
+def record_columns(fitted: Fitted, variables: pd.DataFrame) -> pd.DataFrame:
     """Response, variables of the fixed part, and levels of the random terms, of the records used."""
     design = fitted.design
     y = design.response

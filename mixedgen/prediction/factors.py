@@ -84,7 +84,7 @@ def factors(fitted: Fitted, term: str) -> Factors:
     """
     k = fitted.design.term(term)
     t, s = fitted.design.terms[k], fitted.design.slices[k]
-    Lambda, specific = parts(t.structure, fitted.theta[s], t.key)
+    Lambda, specific = loadings_and_specific(t.structure, fitted.theta[s], t.key)
     U, d, Vt = np.linalg.svd(Lambda, full_matrices=False)
     sign = np.where((U * d).sum(axis=0) < 0, -1.0, 1.0)
     rotated, V = U * d * sign, Vt.T * sign
@@ -103,7 +103,7 @@ def factors(fitted: Fitted, term: str) -> Factors:
     )
 
 
-def parts(structure: Structure, theta: Array, key: str) -> tuple[Array, Array]:
+def loadings_and_specific(structure: Structure, theta: Array, key: str) -> tuple[Array, Array]:
     """Lambda, shape (c, k), and the specific variances, shape (c,)."""
     base = structure.base if isinstance(structure, Restricted) else structure
     full = structure.full(theta) if isinstance(structure, Restricted) else theta

@@ -63,7 +63,7 @@ def trajectory(fitted: Fitted, term: str, at: Any, total: Total | None = None) -
     if total is not None:
         W = (W.mean(axis=0) if total == "mean" else W.sum(axis=0))[None]
         points = pd.DataFrame({"points": [len(points)]})
-    return combined(fitted, k, points, W)
+    return sums_of_effects(fitted, k, points, W)
 
 
 def combination(fitted: Fitted, term: str, weights: Mapping[str, Any] | pd.DataFrame) -> pd.DataFrame:
@@ -103,10 +103,10 @@ def combination(fitted: Fitted, term: str, weights: Mapping[str, Any] | pd.DataF
     if not np.all(np.isfinite(W)):
         raise ArgumentError("weights must be finite numbers.")
     several = isinstance(weights, pd.DataFrame)
-    return combined(fitted, k, pd.DataFrame({"combination": table.index}) if several else pd.DataFrame(), W)
+    return sums_of_effects(fitted, k, pd.DataFrame({"combination": table.index}) if several else pd.DataFrame(), W)
 
 
-def combined(fitted: Fitted, k: int, names: pd.DataFrame, W: Array) -> pd.DataFrame:
+def sums_of_effects(fitted: Fitted, k: int, names: pd.DataFrame, W: Array) -> pd.DataFrame:
     """BLUP of w'u for each level and each row w of W, told apart by the columns of `names`."""
     t = fitted.design.terms[k]
     Sigma = fitted.Sigma(k)
