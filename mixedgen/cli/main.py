@@ -15,13 +15,13 @@ import pandas as pd
 
 from mixedgen import __version__, data, sparse
 from mixedgen.cli.arguments import add_command, add_model, add_sources, positive_number, variances_of
-from mixedgen.cli.check import ID_COLUMNS, genotypes_text, likely_ids, matches, pedigree_text
 from mixedgen.cli.sources import frame_of, model_of, read_genotypes, read_pedigree
 from mixedgen.design.frame import require_columns
 from mixedgen.errors import ArgumentError, ConvergenceWarning, MixedgenError
 from mixedgen.genetics import inbreeding
 from mixedgen.genetics.ids import reconcile_three
 from mixedgen.inference.degrees import DDF_METHODS
+from mixedgen.output.check import ID_COLUMNS, genotypes_text, likely_ids, matches, pedigree_text
 from mixedgen.output.files import FRAME_WRITERS, frame_writer, write_results
 from mixedgen.output.predictions import predictions
 

@@ -7,7 +7,6 @@ import numpy as np
 from mixedgen.arrays import Array
 from mixedgen.errors import NotAvailableError
 from mixedgen.estimation.fitted import Fitted
-from mixedgen.inference.hull import linear_hull
 from mixedgen.inference.information import (
     MEMORY_LIMIT,
     differences,
@@ -19,6 +18,7 @@ from mixedgen.inference.information import (
     n_effects,
     pseudo_inverse,
 )
+from mixedgen.inference.linear_parameters import linear_hull
 
 
 def kenward_roger_weights(fitted: Fitted) -> Array:

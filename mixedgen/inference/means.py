@@ -16,8 +16,8 @@ from mixedgen.arrays import Array
 from mixedgen.errors import ArgumentError, examples, require_probability
 from mixedgen.inference.adjustments import ADJUSTMENTS, Comparison
 from mixedgen.inference.fixed_effects import estimable
-from mixedgen.inference.grid import cell_weights, cells, grid_rows, grid_values
 from mixedgen.inference.inference import Inference, Result
+from mixedgen.inference.reference_grid import cell_weights, cells, grid_rows, grid_values
 from mixedgen.inference.wald import t_quantile, t_tests
 
 Weights = Literal["equal", "proportional", "outer", "cells"]

@@ -20,6 +20,7 @@ from mixedgen.estimation.certificate import Certificate
 from mixedgen.estimation.fitted import Fitted
 from mixedgen.inference import anova, criteria, fixed_effects, power, random_terms, wald
 from mixedgen.inference.inference import Inference
+from mixedgen.inference.reference_grid import fixed_variables
 from mixedgen.intervals import bootstrap, confint, profile
 from mixedgen.output import maketables, summary, tidy
 from mixedgen.prediction import (

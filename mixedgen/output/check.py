@@ -1,4 +1,4 @@
-"""``mixedgen check``: whether the ids of records, pedigree and genotypes match."""
+"""Whether the ids of records, pedigree and genotypes match, and what the files hold."""
 
 from __future__ import annotations
 
@@ -75,9 +75,10 @@ def genotypes_text(genotypes: Genotypes) -> str:
             call_rate=LEAST_CALL_RATE, animal_call_rate=LEAST_CALL_RATE, maf=LEAST_FREQUENCY, hwe=hwe, duplicates="both"
         )
     except DataError as error:  # nothing passes: the report is in the error
-        if not hasattr(error, "report"):
+        found: pd.DataFrame | None = getattr(error, "report", None)
+        if found is None:
             raise
-        report = error.report
+        report = found
     stated = {
         "marker: call rate": f" below {LEAST_CALL_RATE:g}",
         "animal: call rate": f" below {LEAST_CALL_RATE:g}",
