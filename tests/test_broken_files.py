@@ -59,7 +59,7 @@ PEDIGREES: dict[str, Broken] = {
     "ragged rows": Broken("id,sire,dam\n1,0,0\n2,0,0,0,0\n", "cannot be read as comma-separated text"),
     "text named parquet": Broken("id,sire,dam\n1,0,0\n", "cannot be read as Parquet", suffix="parquet"),
     "text named gzip": Broken("id,sire,dam\n1,0,0\n", "cannot be read as comma-separated", suffix="csv.gz"),
-    "one column twice": Broken("id,sire\n1,0\n", "One column cannot serve twice", options={"dam": "sire"}),
+    "one column twice": Broken("id,sire\n1,0\n", "one column cannot serve twice", options={"dam": "sire"}),
     "parent with a blank behind": Broken("id,sire,dam\nb1,,\nb2,b1 ,\n", "1 parents without a row are written almost"),
     "parent in another case": Broken("id,sire,dam\nBull,,\ncalf,bull,\n", "written almost like .*: 'bull'"),
     "parent with zeros before": Broken("id,sire,dam\na,,\n7x,,\nc,007x,\n", "written almost like .*: '007x'"),
@@ -241,7 +241,7 @@ OBJECTS = {
         RelationshipError,
         "singular without blending",
     ),
-    "no marker varies": (lambda: genomic(chip(copies=[(1,), (1,), (1,)])), DataError, "No marker varies"),
+    "no marker varies": (lambda: genomic(chip(copies=[(1,), (1,), (1,)])), DataError, "no marker varies"),
     "a marker without a call": (
         lambda: genomic(chip(copies=[(0, -9), (1, -9), (1, -9)])),
         DataError,

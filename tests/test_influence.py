@@ -184,7 +184,7 @@ def test_large_groups_are_left_out_of_the_equations(case: str, monkeypatch: pyte
     fit = CASES[case]()
     by = "Subject" if case == "slopes" else "pen"
     want = fit.influence(by)
-    monkeypatch.setattr(room, "COLUMNS", 4)
+    monkeypatch.setattr(room, "LARGEST_GROUP", 4)
     found = fit.influence(by)
     for name in ("cases", "dfbeta", "dfbetas", "leverage", "residuals"):
         pd.testing.assert_frame_equal(getattr(found, name), getattr(want, name), rtol=DENSE_RTOL, atol=DENSE_ATOL)
@@ -314,7 +314,7 @@ def test_a_sparse_fixed_part(monkeypatch: pytest.MonkeyPatch) -> None:
     check_deletions(fit, found, [np.array([i]) for i in range(fit.nobs)])
     np.testing.assert_allclose(found.leverage["fixed"], np.diag(Dense(fit).fixed_hat), DENSE_RTOL)
     assert fit.influence("recipe:temperature").undefined.str.contains("do not determine").all()
-    monkeypatch.setattr(room, "COLUMNS", 4)
+    monkeypatch.setattr(room, "LARGEST_GROUP", 4)
     assert fit.influence("recipe:temperature").undefined.str.contains("do not determine 1 fixed").all()
 
 

@@ -231,7 +231,7 @@ def load(name: str) -> pd.DataFrame:
     """
     table = _TABLES.get(name.lower())
     if table is None:
-        raise DataError(f"No data set is called {name!r}. There are: {', '.join(names())}.", name=name)
+        raise DataError(f"no data set is called {name!r}. There are: {', '.join(names())}.", name=name)
     return table()
 
 

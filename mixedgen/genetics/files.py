@@ -81,11 +81,11 @@ def read_bed(path: str | Path, missing: int) -> tuple[NDArray[np.int8], list[str
     >>> read_bed("chip.bed", -9)  # doctest: +SKIP
     """
     if not Path(path).exists():
-        raise FileNotFoundError(f"No such file: {path}")
+        raise FileNotFoundError(f"no such file: {path}")
     try:
         from bed_reader import open_bed
     except ImportError as failure:
-        raise DataError(f'Reading {path} needs bed-reader: pip install "mixedgen[geno]".', path=str(path)) from failure
+        raise DataError(f'reading {path} needs bed-reader: pip install "mixedgen[geno]".', path=str(path)) from failure
     try:
         with open_bed(path) as bed:
             values, ids, markers = bed.read(dtype="int8", order="C"), bed.iid.tolist(), bed.sid.tolist()

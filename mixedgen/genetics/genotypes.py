@@ -82,11 +82,11 @@ class Genotypes:
         matrix, ids, markers = _parts(values, ids, markers)
         if matrix.ndim != 2:
             raise ArgumentError(
-                f"Genotypes are a matrix, animals by markers, not an array of {matrix.ndim} dimensions."
+                f"genotypes are a matrix, animals by markers, not an array of {matrix.ndim} dimensions."
             )
         if 0 in matrix.shape:
             raise DataError(
-                f"There are {matrix.shape[0]} animals and {matrix.shape[1]} markers. Are the columns commas apart?"
+                f"there are {matrix.shape[0]} animals and {matrix.shape[1]} markers. Are the columns commas apart?"
             )
         self.ids: pd.Index[Any] = _names(ids, matrix.shape, 0, "ids")
         self.markers: pd.Index[Any] = _names(markers, matrix.shape, 1, "markers")
@@ -315,7 +315,7 @@ class Genotypes:
             p = p.iloc[_positions(p.index, self.markers, "markers of the frequencies")]
         values = np.atleast_1d(np.asarray(p, dtype=np.float64))
         if values.shape != (self.m,):
-            raise DataError(f"There are {values.size} allele frequencies for {self.m} markers. Give one per marker.")
+            raise DataError(f"there are {values.size} allele frequencies for {self.m} markers. Give one per marker.")
         wrong = ~((values >= 0.0) & (values <= 1.0))
         if wrong.any():
             raise DataError(
@@ -384,7 +384,7 @@ class Genotypes:
         keep_animals, keep_markers = ~self.ids.isin(animals), ~self.markers.isin(markers)
         if not (keep_animals.any() and keep_markers.any()):
             raise DataError(
-                f"Quality control leaves nothing: {report.attrs['counts']}. Relax the limits.", report=report
+                f"quality control leaves nothing: {report.attrs['counts']}. Relax the limits.", report=report
             )
         return self.select(self.ids[keep_animals], self.markers[keep_markers]), report
 
@@ -498,20 +498,20 @@ def _below(what: str, reason: str, values: pd.Series[float], limit: float) -> _F
 def _parts(values: Any, ids: Any, markers: Any) -> tuple[NDArray[Any], Any, Any]:
     """Matrix, ids and markers of an array or of any data frame."""
     if isinstance(values, Genotypes):
-        raise ArgumentError("These are Genotypes already; use select() or quality_control() to change them.")
+        raise ArgumentError("these are Genotypes already; use select() or quality_control() to change them.")
     if not isinstance(values, (pd.DataFrame, np.ndarray, list, tuple)):
         try:
             values = nw.from_native(values, eager_only=True).to_pandas()
         except TypeError as error:
             what = type(values).__name__
-            raise ArgumentError(f"Genotypes are an array or a data frame, animals by markers, not {what}.") from error
+            raise ArgumentError(f"genotypes are an array or a data frame, animals by markers, not {what}.") from error
     if not isinstance(values, pd.DataFrame):
         if isinstance(ids, str):
             raise ArgumentError(f"ids={ids!r} names a column, which an array does not have. Pass the ids themselves.")
         return np.asarray(values), ids, markers
     if isinstance(ids, str):
         if ids not in values.columns:
-            raise DataError(f"The genotypes have no column {ids!r}; they have {examples(values.columns)}.")
+            raise DataError(f"the genotypes have no column {ids!r}; they have {examples(values.columns)}.")
         values = values.set_index(ids)
     unnamed = ids is None and isinstance(values.index, pd.RangeIndex)
     names = (None if unnamed else values.index) if ids is None or isinstance(ids, str) else ids
@@ -521,11 +521,11 @@ def _parts(values: Any, ids: Any, markers: Any) -> tuple[NDArray[Any], Any, Any]
 def _names(names: Any, shape: tuple[int, ...], axis: int, what: str) -> pd.Index[Any]:
     """Names along one axis: all there, all different, as many as the matrix has."""
     if names is None and what == "ids":
-        raise ArgumentError("The animals have no names: pass ids=, one per row, or the name of the column with them.")
+        raise ArgumentError("the animals have no names: pass ids=, one per row, or the name of the column with them.")
     labels = pd.Index([str(k + 1) for k in range(shape[1])] if names is None else list(names))
     if len(labels) != shape[axis]:
         turned = " It looks transposed: animals are rows." if len(labels) == shape[1 - axis] else ""
-        raise DataError(f"The matrix has shape {shape}, but there are {len(labels)} {what}.{turned}")
+        raise DataError(f"the matrix has shape {shape}, but there are {len(labels)} {what}.{turned}")
     if labels.hasnans:
         raise DataError(f"{int(np.sum(labels.isna()))} of {len(labels)} {what} are missing. Name every one.")
     again = labels[labels.duplicated()].unique()

@@ -200,17 +200,17 @@ def _table(frame: Any, columns: Columns) -> nw.DataFrame[Any]:
     try:
         table = nw.from_native(frame, eager_only=True)
     except TypeError as error:
-        raise ArgumentError(f"A pedigree is a data frame with columns {names}, not {type(frame).__name__}.") from error
+        raise ArgumentError(f"a pedigree is a data frame with columns {names}, not {type(frame).__name__}.") from error
     missing = [name for name in names if name not in table.columns]
     if missing:
         second = "mgs=" if columns.mgs else "dam="
         raise PedigreeError(
-            f"The pedigree has no column {examples(missing)}; it has {examples(table.columns)}. "
+            f"the pedigree has no column {examples(missing)}; it has {examples(table.columns)}. "
             f"Name the columns with id=, sire= and {second}.",
             columns=missing,
         )
     if len(set(names)) < len(names):
-        raise PedigreeError(f"One column cannot serve twice: {examples(names)}. Name different columns.", columns=names)
+        raise PedigreeError(f"one column cannot serve twice: {examples(names)}. Name different columns.", columns=names)
     return table
 
 

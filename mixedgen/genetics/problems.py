@@ -70,7 +70,7 @@ class _Problems:
             if found
         ]
         if lines:
-            raise PedigreeError("The pedigree contradicts itself. " + " ".join(lines), **vars(self))
+            raise PedigreeError("the pedigree contradicts itself. " + " ".join(lines), **vars(self))
 
     def _printed_loops(self) -> list[_Verbatim]:
         """Loops as a -> b -> a."""

@@ -183,7 +183,7 @@ def bend(K: Any, tol: float = 1e-4, *, ids: Iterable[Any] | None = None) -> Rela
     values, vectors = la.eigh(matrix)
     floor = tol * values[-1]
     if not floor > 0.0:
-        raise RelationshipError(f"The matrix has no positive eigenvalue (largest {values[-1]:.3g}). Check its signs.")
+        raise RelationshipError(f"the matrix has no positive eigenvalue (largest {values[-1]:.3g}). Check its signs.")
     raised = int(np.sum(values < floor))
     bent = (vectors * np.maximum(values, floor)) @ vectors.T
     kind = f"{kind}, {raised} of {len(values)} eigenvalues bent to {floor:.3g}"

@@ -52,7 +52,7 @@ def dominance(ped: Pedigree) -> Relationship:
     [[1.0, 0.25]]
     """
     if ped.maternal_grandsire or ped.metafounders:
-        raise ArgumentError("Dominance needs a pedigree of sires and dams, without metafounders.")
+        raise ArgumentError("dominance needs a pedigree of sires and dams, without metafounders.")
     check_dense(ped.n, "D is made of the dense A, which")
     known = np.flatnonzero((ped.sire >= 0) & (ped.dam >= 0))
     s, d = ped.sire[known], ped.dam[known]

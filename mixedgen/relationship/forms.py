@@ -187,7 +187,7 @@ class _SparseInverseForm(Form):
         lower = self._lower
         if np.any(self.Kinv.diagonal() <= 0):
             worst = int(np.argmin(self.Kinv.diagonal()))
-            raise EngineError(f"The diagonal of column {worst} is not positive.", column=worst)
+            raise EngineError(f"the diagonal of column {worst} is not positive.", column=worst)
         return analyse(lower.indptr, lower.indices, self.size).factor(lower.data)
 
     @property
@@ -227,7 +227,7 @@ def _checked(form: _SparseInverseForm, labels: pd.Index[Any]) -> _SparseInverseF
         culprits = np.array([getattr(error, "column", 0)])
     if len(culprits):
         raise RelationshipError(
-            f"The inverse of order {form.size} is not positive definite, first seen at {labels[culprits[0]]}. "
+            f"the inverse of order {form.size} is not positive definite, first seen at {labels[culprits[0]]}. "
             "Check its signs, that it is the inverse and not the matrix itself, and that it is not singular: "
             "add w to its diagonal where it is.",
             ids=labels[culprits].tolist(),

@@ -114,7 +114,7 @@ def genomic_dominance(M: Genotypes, *, p: Any = None, ridge: float = 0.0) -> Rel
     3
     """
     if M.dosages:
-        raise ArgumentError("Dominance needs whole genotypes, not dosages.")
+        raise ArgumentError("dominance needs whole genotypes, not dosages.")
     check_dense(M.n, "The genomic dominance matrix")
     frequencies = M.checked_frequencies(p)
     heterozygosity = 2.0 * frequencies * (1.0 - frequencies)

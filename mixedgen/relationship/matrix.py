@@ -51,11 +51,11 @@ def named(matrix: Any, ids: Iterable[Any] | None, square: bool) -> tuple[pd.Inde
     if isinstance(matrix, pd.DataFrame):
         labels, matrix = _framed(matrix, labels, square)
     if labels is None:
-        raise ArgumentError("The matrix has no names: pass ids, one per row, or a data frame with an index.")
+        raise ArgumentError("the matrix has no names: pass ids, one per row, or a data frame with an index.")
     kind: Callable[..., Any] = sp.csc_array if sp.issparse(matrix) else np.array
     values = kind(matrix, dtype=np.float64)
     if values.ndim != 2 or values.shape[0] != len(labels) or (square and values.shape[1] != len(labels)):
-        raise RelationshipError(f"The matrix has shape {values.shape}, but there are {len(labels)} ids.")
+        raise RelationshipError(f"the matrix has shape {values.shape}, but there are {len(labels)} ids.")
     infinite = ~np.isfinite(row_sums(abs(values)))
     if infinite.any():
         wrong = labels[infinite]
@@ -101,7 +101,7 @@ def symmetric(matrix: Any, ids: Iterable[Any] | None) -> tuple[pd.Index[Any], An
     if difference.max() > _SYMMETRY * abs(values).max():
         i, j = divmod(int(difference.argmax()), len(labels))
         raise RelationshipError(
-            f"The matrix is not symmetric: [{labels[i]}, {labels[j]}] is {values[i, j]:.6g} and "
+            f"the matrix is not symmetric: [{labels[i]}, {labels[j]}] is {values[i, j]:.6g} and "
             f"[{labels[j]}, {labels[i]}] is {values[j, i]:.6g}. Use (K + K') / 2 if both are meant to be the same.",
             ids=[labels[i], labels[j]],
         )
@@ -128,7 +128,7 @@ def raise_not_positive(K: Array, labels: pd.Index[Any]) -> NoReturn:
     weight = np.abs(vectors[:, 0])
     involved = labels[np.argsort(-weight)[: np.count_nonzero(weight > 0.1 * weight.max())]]
     raise RelationshipError(
-        f"The matrix of order {len(K)} is not positive definite: smallest eigenvalue {smallest:.3g}, largest "
+        f"the matrix of order {len(K)} is not positive definite: smallest eigenvalue {smallest:.3g}, largest "
         f"{largest:.3g}, condition number {condition:.3g}; it concerns {examples(involved)}. Choose: "
         "Relationship.from_factor(F, ids) with K = F F', which may be singular; blend(K, w), (1 - w) K + w I; bend(K), "
         "with small eigenvalues raised; or drop the duplicated levels.",

@@ -38,7 +38,7 @@ def _checked_weights(weights: Any, M: Genotypes) -> Array:
 def _varying(total: float) -> float:
     """Sum of the variances of the markers, if any varies."""
     if not total > 0.0:
-        raise DataError("No marker varies among the animals, or by the frequencies given. Check the genotypes.")
+        raise DataError("no marker varies among the animals, or by the frequencies given. Check the genotypes.")
     return total
 
 

@@ -123,7 +123,7 @@ class Symbolic(ABC):
 def not_positive(column: int) -> EngineError:
     """Error for a pivot that is not positive, with the column it stands in."""
     return EngineError(
-        f"The equations are not positive definite: the pivot of column {column} is not positive. "
+        f"the equations are not positive definite: the pivot of column {column} is not positive. "
         "Look for aliased columns, empty levels, or a variance that is not finite.",
         column=column,
     )
@@ -131,4 +131,4 @@ def not_positive(column: int) -> EngineError:
 
 def overwritten() -> EngineError:
     """Error for the use of a factor that its inverse has replaced."""
-    return EngineError("This factor was overwritten by its selected inverse. Factorise again.")
+    return EngineError("this factor was overwritten by its selected inverse. Factorise again.")

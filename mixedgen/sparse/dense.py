@@ -79,7 +79,7 @@ class DenseFactor(Factor):
         self._L: Array | None = L
         self.logdet = 2.0 * float(np.log(L.diagonal()).sum())
         if not np.isfinite(self.logdet):
-            raise EngineError("The equations hold values that are not finite.")
+            raise EngineError("the equations hold values that are not finite.")
 
     def solve(self, B: npt.ArrayLike) -> Array:
         """Solve ``A X = B``; see `Factor.solve`."""

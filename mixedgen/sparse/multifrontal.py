@@ -130,7 +130,7 @@ class SparseFactor(Factor):
         self._L: Array | None = L
         self.logdet = float(numeric.log_determinant(symbolic.plan, L))
         if not np.isfinite(self.logdet):
-            raise EngineError("The equations hold values that are not finite.")
+            raise EngineError("the equations hold values that are not finite.")
 
     def solve(self, B: npt.ArrayLike) -> Array:
         """Solve ``A X = B``; see `Factor.solve`."""
@@ -270,7 +270,7 @@ def _best_order(pattern: Pattern, n: int) -> Tree:
             best, lowest = tree, cost
         budget = min(VISITS_PER_FLOP * lowest, VISITS_PER_ENTRY * len(pattern.neighbours) / 2)
     if best is None:
-        raise EngineError("A system without equations cannot be ordered.")
+        raise EngineError("a system without equations cannot be ordered.")
     return best
 
 
