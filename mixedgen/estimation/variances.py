@@ -55,7 +55,7 @@ def history(fitted: Fitted) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def residual_variance(fitted: Fitted) -> float:
+def scale(fitted: Fitted) -> float:
     """The residual variance; a NotAvailableError where there is more than one."""
     if not fitted.design.residual.homogeneous:
         raise NotAvailableError("there is not one residual variance, or residuals are correlated: see `varcomp`.")

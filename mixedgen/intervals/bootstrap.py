@@ -35,7 +35,7 @@ from mixedgen.prediction.simulation import simulate
 
 Statistic = Callable[[Fitted], "Mapping[str, float] | pd.Series | ArrayLike"]
 
-CHUNK = 20  # replicates that a process returns together
+REPLICATES_AT_ONCE = 20  # replicates that a process returns together
 
 
 def bootstrap(
@@ -220,7 +220,7 @@ def results(
         raise ArgumentError(
             f"the statistic cannot be sent to other processes ({err}): define it in a module, or use workers=1."
         ) from err
-    size = max(1, min(CHUNK, math.ceil(len(seeds) / workers)))
+    size = max(1, min(REPLICATES_AT_ONCE, math.ceil(len(seeds) / workers)))
     tasks = [(k, seeds[k : k + size]) for k in range(0, len(seeds), size)]
     # Fresh processes: a forked copy of a running thread pool may hang.
     context = multiprocessing.get_context("spawn")

@@ -20,7 +20,6 @@ from mixedgen.estimation.certificate import Certificate
 from mixedgen.estimation.fitted import Fitted
 from mixedgen.inference import anova, criteria, fixed_effects, power, random_terms, wald
 from mixedgen.inference.inference import Inference
-from mixedgen.inference.reference_grid import fixed_variables
 from mixedgen.intervals import bootstrap, confint, profile
 from mixedgen.output import maketables, summary, tidy
 from mixedgen.prediction import (
@@ -258,7 +257,7 @@ class Fit:
     @property
     def scale(self) -> float:
         """Residual variance; raises where there is more than one."""
-        return variances.residual_variance(self.fitted)
+        return variances.scale(self.fitted)
 
     @property
     def relative_factor(self) -> pd.Series:
@@ -408,7 +407,7 @@ class Fit:
 
     @property
     def method(self) -> str:
-        """``"reml"`` or ``"ml"``."""
+        """How the variances were estimated: ``"reml"``, ``"ml"``, or one of the methods by moments."""
         return self.fitted.method
 
     @property

@@ -48,8 +48,8 @@ class MixedModel:
         Records whose id is not in the relationship they link to: an error, or left out and counted.
     structures : mapping of str to CorrelationFunction, optional
         Covariance structures of one's own, by their names in the formula and in `residual`.
-    method : {"reml", "ml"}
-        Restricted or full likelihood.
+    method : {"reml", "ml", "minque", "mivque0", "anova3"}
+        Restricted or full likelihood, or moments.
     control : Control, optional
         Optimiser, engine, start values, tolerance, constraints.
 

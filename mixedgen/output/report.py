@@ -27,7 +27,7 @@ FIXED, RANDOM, STATISTICS = "Fixed effects", "Random effects", "Statistics"
 MAX_EFFECTS = 5  # of a term whose correlations are all in the table
 MAX_DECIMALS = 10
 P_DECIMALS = 3
-NEGLIGIBLE = 1e-5  # standard deviation beside the largest of the fit that counts as zero
+NEGLIGIBLE_SD = 1e-5  # standard deviation beside the largest of the fit that counts as zero
 STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 
 
@@ -291,7 +291,7 @@ def group_rows(fitted: Fitted) -> list[GroupRows]:
     table = variances.components(fitted)
     single = table["var2"].isna()
     largest = float(np.nanmax(table.loc[single, "sdcor"], initial=0.0))
-    table["sdcor"] = table["sdcor"].mask(single & (table["sdcor"] < NEGLIGIBLE * largest), 0.0)
+    table["sdcor"] = table["sdcor"].mask(single & (table["sdcor"] < NEGLIGIBLE_SD * largest), 0.0)
     return [
         GroupRows(str(grp), block[single[block.index]], block[~single[block.index]], own_parameters(fitted, str(grp)))
         for grp, block in table.groupby("grp", sort=False)

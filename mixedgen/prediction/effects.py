@@ -14,7 +14,7 @@ from mixedgen.errors import ArgumentError, RelationshipError, examples
 from mixedgen.estimation.fitted import Fitted
 from mixedgen.relationship.relationship import Relationship
 
-AT_ONCE = 256  # right-hand sides solved at once: records x this many numbers are in memory
+LEVELS_AT_ONCE = 256  # right-hand sides solved at once: records x this many numbers are in memory
 
 
 class Attached(np.ndarray):
@@ -148,9 +148,9 @@ def weighted_precision(fitted: Fitted, k: int, effect: int, Sigma: Array) -> Arr
     out = np.zeros((t.q, t.q))
     # Z (Sigma[:, effect] (x) I) are the records that the effect of each level moves
     ZS = np.asarray(sum(Sigma[a, effect] * t.Z[:, a * t.q : (a + 1) * t.q].toarray() for a in range(t.c)))
-    for start in range(0, t.q, AT_ONCE):
-        block = ZS[:, start : start + AT_ONCE]
-        out[:, start : start + AT_ONCE] = ZS.T @ fitted.system.project(block)
+    for start in range(0, t.q, LEVELS_AT_ONCE):
+        block = ZS[:, start : start + LEVELS_AT_ONCE]
+        out[:, start : start + LEVELS_AT_ONCE] = ZS.T @ fitted.system.project(block)
     return out
 
 
@@ -206,8 +206,8 @@ def candidates(fitted: Fitted, term: str, relationship: Relationship, ids: Seque
     Sigma = fitted.Sigma(k)
     values, pev, diagonal = [], [], []
     g = (t.Zt @ fitted.system.Py).reshape(t.c, t.q).T[t.counts > 0]
-    for start in range(0, len(new), AT_ONCE):
-        some = new[start : start + AT_ONCE]
+    for start in range(0, len(new), LEVELS_AT_ONCE):
+        some = new[start : start + LEVELS_AT_ONCE]
         K = relationship.cross(some, old)
         values.append(K @ g @ Sigma)
         diagonal.append(np.asarray(relationship.diagonal)[relationship.labels.get_indexer(some)])

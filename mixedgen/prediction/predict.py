@@ -21,7 +21,7 @@ from mixedgen.relationship.relationship import Relationship
 
 Interval = Literal["confidence", "prediction"]
 
-AT_ONCE = 256  # predictions whose variance is solved for at once
+PREDICTIONS_AT_ONCE = 256  # predictions whose variance is solved for at once
 ELEMENTS = 2**24  # numbers in one block of them: records and levels x predictions
 
 
@@ -179,7 +179,7 @@ def prediction_table(
 def blocks(fitted: Fitted, rows: Rows) -> Iterator[slice]:
     """Predictions in blocks that fit into memory."""
     size = fitted.design.n + sum(e.term.q * e.term.c for e in (*rows.effects, *rows.others))
-    width = int(np.clip(ELEMENTS // size, 1, AT_ONCE))
+    width = int(np.clip(ELEMENTS // size, 1, PREDICTIONS_AT_ONCE))
     yield from (slice(start, start + width) for start in range(0, rows.X.shape[0], width))
 
 
