@@ -330,3 +330,45 @@ def test_exact_test_refuses() -> None:
         mg.lmm("Reaction ~ Days + (1|Subject)", sleep, method="ml").ranova(draws=100)
     with pytest.raises(mg.ArgumentError, match="draws must"):
         mg.lmm("Reaction ~ Days + (1|Subject)", sleep).ranova(draws=0)
+
+
+OPTIONS = {
+    "cs(1 + x + z|g, hom=True)": "cs(1 + {left}|g, hom=True)",
+    "cs(1 + x + z|g)": "cs(1 + {left}|g)",
+    "ar1(1 + x + z|g, hom=False)": "ar1(1 + {left}|g, hom=False)",
+    "toep(1 + x + z|g)": "toep(1 + {left}|g)",
+    "rr(1 + x + z|g, k=2)": "rr(1 + {left}|g, k=2)",
+    "fa(1 + x + z|g, k=1)": "us(1 + {left}|g)",  # fa of two effects is not identified
+    "near(1 + x + z|g)": "near(1 + {left}|g)",
+}
+
+
+@pytest.mark.parametrize("term", OPTIONS)
+def test_ranova_keeps_the_options_of_a_structure(term: str) -> None:
+    """A row is the model without that effect, written by hand."""
+    rng = np.random.default_rng(11)
+    d = pd.DataFrame({"g": np.repeat(np.arange(25), 8), "x": rng.normal(size=200), "z": rng.normal(size=200)})
+    u = rng.normal(size=(25, 3)) + rng.normal(size=(25, 1))
+    d["y"] = u[d["g"], 0] + u[d["g"], 1] * d["x"] + u[d["g"], 2] * d["z"] + rng.normal(size=200)
+    near = mg.CorrelationFunction(lambda r, levels: np.eye(len(levels)) * (1 - r[0]) + r[0], {"r": (-0.3, 0.1, 0.99)})
+    own = {"structures": {"near": near}} if term.startswith("near") else {}
+    table = mg.lmm(f"y ~ x + z + {term}", d, **own).ranova()
+    for gone, left in (("x", "z"), ("z", "x")):
+        row = table.iloc[[str(name).startswith(f"{gone} in") for name in table.index]].iloc[0]
+        by_hand = mg.lmm(f"y ~ x + z + {OPTIONS[term].format(left=left)}", d, **own)
+        assert row["npar"] == by_hand.npar
+        assert row["loglik"] == pytest.approx(by_hand.llf, abs=1e-6)
+        assert np.isnan(row["p_boundary"]) or 0.0 <= row["p_boundary"] <= row["p"] <= 1.0
+
+
+MIXTURES = {"us": (2, 3), "diag": (0, 1), "cs": (0, 1)}
+
+
+def test_ranova_knows_the_mixture_of_one_variance_or_one_of_correlated_effects() -> None:
+    data = frame("sleepstudy").assign(t=lambda d: np.cos(d["Days"]))
+    rows = {tag: mg.lmm(f"Reaction ~ Days + {tag}(Days + t|Subject)", data).ranova().iloc[1] for tag in MIXTURES}
+    for tag, (low, high) in MIXTURES.items():
+        tail = 0.5 * (stats.chi2.sf(rows[tag]["lrt"], low) if low else 0.0) + 0.5 * stats.chi2.sf(
+            rows[tag]["lrt"], high
+        )
+        assert rows[tag]["p_boundary"] == pytest.approx(tail, rel=1e-10) or rows[tag]["lrt"] == 0.0

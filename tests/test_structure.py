@@ -159,6 +159,34 @@ def test_law_parameters_outside_the_blocks_have_their_bounds(structure: Structur
     assert all(parameters[i].kind in ("variance", "covariance") for i in inside)
 
 
+def anew(structure: Structure, dim: int) -> Structure:
+    """The same structure with its options made for fewer effects, as where a formula names these alone."""
+    if dim == 1 and structure.tag not in ONE_COEFFICIENT:
+        return make_structure("us", 1, {})
+    options = {name: getattr(structure, name) for name in ("hom", "k") if hasattr(structure, name)}
+    if structure.tag == "idv":
+        options["hom"] = True
+    if structure.tag == "rr":
+        options["k"] = min(structure.k, dim)  # type: ignore[attr-defined]
+    try:
+        return make_structure(structure.tag, dim, options)
+    except FormulaError:  # an fa that is not identified
+        return make_structure("us", dim, {})
+
+
+def test_law_reduced_is_the_structure_anew_on_fewer_effects(structure: Structure) -> None:
+    for kept in [[k for k in range(structure.dim) if k != gone] for gone in range(structure.dim)]:
+        if not kept:
+            continue
+        left, want = structure.reduced(kept), anew(structure, len(kept))
+        effects = [["1", "x", "z", "w", "v"][k] for k in kept]
+        if getattr(structure, "placed", False):
+            want = Autoregressive(len(kept), structure.hom, structure.place[kept])  # type: ignore[attr-defined]
+        assert left.parameters(effects) == want.parameters(effects) and left.dim == len(kept)
+        theta = want.start(covariance(left.dim))
+        np.testing.assert_array_equal(left.matrix(theta), want.matrix(theta))
+
+
 def test_names_of_an_unstructured_matrix_are_its_lower_triangle() -> None:
     assert make_structure("us", 2, {}).names(["1", "x"]) == ("[1,1]", "[1,x]", "[x,x]")
     assert make_structure("diag", 2, {}).names(["1", "x"]) == ("[1,1]", "[x,x]")

@@ -112,14 +112,14 @@ class Structure(ABC):
         """The same structure, with its options, of some of its coefficients."""
 
     @cached_property
-    def _numbered(self) -> tuple[Parameter, ...]:
+    def numbered(self) -> tuple[Parameter, ...]:
         """Its parameters, the coefficients named by their number."""
         return self.parameters([str(k) for k in range(self.dim)])
 
     @property
     def size(self) -> int:
         """Number of parameters."""
-        return len(self._numbered)
+        return len(self.numbered)
 
     def names(self, effects: Sequence[str]) -> tuple[str, ...]:
         """Suffix of each parameter's name: "" or "[a,b]"."""
@@ -128,7 +128,7 @@ class Structure(ABC):
     @property
     def blocks(self) -> tuple[IntArray, ...]:
         """Parameters of each positive semi-definite block: its lower triangle, row by row."""
-        return tuple(np.array([k]) for k, p in enumerate(self._numbered) if p.kind == "variance")
+        return tuple(np.array([k]) for k, p in enumerate(self.numbered) if p.kind == "variance")
 
     @property
     def block_effects(self) -> tuple[IntArray, ...]:
@@ -139,7 +139,7 @@ class Structure(ABC):
     def free(self) -> tuple[tuple[int, float, float], ...]:
         """Parameters outside the blocks (correlations, slopes), each with its lower and upper bound."""
         inside = {int(k) for b in self.blocks for k in b}
-        return tuple((k, *p.bounds) for k, p in enumerate(self._numbered) if k not in inside)
+        return tuple((k, *p.bounds) for k, p in enumerate(self.numbered) if k not in inside)
 
     @property
     def components(self) -> tuple[IntArray, ...]:
@@ -149,7 +149,7 @@ class Structure(ABC):
     @property
     def multiplicity(self) -> Array:
         """How many coefficients share each block, shape (number of blocks,); the divisor of an EM step counts them."""
-        return np.array([float(len(self._numbered[b[0]].effects)) for b in self.blocks])
+        return np.array([float(len(self.numbered[b[0]].effects)) for b in self.blocks])
 
     def factor(self, theta: Array) -> Array:
         """L with L L' = Sigma(theta), shape (dim, dim); lower triangular."""

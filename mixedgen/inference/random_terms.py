@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import chdtrc
 
-from mixedgen.covariance.registry import make_structure
-from mixedgen.covariance.restricted import Restricted
+from mixedgen.covariance.structure import Structure
 from mixedgen.design.coding import INTERCEPT
 from mixedgen.design.design import Design
 from mixedgen.design.terms import Term
@@ -127,39 +126,52 @@ def reductions(design: Design) -> list[Reduction]:
     out: list[Reduction] = []
     for k in sorted(range(len(design.terms)), key=lambda k: design.terms[k].place):
         parsed = design.parsed.terms[design.terms[k].place]
-        for name, smaller, lost in smaller_terms(parsed, design.terms[k]):
+        for name, smaller in smaller_terms(parsed, design.terms[k]):
             rest = [*design.terms[:k], *([smaller] if smaller is not None else []), *design.terms[k + 1 :]]
-            weights = mixture(design.terms[k], lost)
+            weights = mixture(design.terms[k].structure, None if smaller is None else smaller.structure)
             out.append(Reduction(name, replace(design, terms=tuple(rest)), weights))
     return out
 
 
-def mixture(term: Term, lost: int) -> tuple[tuple[float, int], ...] | None:
-    """Mixture for the loss of some of the effects of a term; None where its weights are not known."""
-    if len(term.structure.blocks) == 1 and term.structure.size == 1:
+def mixture(structure: Structure, left: Structure | None) -> tuple[tuple[float, int], ...] | None:
+    """Mixture for the loss of what a structure has more than the one that is left; None where it is not known.
+
+    Known is the loss of one variance, and of one with the covariances between its effect and all others.
+    """
+    if len(structure.blocks) == 1 and structure.size == 1:
         return ((0.5, 0), (0.5, 1))
-    if lost != 1 or isinstance(term.structure, Restricted):
+    if structure.restricted:
         return None
-    own = len(term.structure.blocks[0])
-    correlated = term.c - 1 if len(term.structure.blocks) == 1 and own > 1 else 0
-    return ((0.5, correlated), (0.5, correlated + 1))
+    size, dim, variances = (0, 0, 0) if left is None else (left.size, left.dim, n_variances(left))
+    lost = structure.size - size
+    if n_variances(structure) - variances != 1 or lost not in (1, structure.dim):
+        return None
+    kinds = {p.kind for p in structure.numbered}
+    if lost > 1 and not (kinds <= {"variance", "covariance", "correlation"} and size == dim * (dim + 1) // 2):
+        return None
+    return ((0.5, lost - 1), (0.5, lost))
 
 
-def smaller_terms(parsed: RandomTerm, term: Term) -> list[tuple[str, Term | None, int]]:
-    """What may be dropped of a term: its name, what is left of the term, and how many effects go."""
+def n_variances(structure: Structure) -> int:
+    """Number of parameters that are variances."""
+    return sum(p.kind == "variance" for p in structure.numbered)
+
+
+def smaller_terms(parsed: RandomTerm, term: Term) -> list[tuple[str, Term | None]]:
+    """What may be dropped of a term: its name, and what is left of the term."""
     tag = "" if parsed.structure == "us" else parsed.structure
     text = f"{tag}({parsed.effects} | {parsed.label})"
     names = {o.name: o.parts for o in term.origins}
     slopes = [name for name, own in names.items() if own and not any(own < other for other in names.values())]
-    if not slopes or term.structure.size <= 1 or isinstance(term.structure, Restricted):
-        return [(text, None, term.c)]
-    out: list[tuple[str, Term | None, int]] = []
+    if not slopes or term.structure.size <= 1 or term.structure.restricted:
+        return [(text, None)]
+    out: list[tuple[str, Term | None]] = []
     for slope in slopes:
         gone = [k for k, o in enumerate(term.origins) if o.name == slope]
         left = [k for k in range(term.c) if k not in gone]
         whole = not left and not np.all(term.values.sum(axis=1) == 1.0)  # no factor, whose levels sum to an intercept
         smaller = None if whole else with_effects(term, left)
-        out.append((f"{slope} in {text}" if not whole else text, smaller, len(gone) if left else term.c - 1))
+        out.append((f"{slope} in {text}" if not whole else text, smaller))
     return out
 
 
@@ -167,9 +179,8 @@ def with_effects(term: Term, left: Sequence[int]) -> Term:
     """Term with some of its effects; with none of them an intercept, to which the levels of a factor sum."""
     if not left:
         ones = np.ones((len(term.values), 1))
-        one = make_structure("us", 1, {})
+        one = term.structure.reduced([0])
         return replace(term, effects=("(Intercept)",), structure=one, values=ones, origins=(INTERCEPT,))
-    structure = make_structure(term.structure.tag, len(left), {})
     values = np.ascontiguousarray(term.values[:, list(left)])
     effects, origins = tuple(term.effects[k] for k in left), tuple(term.origins[k] for k in left)
-    return replace(term, effects=effects, structure=structure, values=values, origins=origins)
+    return replace(term, effects=effects, structure=term.structure.reduced(left), values=values, origins=origins)
