@@ -9,8 +9,8 @@ import pytest
 from mixedgen.errors import FormulaError, MixedgenError, RelationshipError
 from mixedgen.formula.parse import parse
 from mixedgen.formula.parts import Column, Factor, Mates, Members, MultiMembership, ResidualTerm
-from mixedgen.formula.sides import model_spec
 from mixedgen.formula.structures import parse_residual
+from mixedgen.formula.summands import model_spec
 
 MAX_MILLISECONDS = 1.0  # a formula is parsed in every `lmm`, `update` and bootstrap; measured 0.35 ms
 

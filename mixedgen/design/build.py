@@ -38,8 +38,8 @@ from mixedgen.design.traits import Traits, stack
 from mixedgen.errors import ArgumentError, DesignError, examples
 from mixedgen.formula.parse import parse
 from mixedgen.formula.parts import ParsedFormula, ResidualTerm
-from mixedgen.formula.sides import CONTRASTS
 from mixedgen.formula.structures import parse_residual
+from mixedgen.formula.summands import CONTRASTS
 from mixedgen.residual.known import known_residual
 from mixedgen.residual.residual import Residual
 

@@ -15,7 +15,8 @@ from mixedgen.arrays import Array
 from mixedgen.design.frame import is_number, numeric, recode, require_columns
 from mixedgen.errors import DataError, examples
 from mixedgen.formula.basis import BASES
-from mixedgen.formula.sides import factor_variables, model_spec
+from mixedgen.formula.sides import factor_variables
+from mixedgen.formula.summands import model_spec
 
 # X goes sparse above this many columns and elements, if it is mostly zeros: below, dense arithmetic is faster, and its
 # rank is found as R finds it; above, its zeros would be stored and multiplied.

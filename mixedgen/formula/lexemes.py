@@ -3,22 +3,14 @@
 The token stream of formulaic is the only source; its tokens are cut at operators, and calls are kept whole.
 """
 
-# formulaic has no type information.
-
-# mypy: disable-error-code="import-untyped"
-
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from formulaic.errors import FormulaicError
-from formulaic.parser.algos.sanitize_tokens import sanitize_python_code
-from formulaic.parser.algos.tokenize import tokenize
-from formulaic.parser.types import Token
-
 from mixedgen.errors import FormulaError
+from mixedgen.formula.sides import Token, canonical, quoted_name, tokens
 
 BARS = ("|", "||")
 SPACED = ("+", "-", "*", "%in%")
@@ -64,7 +56,7 @@ class Text:
     def lexemes(self, start: int = 0, end: int | None = None) -> list[Lexeme]:
         """Lexemes of source[start:end]."""
         part = self.source[start:end]
-        lexemes = [lexeme for token in _tokens(self, part) for lexeme in _cut(self, token, part, start)]
+        lexemes = [lexeme for token in tokens(part, self.source) for lexeme in _cut(self, token, part, start)]
         return _join_calls(self, lexemes)
 
     def all_lexemes(self) -> list[Lexeme]:
@@ -103,33 +95,24 @@ def _check_brackets(text: Text) -> None:
         raise text.error(f"'{text.source[stack[-1][1]]}' is opened but not closed", stack[-1][1])
 
 
-def _tokens(text: Text, part: str) -> list[Token]:
-    """Formulaic's tokens of a part of the source."""
-    try:
-        return list(tokenize(part))
-    except FormulaicError as error:
-        raise wrapped(error, text.source) from error
-
-
 def _cut(text: Text, token: Token, part: str, shift: int) -> Iterator[Lexeme]:
     """Lexemes of one token; formulaic lumps neighbouring operators and leaves closing quotes out of its spans."""
-    start, end = token.source_start, token.source_end + 1
-    quoted = part[start] in "`{%"
-    begin = shift + start
-    if token.kind is Token.Kind.OPERATOR and not quoted:
-        yield from _operators(part[start:end], begin)
-    elif token.token == "." and not quoted and text.dots:
-        yield Lexeme("value", ".", begin, shift + end)
-    elif token.token == "." and not quoted:
+    quoted = part[token.start] in "`{%"
+    begin, end = shift + token.start, shift + token.end + quoted
+    if token.kind == "operator" and quoted:
+        yield Lexeme("operator", f"%{token.text}%", begin, end)
+    elif token.kind == "operator":
+        yield from _operators(part[token.start : token.end], begin)
+    elif token.text == "." and not quoted and text.dots:
+        yield Lexeme("value", ".", begin, end)
+    elif token.text == "." and not quoted:
         raise text.error("'.' (all other columns) is not supported: name the columns", begin)
-    elif token.kind is Token.Kind.CONTEXT:
-        yield Lexeme("open" if token.token in "([" else "close", token.token, begin, shift + end)
-    elif token.kind is Token.Kind.PYTHON:
-        yield Lexeme("braces" if quoted else "call", token.token, begin, shift + end + quoted)
-    elif token.kind is Token.Kind.OPERATOR:
-        yield Lexeme("operator", f"%{token.token}%", begin, shift + end + quoted)
+    elif token.kind == "context":
+        yield Lexeme("open" if token.text in "([" else "close", token.text, begin, shift + token.end)
+    elif token.kind == "python":
+        yield Lexeme("braces" if quoted else "call", token.text, begin, end)
     else:
-        yield Lexeme("name" if token.kind is Token.Kind.NAME else "value", token.token, begin, shift + end + quoted)
+        yield Lexeme("name" if token.kind == "name" else "value", token.text, begin, end)
 
 
 def _operators(run: str, begin: int) -> Iterator[Lexeme]:
@@ -195,12 +178,6 @@ def operators_outside(lexemes: Sequence[Lexeme]) -> list[Lexeme]:
     return [lexeme for depth, lexeme in _depths(lexemes) if depth == 0 and lexeme.kind == "operator"]
 
 
-def quoted_name(name: str) -> str:
-    """Column name as formulaic reads it back."""
-    plain = name != "." and name.replace(".", "_").isidentifier()
-    return name if plain else f"`{name}`"
-
-
 def operand(text: Text, lexeme: Lexeme) -> str:
     """One operand with canonical spacing."""
     if lexeme.kind == "name":
@@ -210,7 +187,7 @@ def operand(text: Text, lexeme: Lexeme) -> str:
     if has_sign(text, [lexeme], "^"):
         raise text.error(f"'{lexeme.text}' is Python, where a power is written '**'", lexeme.start)
     try:
-        code = sanitize_python_code(lexeme.text)
+        code = canonical(lexeme.text)
     except SyntaxError as error:
         raise text.error(f"'{lexeme.text}' is not a valid expression", lexeme.start) from error
     return code if lexeme.kind == "call" else f"{{{code}}}"
@@ -238,11 +215,6 @@ def _source_operand(text: Text, lexeme: Lexeme) -> str:
     if lexeme.kind == "call" and has_sign(text, [lexeme], "|"):
         return f"{lexeme.function}({', '.join(as_written(text, part) for part in text.arguments(lexeme))})"
     return operand(text, lexeme)
-
-
-def wrapped(error: Exception, source: str) -> FormulaError:
-    """Formulaic's error without its colours, with the source."""
-    return FormulaError(f"{str(error).splitlines()[0]}\n  {' '.join(source.split())}", formula=source)
 
 
 def sides(text: Text, lexemes: list[Lexeme]) -> tuple[list[Lexeme], list[Lexeme]]:

@@ -4,10 +4,6 @@ The token stream of formulaic is the only source: random terms are cut out by th
 is handed back as right-hand sides for formulaic. Nothing here looks at data.
 """
 
-# formulaic has no type information.
-
-# mypy: disable-error-code="import-untyped"
-
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
@@ -16,7 +12,8 @@ from mixedgen.errors import FormulaError, RelationshipError, examples
 from mixedgen.formula.lexemes import Lexeme, Summand, Text, as_written, has_sign, operand, sides, split_at, summands_of
 from mixedgen.formula.parts import ParsedFormula, RandomTerm
 from mixedgen.formula.random import _random_terms
-from mixedgen.formula.sides import _formulaic_terms, _right_hand_side
+from mixedgen.formula.sides import terms_of
+from mixedgen.formula.summands import _right_hand_side
 
 
 def parse(
@@ -77,7 +74,7 @@ def parse(
     _refuse_repeated(text, terms)
     _refuse_unused(text, terms)
     responses, rhs = _responses(text, left), _right_hand_side(text, fixed)
-    _formulaic_terms(text, rhs)
+    terms_of(rhs, formula)
     return ParsedFormula(formula, responses, rhs, tuple(offsets), tuple(terms))
 
 

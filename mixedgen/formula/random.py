@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from formulaic.parser.types import Factor as TermFactor
-from formulaic.parser.types import Term
-
+from mixedgen.formula.basis import BASES
 from mixedgen.formula.grouping import _groups
 from mixedgen.formula.lexemes import (
     BARS,
@@ -17,13 +15,13 @@ from mixedgen.formula.lexemes import (
     has_sign,
     is_group,
     operators_outside,
-    quoted_name,
     split_at,
     summands_of,
 )
 from mixedgen.formula.parts import RandomTerm
-from mixedgen.formula.sides import _BASES, _formulaic_terms, _intercept, _right_hand_side
+from mixedgen.formula.sides import term_text, terms_of
 from mixedgen.formula.structures import _tag
+from mixedgen.formula.summands import _intercept, _right_hand_side
 
 
 def _random_terms(text: Text, summand: Summand) -> list[RandomTerm]:
@@ -77,32 +75,19 @@ def _bar(text: Text, inside: list[Lexeme]) -> tuple[Lexeme, list[Lexeme], list[L
 def _effects(text: Text, lexemes: Sequence[Lexeme]) -> str:
     """Effects of one block, for formulaic."""
     summands = summands_of(text, lexemes)
-    basis = next((lexeme for lexeme in lexemes if lexeme.function in _BASES), None)
+    basis = next((lexeme for lexeme in lexemes if lexeme.function in BASES), None)
     if basis and _intercept(text, summands)[0]:
         raise text.error(f"{basis.function}() has the constant as its degree 0: leave the '1' out", basis.start)
     for lexeme in lexemes:
         if lexeme.function == "offset":
             raise text.error("offset() has no place in a random term", lexeme.start)
     effects = _right_hand_side(text, summands, intercept=basis is None)
-    if not _formulaic_terms(text, effects):
+    if not terms_of(effects, text.source):
         raise text.error("no effect is left of the bar: write (1|group)", lexemes[0].start)
     return effects
 
 
 def _uncorrelated_effects(text: Text, lexemes: Sequence[Lexeme]) -> list[str]:
     """Effects of each block of `||`: one per term, not per column."""
-    terms = sorted(_formulaic_terms(text, _effects(text, lexemes)), key=lambda term: term.degree)
-    return ["1" if str(term) == "1" else f"0 + {_term(term)}" for term in terms]
-
-
-def _term(term: Term) -> str:
-    """Term as formulaic reads it back."""
-    return ":".join(_factor_text(factor) for factor in term.factors)
-
-
-def _factor_text(factor: TermFactor) -> str:
-    """Factor of a formulaic term as formulaic reads it back."""
-    if factor.eval_method is TermFactor.EvalMethod.LOOKUP:
-        return quoted_name(factor.expr)
-    plain = factor.eval_method is TermFactor.EvalMethod.LITERAL or factor.expr.endswith(")")
-    return str(factor.expr) if plain else f"{{{factor.expr}}}"
+    terms = sorted(terms_of(_effects(text, lexemes), text.source), key=lambda term: term.degree)
+    return ["1" if str(term) == "1" else f"0 + {term_text(term)}" for term in terms]

@@ -1,71 +1,88 @@
-"""Contact with formulaic's parser: right-hand sides and left-hand sides of bars."""
+"""Contact with formulaic's parser: tokens, terms, right-hand sides, transforms, errors; all else asks here."""
+
+# formulaic has no type information.
+
+# mypy: disable-error-code="import-untyped"
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
 from functools import lru_cache
+from typing import NamedTuple
 
-from formulaic import Formula
+from formulaic import Formula as Formula
 from formulaic.errors import FormulaicError
 from formulaic.parser import DefaultFormulaParser
+from formulaic.parser.algos.sanitize_tokens import sanitize_python_code
+from formulaic.parser.algos.tokenize import tokenize
 from formulaic.parser.types import Factor as TermFactor
 from formulaic.parser.types import Term
 from formulaic.transforms import TRANSFORMS
+from formulaic.transforms import stateful_transform as stateful_transform
 from formulaic.utils.variables import get_expression_variables
 
 from mixedgen.errors import FormulaError
-from mixedgen.formula.lexemes import BARS, Lexeme, Summand, Text, as_written, quoted_name, wrapped
-
-CONTRASTS = ("treatment", "sum", "helmert", "poly", "diff")
 
 _PARSER = DefaultFormulaParser(feature_flags={"twosided"})
 
-_BASES = ("leg",)  # bases whose first column is the constant: they take the place of the intercept
+
+class Token(NamedTuple):
+    """A token of formulaic's and its span in the source, quotes at its end left out: source[start:end]."""
+
+    kind: str  # name | value | python | operator | context
+    text: str
+    start: int
+    end: int
 
 
-def model_spec(rhs: str, contrasts: Mapping[str, str] | None = None) -> Formula:
-    """Formulaic's formula of one right-hand side.
-
-    Parameters
-    ----------
-    rhs : str
-        `ParsedFormula.fixed` or `RandomTerm.effects`.
-    contrasts : mapping of str to str, optional
-        Coding by column, one of `CONTRASTS`, for columns that stand in `rhs` by their plain name.
-
-    Returns
-    -------
-    formulaic.Formula
-        Terms sorted by degree.
-
-    Raises
-    ------
-    FormulaError
-        If formulaic cannot read it, it has a bar or a tilde, or a contrast is unknown.
-
-    Examples
-    --------
-    >>> [str(term) for term in model_spec("1 + Days")]
-    ['1', 'Days']
-    >>> [str(term) for term in model_spec("1 + sex", {"sex": "sum"})]
-    ['1', 'C(sex, contr.sum)']
-    """
-    return _model_spec(rhs, tuple(sorted((contrasts or {}).items())))
-
-
-@lru_cache(maxsize=128)  # each side is read twice, for its variables and for its matrix, and again in every refit
-def _model_spec(rhs: str, choices: tuple[tuple[str, str], ...]) -> Formula:
-    """`model_spec` of hashable arguments."""
-    text, contrasts = Text(rhs), dict(choices)
-    lexemes = text.all_lexemes()
-    for lexeme in lexemes:
-        if lexeme.kind == "operator" and lexeme.text in ("~", *BARS):
-            raise text.error(f"'{lexeme.text}' has no place in one side of a formula", lexeme.start)
-    coded = as_written(text, [_coded(lexeme, contrasts) for lexeme in lexemes]) if contrasts else rhs
+def tokens(part: str, source: str) -> list[Token]:
+    """Formulaic's tokens of a part of the source, which errors show whole."""
     try:
-        return Formula(coded, _parser=_PARSER)
+        return [Token(t.kind.value, t.token, t.source_start, t.source_end + 1) for t in tokenize(part)]
+    except FormulaicError as error:
+        raise _wrapped(error, source) from error
+
+
+def canonical(code: str) -> str:
+    """A Python expression with canonical spacing; a SyntaxError where it is none."""
+    return str(sanitize_python_code(code))
+
+
+def quoted_name(name: str) -> str:
+    """Column name as formulaic reads it back."""
+    plain = name != "." and name.replace(".", "_").isidentifier()
+    return name if plain else f"`{name}`"
+
+
+def terms_of(rhs: str, source: str) -> tuple[Term, ...]:
+    """Terms of a right-hand side as formulaic expands them; errors show the source."""
+    try:
+        return _terms(rhs)
     except (FormulaicError, SyntaxError) as error:
-        raise wrapped(error, rhs) from error
+        raise _wrapped(error, source) from error
+
+
+def formula_of(rhs: str, source: str) -> Formula:
+    """Formulaic's formula of a right-hand side, its terms sorted by degree; errors show the source."""
+    return Formula(list(terms_of(rhs, source)))
+
+
+@lru_cache(maxsize=128)
+def _terms(rhs: str) -> tuple[Term, ...]:
+    return tuple(_PARSER.get_terms(rhs))
+
+
+def term_text(term: Term) -> str:
+    """Term as formulaic reads it back."""
+    return ":".join(_factor_text(factor) for factor in term.factors)
+
+
+def _factor_text(factor: TermFactor) -> str:
+    """Factor of a formulaic term as formulaic reads it back."""
+    if factor.eval_method is TermFactor.EvalMethod.LOOKUP:
+        return quoted_name(factor.expr)
+    plain = factor.eval_method is TermFactor.EvalMethod.LITERAL or factor.expr.endswith(")")
+    return str(factor.expr) if plain else f"{{{factor.expr}}}"
 
 
 def factor_variables(factor: TermFactor, columns: Collection[str]) -> list[str]:
@@ -88,48 +105,6 @@ def factor_variables(factor: TermFactor, columns: Collection[str]) -> list[str]:
     return [root for root, called in roots if (root in columns or root not in TRANSFORMS) and not called]
 
 
-def _coded(lexeme: Lexeme, contrasts: Mapping[str, str]) -> Lexeme:
-    """Column with the contrast chosen for it."""
-    if lexeme.kind != "name" or lexeme.text not in contrasts:
-        return lexeme
-    contrast = contrasts[lexeme.text]
-    if contrast not in CONTRASTS:
-        raise FormulaError(f"contrast '{contrast}' of column '{lexeme.text}' is unknown: take {', '.join(CONTRASTS)}")
-    return lexeme._replace(kind="call", text=f"C({quoted_name(lexeme.text)}, contr.{contrast})")
-
-
-def _right_hand_side(text: Text, summands: Sequence[Summand], *, intercept: bool = True) -> str:
-    """Text for formulaic with the intercept stated; the last choice written wins, as in R."""
-    chosen, rest = _intercept(text, summands)
-    pieces = ["1" if (intercept if chosen is None else chosen) else "0"]
-    pieces += [f"{'-' if summand.negative else '+'} {as_written(text, summand.lexemes)}" for summand in rest]
-    return " ".join(pieces)
-
-
-def _formulaic_terms(text: Text, rhs: str) -> list[Term]:
-    """Terms as formulaic expands them."""
-    try:
-        return list(_PARSER.get_terms(rhs))
-    except (FormulaicError, SyntaxError) as error:
-        raise wrapped(error, text.source) from error
-
-
-def _intercept(text: Text, summands: Sequence[Summand]) -> tuple[bool | None, list[Summand]]:
-    """Choice of the intercept (none: None) and the other summands."""
-    chosen: bool | None = None
-    rest: list[Summand] = []
-    for summand in summands:
-        only = summand.lexemes[0]
-        if len(summand.lexemes) == 1 and only.kind == "value" and only.text in ("0", "1"):
-            chosen = (only.text == "1") != summand.negative
-        else:
-            _refuse_inner_intercept(text, summand.lexemes)
-            rest.append(summand)
-    return chosen, rest
-
-
-def _refuse_inner_intercept(text: Text, lexemes: Sequence[Lexeme]) -> None:
-    """Raise if 0 or 1 is added inside parentheses, where formulaic and R disagree."""
-    for before, lexeme, after in zip(lexemes, lexemes[1:], lexemes[2:], strict=False):
-        if lexeme.kind == "value" and lexeme.text in ("0", "1") and before.text in "(+-" and after.text in ")+-":
-            raise text.error("the intercept is chosen outside parentheses", lexeme.start)
+def _wrapped(error: Exception, source: str) -> FormulaError:
+    """Formulaic's error without its colours, with the source."""
+    return FormulaError(f"{str(error).splitlines()[0]}\n  {' '.join(source.split())}", formula=source)
