@@ -28,7 +28,7 @@ FLOORS: dict[int, set[str]] = {
     4: {"design"},
     3: {"relationship", "residual"},
     2: {"formula", "covariance", "genetics", "sparse", "data"},
-    1: {"errors", "arrays"},
+    1: {"errors", "arrays", "definite"},
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 MOST_FLOORS, MOST_FILES = 12, 12

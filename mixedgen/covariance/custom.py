@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from mixedgen.arrays import Array, Levels
 from mixedgen.covariance.correlated import Correlated
 from mixedgen.covariance.structure import Parameter
+from mixedgen.definite import asymmetry
 from mixedgen.errors import ArgumentError
 
 STEP = 1e-3  # of the distance to the nearer bound, or of a parameter's size: differences of fourth order
@@ -151,7 +152,7 @@ def require_correlations(C: Array, tag: str, dim: int) -> None:
         raise ArgumentError(f"{tag}(): the function returns shape {C.shape}; ({dim}, {dim}) is wanted.")
     if not np.all(np.isfinite(C)):
         raise ArgumentError(f"{tag}(): the function returns missing or infinite correlations at its start.")
-    if np.abs(C - C.T).max() > SYMMETRIC or np.abs(np.diag(C) - 1.0).max() > SYMMETRIC:
+    if asymmetry(C)[0] > SYMMETRIC or np.abs(np.diag(C) - 1.0).max() > SYMMETRIC:
         raise ArgumentError(f"{tag}(): the function does not return a symmetric matrix with ones on its diagonal.")
     if np.linalg.eigvalsh(C)[0] < -SYMMETRIC:
         raise ArgumentError(f"{tag}(): the correlations at the start are not positive semi-definite.")

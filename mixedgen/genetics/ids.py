@@ -277,7 +277,7 @@ def _unpadded(id: Any) -> str:
     return _stripped(id).lstrip("0")
 
 
-def _caseless(id: Any) -> str:
+def caseless(id: Any) -> str:
     """Without blanks, leading zeros and letter case."""
     return _unpadded(id).casefold()
 
@@ -299,7 +299,7 @@ _WRITINGS: tuple[tuple[str, Callable[[Any], list[str]], Callable[[Any], str]], .
     ("int and text", _one(_text), _text),
     ("blanks", _one(_stripped), _stripped),
     ("zero padding", _one(_unpadded), _unpadded),
-    ("letter case", _one(_caseless), _caseless),
+    ("letter case", _one(caseless), caseless),
     ("FID_IID", _individual_parts, _stripped),
     ("FID_IID", _one(_stripped), lambda label: _stripped(label).split("_")[-1]),
 )

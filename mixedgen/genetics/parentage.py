@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
 from mixedgen.arrays import Array, Positions
+from mixedgen.definite import asymmetry, definite_factor
 from mixedgen.errors import ArgumentError, PedigreeError, RelationshipError, examples
+from mixedgen.genetics.ids import caseless
 from mixedgen.genetics.inbreeding import generations
 from mixedgen.genetics.kernels import UNKNOWN
 from mixedgen.genetics.problems import _Problems
@@ -143,12 +145,13 @@ def checked_metafounders(Gamma: Any) -> tuple[tuple[Any, ...], Array]:
             "in one order and each once."
         )
     values, names = Gamma.to_numpy(dtype=np.float64), tuple(Gamma.index)
-    if not np.all(np.isfinite(values)) or np.abs(values - values.T).max() > _SYMMETRY * np.abs(values).max():
+    if not np.all(np.isfinite(values)) or asymmetry(values)[0] > _SYMMETRY:
         raise RelationshipError("Gamma has entries that are missing, infinite or not symmetric. Correct them.")
     values = 0.5 * (values + values.T)
     used = np.any(values != 0, axis=1)
-    smallest = float(la.eigvalsh(values[np.ix_(used, used)]).min()) if used.any() else 1.0
-    if smallest <= len(values) * np.finfo(float).eps * np.abs(values).max() or np.diag(values).max() > 2.0:
+    varying = values[np.ix_(used, used)]
+    if used.any() and (definite_factor(varying) is None or np.diag(values).max() > 2.0):
+        smallest = float(la.eigvalsh(varying).min())
         raise RelationshipError(
             f"Gamma must be positive definite with a diagonal of at most 2; its smallest eigenvalue is {smallest:.3g}, "
             f"its largest diagonal {np.diag(values).max():.3g}. A metafounder of no variance has a row of zeros.",
@@ -346,13 +349,8 @@ def _check_parents_without_row(animals: _Rows, added: int, columns: Columns, pro
     if columns.unknown:
         problems.unnamed = problems.unnamed + animals.labels[:added].tolist()
     if isinstance(animals.labels[0], str) or animals.labels.dtype == object:
-        with_row = {_loosely(label) for label in animals.labels[added:]}
-        problems.misspelt = [label for label in animals.labels[:added] if _loosely(label) in with_row]
-
-
-def _loosely(label: Any) -> str:
-    """Identity without surrounding blanks, case and leading zeros."""
-    return str(label).strip().casefold().lstrip("0")
+        with_row = {caseless(label) for label in animals.labels[added:]}
+        problems.misspelt = [label for label in animals.labels[:added] if caseless(label) in with_row]
 
 
 def _heterozygosity_left(table: nw.DataFrame[Any], columns: Columns, animals: _Rows, problems: _Problems) -> Array:

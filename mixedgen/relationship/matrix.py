@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import scipy.linalg as la
 import scipy.sparse as sp
-from scipy.linalg.lapack import dpocon, dpotri, dpstrf
+from scipy.linalg.lapack import dpotri, dpstrf
 
 from mixedgen.arrays import Array, Positions, SparseArray
+from mixedgen.definite import asymmetry, definite_factor
 from mixedgen.errors import ArgumentError, RelationshipError, examples
 
 _SYMMETRY = 1e-8  # asymmetry allowed, relative to the largest entry: what text files with nine digits leave
@@ -97,9 +98,8 @@ def _matched(wanted: pd.Index[Any], names: pd.Index[Any], what: str, other: str)
 def symmetric(matrix: Any, ids: Iterable[Any] | None) -> tuple[pd.Index[Any], Any]:
     """Labels and values of a symmetric matrix; rounding in the input is averaged out."""
     labels, values = named(matrix, ids, square=True)
-    difference = abs(values - values.T)
-    if difference.max() > _SYMMETRY * abs(values).max():
-        i, j = divmod(int(difference.argmax()), len(labels))
+    share, i, j = asymmetry(values)
+    if share > _SYMMETRY:
         raise RelationshipError(
             f"the matrix is not symmetric: [{labels[i]}, {labels[j]}] is {values[i, j]:.6g} and "
             f"[{labels[j]}, {labels[i]}] is {values[j, i]:.6g}. Use (K + K') / 2 if both are meant to be the same.",
@@ -110,12 +110,8 @@ def symmetric(matrix: Any, ids: Iterable[Any] | None) -> tuple[pd.Index[Any], An
 
 def cholesky(K: Array, labels: pd.Index[Any]) -> Array:
     """Lower triangular L of K = L L', for a K that is positive definite beyond rounding."""
-    try:
-        L = np.asarray(la.cholesky(K, lower=True, check_finite=False))
-    except la.LinAlgError:
-        raise_not_positive(K, labels)
-    reciprocal, _ = dpocon(L, np.abs(K).sum(axis=0).max(), uplo="L")
-    if reciprocal <= len(K) * np.finfo(float).eps:
+    L = definite_factor(K)
+    if L is None:
         raise_not_positive(K, labels)
     return L
 
@@ -166,16 +162,6 @@ def family_cholesky(blocks: Array, members: Positions, labels: pd.Index[Any]) ->
     if len(bad):
         raise_not_positive(blocks[bad[0]], labels[members[bad[0]]])
     return np.asarray(np.linalg.cholesky(blocks))
-
-
-def is_positive_definite(K: Array) -> bool:
-    """Whether K, shape (q, q), is positive definite beyond rounding."""
-    try:
-        L = la.cholesky(K, lower=True, check_finite=False)
-    except la.LinAlgError:
-        return False
-    reciprocal, _ = dpocon(L, np.abs(K).sum(axis=0).max(), uplo="L")
-    return bool(reciprocal > len(K) * np.finfo(float).eps)
 
 
 def semidefinite_factor(K: Array) -> Array:

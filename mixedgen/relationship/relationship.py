@@ -11,10 +11,11 @@ import pandas as pd
 import scipy.sparse as sp
 
 from mixedgen.arrays import Array, Positions, SparseArray
+from mixedgen.definite import definite_factor
 from mixedgen.errors import RelationshipError, examples
 from mixedgen.relationship.form import Form
 from mixedgen.relationship.forms import factor_form, inverse_form, matrix_form
-from mixedgen.relationship.matrix import is_positive_definite, named, semidefinite_factor, symmetric, unique_labels
+from mixedgen.relationship.matrix import named, semidefinite_factor, symmetric, unique_labels
 
 
 @final
@@ -308,6 +309,6 @@ class Relationship:
 def semidefinite(K: Array, labels: pd.Index[Any], kind: str) -> Relationship:
     """Relationship of a K that is positive semi-definite by construction: by its factor where it is singular."""
     K = 0.5 * (K + K.T)
-    if is_positive_definite(K):
+    if definite_factor(K) is not None:
         return Relationship.from_matrix(K, labels, kind=kind)
     return Relationship.from_factor(semidefinite_factor(K), labels, kind=kind)

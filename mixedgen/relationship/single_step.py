@@ -11,12 +11,14 @@ import scipy.linalg as la
 import scipy.sparse as sp
 
 from mixedgen.arrays import Array, Positions, SparseArray
+from mixedgen.definite import definite_factor
 from mixedgen.errors import ArgumentError, RelationshipError, examples
 from mixedgen.genetics.genotypes import Genotypes
+from mixedgen.genetics.ids import near_misses
 from mixedgen.genetics.pedigree import Pedigree
 from mixedgen.relationship.form import Form
 from mixedgen.relationship.from_pedigree import additive
-from mixedgen.relationship.matrix import cholesky, inverse_from_cholesky, is_positive_definite
+from mixedgen.relationship.matrix import cholesky, inverse_from_cholesky
 from mixedgen.relationship.relationship import Relationship
 from mixedgen.relationship.vanraden import _ROWS_AT_ONCE, _genomic_matrix
 
@@ -88,7 +90,7 @@ def single_step(
         a, b = tuning_coefficients(G, A22)
         G = a + b * G
         kind += f" tuned to {a:.6g} + {b:.6g} G"
-    if not is_positive_definite(G):
+    if definite_factor(G) is None:
         raise RelationshipError(
             f"G of the {M.n} genotyped animals is singular{'' if blending else ' without blending'}, and single-step "
             "needs its inverse. Blend it with blending=0.05, or drop animals with the same genotypes "
@@ -208,7 +210,7 @@ def _single_step(
     L, L22 = cholesky(G, labels), cholesky(A22, labels)
     G_inverse, A22_inverse = inverse_from_cholesky(L), inverse_from_cholesky(L22)
     H22_inverse = tau * G_inverse + (1.0 - omega) * A22_inverse
-    if not is_positive_definite(H22_inverse):
+    if definite_factor(H22_inverse) is None:
         raise RelationshipError(
             f"H is not positive definite with tau={tau:g} and omega={omega:g}: tau G^-1 + (1 - omega) A22^-1 must be. "
             "Take omega nearer to 1, or a larger tau."
@@ -227,9 +229,9 @@ def _in_pedigree(ped: Pedigree, M: Genotypes) -> Positions:
     found = np.asarray(ped.ids.get_indexer(M.ids), dtype=np.int64)
     absent = M.ids[found < 0]
     if len(absent):
-        written = ped.ids.astype(str).str.strip()
-        alike = int(np.sum(absent.astype(str).str.strip().isin(written)))
-        hint = f" {alike} of them are there in another type or with blanks: write both alike." if alike else ""
+        near = near_misses(absent, ped.ids)
+        alike = "; ".join(map(str, near))
+        hint = f" Some would match under another spelling ({alike}): write both alike." if near else ""
         raise RelationshipError(
             f"{len(absent)} genotyped animals are not in the pedigree: {examples(absent)}.{hint} Add them to the "
             "pedigree, or leave them out with select(ids=).",
