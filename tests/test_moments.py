@@ -17,7 +17,6 @@ from mixedgen.design.design import Design
 from mixedgen.errors import ArgumentError, DesignError, EngineError, NotAvailableError
 from mixedgen.estimation.anova import anova
 from mixedgen.estimation.minque import minque, mivque0
-from mixedgen.estimation.moments import MOMENTS
 
 # Both sides are exact in double precision; the equations of small designs lose some four digits.
 RELATIVE = 1e-8
@@ -25,6 +24,7 @@ RELATIVE = 1e-8
 OPTIMUM = 1e-5
 EXPECTED = 1e-6  # the tolerance of the computed answers
 SEEDS = range(12)
+MOMENTS = {"minque": minque, "mivque0": mivque0, "anova3": anova}
 
 
 def hemmerle_hartley() -> pd.DataFrame:
@@ -336,3 +336,10 @@ def test_a_negative_variance_has_no_predictions() -> None:
     with pytest.raises(mg.ArgumentError, match="known ones"):
         model = mg.MixedModel("Yield ~ 1 + (1|Batch)", mg.data.dyestuff2(), method="minque")
         model.solve({"Batch": 1.0, "residual": 1.0})
+
+
+def test_a_method_refuses_options_that_it_does_not_have() -> None:
+    with pytest.raises(ArgumentError, match="minque.*'tol'"):
+        mg.lmm("Yield ~ 1 + (1|Batch)", mg.data.dyestuff(), method="minque", control=mg.Control(tol=1e-8))
+    with pytest.raises(ArgumentError, match="REML.*'draws'"):
+        mg.lmm("Yield ~ 1 + (1|Batch)", mg.data.dyestuff(), control=mg.Control(options={"draws": 10}))

@@ -127,8 +127,8 @@ def test_refit_of_the_own_response_is_the_fit(sleepstudy: pd.DataFrame, model: s
     again = refit(fit.fitted, sleepstudy["Reaction"])
     np.testing.assert_allclose(again.theta, fit.fitted.theta, rtol=1e-8)
     assert again.deviance == pytest.approx(fit.fitted.deviance, abs=1e-9)
-    assert again.certificate is not None
-    assert again.certificate.converged
+    assert again.outcome.certificate is not None
+    assert again.outcome.converged
 
 
 @pytest.mark.parametrize("engine", ["henderson", "dense"])

@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from mixedgen.estimation.steps import CURVATURES
+
 
 def add_command(commands: Any, name: str, purpose: str, run: Callable[[argparse.Namespace], None]) -> None:
     """Add a command without arguments."""
@@ -23,7 +25,8 @@ def add_model(command: argparse.ArgumentParser) -> None:
     command.add_argument("--residual", metavar="TEXT", help='residual structure, such as "diag(site)"')
     command.add_argument("--weights", metavar="COLUMN", help="column w with Var(e_i) = sigma^2 / w_i")
     command.add_argument("--subset", metavar="EXPRESSION", help='records to use, such as "Days > 1"')
-    command.add_argument("--optimiser", choices=("ai", "em"), default="ai", help="average information (default) or EM")
+    ways = ", ".join(f"{name}: {way.text}" for name, way in CURVATURES.items())
+    command.add_argument("--optimiser", choices=tuple(CURVATURES), default="ai", help=f"{ways} (default: ai)")
     command.add_argument(
         "--engine", metavar="NAME", default="auto", help="how the equations are solved (default: auto)"
     )

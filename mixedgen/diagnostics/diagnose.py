@@ -13,7 +13,7 @@ from mixedgen.design.records import record_index
 from mixedgen.design.terms import Term
 from mixedgen.diagnostics.cost import cost_text
 from mixedgen.errors import examples
-from mixedgen.estimation.fitted import Fitted
+from mixedgen.estimation.fitted import Fitted, negative
 from mixedgen.prediction.records import scaled_residuals
 
 Verdict = Literal["ok", "note", "problem"]
@@ -113,27 +113,25 @@ def diagnose(fitted: Fitted) -> Diagnosis:
 
 
 def convergence(fitted: Fitted) -> list[Finding]:
-    """The certificate's verdict."""
+    """The verdict on how theta came about."""
     if not fitted.solved:
-        negative = [name for name, v in zip(fitted.design.theta_names, fitted.theta, strict=True) if v < 0]
-        return [Finding("convergence", "problem", f"negative variances: {examples(negative)}.", "Fit by REML.")]
-    if fitted.moments is not None:
-        return [Finding("convergence", "ok", f"estimates by {fitted.method} are computed, not iterated.")]
-    if fitted.certificate is None:
-        return [Finding("convergence", "ok", "the variances were given.")]
-    if fitted.certificate.converged:
-        return [Finding("convergence", "ok", fitted.certificate.verdict)]
+        names = negative(fitted.design, fitted.theta)
+        return [Finding("convergence", "problem", f"negative variances: {examples(names)}.", "Fit by REML.")]
+    verdict = fitted.outcome.verdict(fitted.method)
+    if fitted.outcome.converged:
+        return [Finding("convergence", "ok", verdict)]
     advice = "Simplify the term named, give Control(start=...), or more steps with Control(max_iter=...)."
-    return [Finding("convergence", "problem", fitted.certificate.verdict, advice)]
+    return [Finding("convergence", "problem", verdict, advice)]
 
 
 def curvature(fitted: Fitted) -> list[Finding]:
     """How well the data tell the variance parameters apart."""
-    if fitted.certificate is None:
+    certificate = fitted.outcome.certificate
+    if certificate is None:
         return []
     found = correlated_estimates(fitted)
-    evidence = f"smallest eigenvalue of the scaled information {fitted.certificate.curvature:.2g}."
-    if fitted.certificate.curvature >= NEARLY_FLAT and not found:
+    evidence = f"smallest eigenvalue of the scaled information {certificate.curvature:.2g}."
+    if certificate.curvature >= NEARLY_FLAT and not found:
         return [Finding("curvature", "ok", evidence)]
     advice = "Do not read these variances one by one: centre covariates, leave out a term, or look at confint()."
     return [Finding("curvature", "note", " ".join([evidence, *found]), advice)]
@@ -159,8 +157,10 @@ def boundary(fitted: Fitted) -> list[Finding]:
     advice = (
         "The random part has more parameters than the data support: drop the effect, or its correlations with (x||g)."
     )
-    lines = () if fitted.certificate is None else fitted.certificate.singular
-    known = [line.removeprefix("boundary (singular) fit: ").split("; the log-likelihood")[0] + "." for line in lines]
+    known = [
+        line.removeprefix("boundary (singular) fit: ").split("; the log-likelihood")[0] + "."
+        for line in fitted.outcome.singular
+    ]
     singular = {i for i, kind in fitted.bounds.items() if kind != "bound"}
     at = {k for k, s in enumerate(fitted.design.slices) for i in singular if s.start <= i < s.stop}
     near = [text for k in range(len(fitted.design.terms)) if k not in at for text in near_boundary(fitted, k)]

@@ -159,18 +159,10 @@ def residual_sentence(fitted: Fitted) -> str:
 
 def method_sentence(fitted: Fitted) -> str:
     """How the variances came about, and the criterion."""
-    if fitted.moments is not None:
-        return (
-            f"Variances by {fitted.method}: quadratic forms of y equated to their expectations; there is no likelihood."
-        )
-    name = "restricted likelihood (REML)" if fitted.reml else "likelihood (ML)"
-    value = f"-2 log L = {fitted.deviance:.6g}"
-    if fitted.certificate is None:
-        return f"The variances were given; {value} of the {name}."
-    known = fitted.control.restrictions.names
-    restricted = f" Fixed, equal or bounded beforehand: {examples(known)}." if known else ""
-    how = {"ai": "average information", "em": "expectation-maximisation"}[fitted.control.optimiser]
-    return f"Variances maximise the {name} by {how}: {fitted.certificate.iterations} steps, {value}.{restricted}"
+    value = f"-2 log L = {fitted.deviance:.6g}" if fitted.outcome.has_likelihood else ""
+    text = fitted.outcome.account(fitted.estimator.title, fitted.estimator.criterion, value)
+    known = fitted.control.restrictions.names if fitted.outcome.estimated else ()
+    return text + (f" Fixed, equal or bounded beforehand: {examples(known)}." if known else "")
 
 
 def engine_sentence(fitted: Fitted) -> str:

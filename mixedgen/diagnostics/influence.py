@@ -29,8 +29,8 @@ from mixedgen.diagnostics.deletion import (
 )
 from mixedgen.engines import free_memory
 from mixedgen.errors import ConvergenceWarning, DesignError, EngineError, NotAvailableError, examples
-from mixedgen.estimation.estimate import LONG
 from mixedgen.estimation.fitted import Fitted
+from mixedgen.estimation.maximum import LONG
 from mixedgen.estimation.refit import refit_design
 from mixedgen.prediction.proportions import random_variances
 
@@ -151,7 +151,7 @@ def influence(
     design = fitted.design
     if not design.fixed.p:
         raise NotAvailableError("the model has no fixed effects that records could influence.")
-    if exact and fitted.moments is not None:
+    if exact and not fitted.outcome.has_likelihood:
         raise NotAvailableError(f"exact=True refits by 'reml' or 'ml', not by {fitted.method!r}: leave it out.")
     cases = cases_of(design, data, by)
     require_forecast(fitted, cases, exact)
@@ -189,7 +189,7 @@ def work_of(fitted: Fitted, cases: Cases, exact: bool) -> Work:
     together = sizes[(sizes > 1) & (sizes <= LARGEST_GROUP)]
     solves = 0 if exact else int(together.sum())
     refits = len(sizes) if exact else int(np.sum(sizes > LARGEST_GROUP))
-    steps = STEPS if exact and fitted.certificate is not None else 1
+    steps = STEPS if exact and fitted.outcome.maximised else 1
     loads = p + sum(t.values.size for t in design.terms) / design.n
     column = ELEMENT_SECONDS * (4.0 * cost.nonzeros + design.n * (loads + 8.0))
     seconds = cost.seconds + solves * column + refits * steps * max(cost.seconds, LEAST_SECONDS)
@@ -240,7 +240,7 @@ def refitted(fitted: Fitted, rows: IntArray, exact: bool) -> Fitted | str:
     try:
         design = fitted.design.select(keep)
         if not exact:
-            engine = type(fitted.engine)(design)
+            engine = fitted.engine.anew(design)
             return Fitted(design, engine, engine.at(fitted.theta), fitted.theta, fitted.method, fitted.control)
         require_variances(design)
         with warnings.catch_warnings():
@@ -283,7 +283,7 @@ def refit_deletion(fitted: Fitted, without: Fitted | str, C: Array) -> Deletion 
         covratio=float(np.exp(np.linalg.slogdet(scaled)[1])),
         covtrace=float(np.trace(scaled)) - len(C),
         theta=without.theta,
-        converged=without.certificate is None or without.certificate.converged,
+        converged=without.outcome.converged,
     )
 
 

@@ -222,6 +222,10 @@ class Engine(ABC):
         mean = mean * self.design.n / (self.design.n - p)
         return np.diag(np.maximum(mean, 1e-6 * (self.residual_spread or 1.0)))
 
+    def anew(self, design: Design) -> Engine:
+        """The same kind of engine, analysed for another design."""
+        return type(self)(design)
+
     def moments(self) -> tuple[list[Array], float] | None:
         """Cheap estimates of Sigma of every term, not always positive definite, and of the residual variance."""
         return None

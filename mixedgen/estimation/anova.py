@@ -14,7 +14,7 @@ from mixedgen.design.aliased import ALIAS_TOLERANCE
 from mixedgen.design.design import Design
 from mixedgen.design.terms import Term
 from mixedgen.errors import DesignError, EngineError
-from mixedgen.estimation.scalar import BLOCK, NOTHING_LEFT, MomentEstimates, names_of, require_scalar
+from mixedgen.estimation.moments import BLOCK, NOTHING_LEFT, MomentEstimates, names_of, require_scalar
 
 LARGEST_STACK = 4000  # columns of [X, Z] whose dense orthogonal basis is computed in seconds
 

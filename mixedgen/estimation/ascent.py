@@ -1,8 +1,6 @@
-"""One ascent loop for REML and ML: average information on the natural scale, the factor scale at the boundary, or EM.
+"""One ascent loop for REML and ML, whatever the steps.
 
-Inside the cone of positive semi-definite matrices a step is theta + AI^-1 score. A step that would leave the cone, or
-that does not improve, is taken on the factor scale instead, Sigma = L L': there the boundary is an ordinary point, and
-with D = dl/dSigma the Hessian J'AI J - 2 D_- makes the approach to it faster than linear, where an EM step creeps.
+The steps are those of a curvature of the registry; the start, the end and the evidence are the same for all of them.
 """
 
 from __future__ import annotations
@@ -14,68 +12,19 @@ import numpy as np
 from mixedgen.arrays import Array
 from mixedgen.covariance.triangle import square, triangle
 from mixedgen.engines.system import Engine
-from mixedgen.errors import ArgumentError
 from mixedgen.estimation.control import Control
 from mixedgen.estimation.optimum import NULL, Optimum, Step, conclude
 from mixedgen.estimation.point import (
     Point,
     Problem,
     evaluate,
-    factor_move,
-    gradient_matrix,
-    inside,
-    newton_step,
     pushed_inside,
     typical_units,
 )
 
 # A way of more steps than this is a hard one: most take five to eight.
 HARD = 14
-WORTH = 0.01  # of the gain that the factor scale promises: an average-information step that promises less is none
 BOUNDARY_VARIANCE = 1e-5  # variances (eigenvalues) below are candidates for an exact zero
-
-
-def average_information_step(problem: Problem, point: Point) -> tuple[Point | None, str]:
-    """An average-information step on the natural scale, or one on the factor scale where that leaves the cone."""
-    step = newton_step(point.information + point.correction, point.score, floor=False)
-    target = point.x + step
-    # where all effects of a term are predicted as zero its information vanishes, and only the factor scale leads down
-    worth = float(step @ point.score) > WORTH * point.decrement
-    if worth and inside(problem, target):
-        new = evaluate(problem, target)
-        if new is not None and new.deviance <= point.deviance + problem.noise(point.deviance):
-            return new, "ai"
-    return factor_step(problem, point), "factor"
-
-
-def factor_step(problem: Problem, point: Point) -> Point | None:
-    """A Newton step on the factor scale, shortened until it improves; None when nothing does."""
-    length = 1.0
-    for _ in range(30):
-        new = evaluate(problem, factor_move(point, length))
-        if new is not None and new.deviance <= point.deviance - 1e-4 * length * point.decrement + problem.noise(
-            point.deviance
-        ):
-            return new
-        length *= 0.5 if length > 0.1 else 0.2
-    return None
-
-
-def expectation_step(problem: Problem, point: Point) -> tuple[Point | None, str]:
-    """One EM step, Sigma + (2 / q) Sigma D Sigma, with q the number of levels behind the block."""
-    if problem.free:
-        raise ArgumentError("EM has no step for correlations and slopes of variances: use optimiser='ai'.")
-    x = point.x.copy()
-    for b, q in zip(problem.blocks, problem.engine.design.multiplicity, strict=True):
-        Sigma = square(x[b])
-        x[b] = triangle(Sigma + (2.0 / q) * (Sigma @ gradient_matrix(point.score[b]) @ Sigma))
-    return evaluate(problem, x), "em"
-
-
-STEPS: dict[str, Callable[[Problem, Point], tuple[Point | None, str]]] = {
-    "ai": average_information_step,
-    "em": expectation_step,
-}
 
 
 def maximise(
@@ -131,7 +80,7 @@ def climb(problem: Problem, theta: Array, control: Control, watch: Callable[[Ste
     finished = False
     while len(history) < control.iterations and not finished:
         enough = point.decrement < max(control.tol, problem.noise(point.deviance))
-        new, kind = STEPS[control.optimiser](problem, point)
+        new, kind = control.curvature.step(problem, point)
         if new is None:  # no step improves: rounding noise has been reached
             finished = enough or point.decrement < 1e3 * problem.noise(point.deviance)
             last = point

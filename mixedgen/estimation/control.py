@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any
 
 from mixedgen.design.restrictions import Restrictions
 from mixedgen.errors import ArgumentError
-
-DEFAULT_ITERATIONS = {"ai": 100, "em": 20_000}
+from mixedgen.estimation.steps import CURVATURES, Curvature
 
 
 @dataclass(frozen=True)
@@ -18,10 +17,10 @@ class Control:
 
     Parameters
     ----------
-    optimiser : {"ai", "em"}
-        Average information, or expectation-maximisation.
+    optimiser : str
+        ``"ai"``, average information, or ``"em"``, expectation-maximisation: a curvature of the registry.
     engine : str
-        ``"auto"``, ``"henderson"`` or ``"dense"``.
+        ``"auto"``, ``"henderson"`` or ``"dense"``: an engine of the registry.
     start : mapping, optional
         Start values by term: a variance, or a covariance matrix; ``"residual"`` too. The rest start at their defaults.
     tol : float
@@ -41,6 +40,8 @@ class Control:
         Show a progress line for long fits.
     seed : int
         Of the starts drawn at random where the first one led a hard way.
+    options : mapping
+        Options that a method has of its own, by name.
 
     Raises
     ------
@@ -48,7 +49,7 @@ class Control:
         If the optimiser is unknown, or a number is not positive.
     """
 
-    optimiser: Literal["ai", "em"] = "ai"
+    optimiser: str = "ai"
     engine: str = "auto"
     start: Mapping[str, Any] | None = None
     tol: float = 1e-11
@@ -59,13 +60,14 @@ class Control:
     bound: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     progress: bool = False
     seed: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check the values."""
         if isinstance(self.constraints, str):
             raise ArgumentError(f"constraints are a sequence of names: write constraints=({self.constraints!r},).")
-        if self.optimiser not in DEFAULT_ITERATIONS:
-            raise ArgumentError(f"optimiser must be 'ai' or 'em', not {self.optimiser!r}.")
+        if self.optimiser not in CURVATURES:
+            raise ArgumentError(f"there is no optimiser {self.optimiser!r}; choose one of: {', '.join(CURVATURES)}.")
         self.restrictions  # noqa: B018  checks what it is made of
         if not self.tol > 0:
             raise ArgumentError(f"tol must be positive, not {self.tol}.")
@@ -80,7 +82,23 @@ class Control:
     @property
     def iterations(self) -> int:
         """Steps at most."""
-        return DEFAULT_ITERATIONS[self.optimiser] if self.max_iter is None else self.max_iter
+        return self.curvature.iterations if self.max_iter is None else self.max_iter
+
+    @property
+    def curvature(self) -> Curvature:
+        """The way of one step."""
+        return CURVATURES[self.optimiser]
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """Options that differ from their default, by name; those of `options` by their own."""
+        plain = [f.name for f in fields(self) if f.name != "options" and getattr(self, f.name) != default_of(f)]
+        return (*plain, *self.options)
+
+
+def default_of(option: Field[Any]) -> Any:
+    """Default of an option."""
+    return option.default if option.default_factory is MISSING else option.default_factory()
 
 
 def checked_control(control: object) -> Control:

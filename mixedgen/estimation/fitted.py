@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -12,25 +11,11 @@ from mixedgen.arrays import Array
 from mixedgen.design.design import Design
 from mixedgen.engines.system import Engine, System
 from mixedgen.errors import NotAvailableError, examples
-from mixedgen.estimation.certificate import Certificate
 from mixedgen.estimation.control import Control
+from mixedgen.estimation.estimators import Estimator, estimator_of
 from mixedgen.estimation.likelihood import average_information, deviance, score
-from mixedgen.estimation.optimum import FLAT_CURVATURE, Optimum, Step
-from mixedgen.estimation.scalar import MomentEstimates
-
-
-class Unsolved:
-    """In the place of a system where a variance is negative: there are no equations to solve."""
-
-    def __init__(self, names: list[str]) -> None:
-        self._names = names
-
-    def __getattr__(self, name: str) -> Any:
-        """Raise a NotAvailableError that names the variances."""
-        raise NotAvailableError(
-            f"the estimates of {examples(self._names)} are negative: there are no fixed effects, predictions or "
-            "standard errors at these variances. REML keeps them positive."
-        )
+from mixedgen.estimation.optimum import FLAT_CURVATURE
+from mixedgen.estimation.outcome import Given, Outcome
 
 
 @dataclass(frozen=True)
@@ -43,39 +28,56 @@ class Fitted:
         The model.
     engine : Engine
         Its analysed equations.
-    system : System
-        The equations at theta.
+    equations : System or None
+        The equations at theta; None where a variance is negative and there are none to solve.
     theta : ndarray
         Variance parameters on the natural scale.
     method : str
-        ``"reml"`` or ``"ml"``.
+        An estimator of the registry.
     control : Control
         How it was estimated.
-    history : tuple of Step
-        Steps of the optimiser.
-    certificate : Certificate or None
-        The evidence of convergence; None for given variances.
-    optimum : Optimum or None
-        What the optimiser left.
-    moments : MomentEstimates or None
-        Sums of squares behind estimates by moments.
+    outcome : Outcome
+        How theta came about, and what may be asked of the fit for it.
     """
 
     design: Design
     engine: Engine
-    system: System
+    equations: System | None
     theta: Array
     method: str
     control: Control
-    history: tuple[Step, ...] = ()
-    certificate: Certificate | None = None
-    optimum: Optimum | None = None
-    moments: MomentEstimates | None = None
+    outcome: Outcome = Given()
 
     @property
     def solved(self) -> bool:
         """Whether there are equations at theta: moment estimates may be negative."""
-        return not isinstance(self.system, Unsolved)
+        return self.equations is not None
+
+    @property
+    def system(self) -> System:
+        """The equations at theta.
+
+        Raises
+        ------
+        NotAvailableError
+            If a variance is negative.
+        """
+        self.require_solved()
+        assert self.equations is not None
+        return self.equations
+
+    def require_solved(self) -> None:
+        """Raise a NotAvailableError that names the variances where they are negative."""
+        if self.equations is None:
+            raise NotAvailableError(
+                f"the estimates of {examples(negative(self.design, self.theta))} are negative: there are no fixed "
+                "effects, predictions or standard errors at these variances. REML keeps them positive."
+            )
+
+    @property
+    def estimator(self) -> Estimator:
+        """The estimator of `method`."""
+        return estimator_of(self.method)
 
     def Sigma(self, k: int) -> Array:
         """Covariance matrix of the effects of term k at theta, shape (c, c)."""
@@ -89,7 +91,7 @@ class Fitted:
     @property
     def reml(self) -> bool:
         """Whether the likelihood is the restricted one."""
-        return self.method == "reml"
+        return self.estimator.reml
 
     @cached_property
     def deviance(self) -> float:
@@ -98,11 +100,12 @@ class Fitted:
         Raises
         ------
         NotAvailableError
-            For estimates by moments, which have no likelihood.
+            If the method has no likelihood, as estimates by moments.
         """
-        if self.moments is not None:
+        if not self.outcome.has_likelihood:
             raise NotAvailableError(f"method={self.method!r} has no likelihood: fit by 'reml' or 'ml' for one.")
-        return deviance(self.system, self.reml) if self.optimum is None else self.optimum.deviance
+        known = self.outcome.deviance
+        return deviance(self.system, self.reml) if known is None else known
 
     @cached_property
     def score(self) -> Array:
@@ -117,14 +120,14 @@ class Fitted:
     @cached_property
     def bounds(self) -> dict[int, str]:
         """Parameters of terms on the boundary, with what is at the boundary."""
-        return {} if self.optimum is None else bounds_of(self.optimum)
+        return self.outcome.bounds
 
     @cached_property
     def theta_covariance(self) -> Array:
         """Inverse average information of the free parameters; NaN for those on the boundary, and for given ones."""
         free = np.array([i for i in range(len(self.theta)) if i not in self.bounds], dtype=int)
         out = np.full((len(self.theta),) * 2, np.nan)
-        if self.optimum is None:  # given, or estimated by moments
+        if not self.outcome.maximised:
             return out
         AI = self.information[np.ix_(free, free)]
         d = np.sqrt(np.maximum(np.diag(AI), 1e-300))
@@ -134,10 +137,13 @@ class Fitted:
         return out
 
 
-def bounds_of(optimum: Optimum) -> dict[int, str]:
-    """Parameters of singular blocks, with what is at the boundary."""
-    out = {}
-    for x in optimum.boundaries:
-        kind = "zero variance" if len(x.parameters) == 1 else "singular"
-        out.update({i: kind for i in x.parameters})
-    return out | dict.fromkeys(optimum.at_bounds, "bound")
+def negative(design: Design, theta: Array) -> list[str]:
+    """Names of the variances that leave no equations to solve: negative ones, and a residual variance of zero."""
+    names = []
+    for structure, s in zip(design.structures, design.slices, strict=True):
+        variances = np.diag(structure.matrix(theta[s]))
+        if np.any(variances < 0):
+            names += [design.theta_names[s.start + i] for i in np.flatnonzero(theta[s] < 0)]
+        elif s is design.slices[-1] and np.any(variances == 0):
+            names.append("residual")
+    return names

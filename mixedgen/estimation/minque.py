@@ -14,7 +14,7 @@ from mixedgen.design.terms import Term
 from mixedgen.engines import choose
 from mixedgen.engines.system import System
 from mixedgen.errors import ArgumentError, DesignError, examples
-from mixedgen.estimation.scalar import BLOCK, NOTHING_LEFT, MomentEstimates, names_of, require_scalar
+from mixedgen.estimation.moments import BLOCK, NOTHING_LEFT, MomentEstimates, names_of, require_scalar
 
 INDEPENDENT = 1e-10
 
@@ -118,7 +118,7 @@ def prior_system(design: Design, theta0: Array) -> System:
     # without fixed effects all terms stay, since there must be an equation
     active = np.flatnonzero((theta0[:-1] > 0) | (design.fixed.p == 0))
     part = replace(design, terms=tuple(design.terms[k] for k in active))
-    return choose(part, "henderson").at(np.append(theta0[active], theta0[-1]))
+    return choose(part).at(np.append(theta0[active], theta0[-1]))
 
 
 def column_blocks(term: Term) -> Iterator[tuple[Array, Array]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -14,10 +13,8 @@ from mixedgen.arrays import Array
 from mixedgen.design.design import Design
 from mixedgen.design.records import record_index
 from mixedgen.engines.system import Engine
-from mixedgen.errors import ConvergenceWarning, DataError, examples
-from mixedgen.estimation.ascent import maximise
-from mixedgen.estimation.certificate import certify
-from mixedgen.estimation.estimate import check_estimable, fit_by_moments
+from mixedgen.errors import DataError, examples
+from mixedgen.estimation.estimate import fit
 from mixedgen.estimation.fitted import Fitted
 from mixedgen.estimation.start import default_start, moment_start
 
@@ -67,27 +64,11 @@ def refit_design(fitted: Fitted, design: Design) -> Fitted:
 
     Variances that were given stay. Raises and warns as `refit`.
     """
-    engine = type(fitted.engine)(design)
-    if fitted.moments is not None:
-        return fit_by_moments(design, engine, fitted.method, fitted.control)
-    if fitted.certificate is None:
+    engine = fitted.engine.anew(design)
+    if not fitted.outcome.estimated:
         return Fitted(design, engine, engine.at(fitted.theta), fitted.theta, fitted.method, fitted.control)
-    check_estimable(design, engine)
-    start, *others = starts(fitted, engine)
-    optimum = maximise(engine, start, reml=fitted.reml, control=fitted.control, others=others)
-    certificate = certify(design, engine, optimum)
-    if not certificate.converged:
-        warnings.warn(str(certificate), ConvergenceWarning, stacklevel=4)
-    return replace(
-        fitted,
-        design=design,
-        engine=engine,
-        system=optimum.system,
-        theta=optimum.theta,
-        history=optimum.history,
-        certificate=certificate,
-        optimum=optimum,
-    )
+    first = starts(fitted, engine) if fitted.estimator.resumes else ()
+    return fit(design, engine, fitted.method, fitted.control, starts=first, stacklevel=5)
 
 
 def starts(fitted: Fitted, engine: Engine) -> list[Array]:

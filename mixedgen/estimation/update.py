@@ -11,7 +11,8 @@ from mixedgen.design.build import build
 from mixedgen.engines import choose
 from mixedgen.errors import ArgumentError, NotAvailableError, examples
 from mixedgen.estimation.control import checked_control
-from mixedgen.estimation.estimate import fit, require_method
+from mixedgen.estimation.estimate import fit
+from mixedgen.estimation.estimators import estimator_of
 from mixedgen.estimation.fitted import Fitted
 from mixedgen.formula.revise import revise
 
@@ -48,7 +49,7 @@ def updated(
     NotAvailableError
         If the variances were given, or the response is not that of the data.
     """
-    if arguments is None or (fitted.certificate is None and fitted.moments is None):
+    if arguments is None or not fitted.outcome.estimated:
         what = "the response is not that of the data" if arguments is None else "the variances were given"
         raise NotAvailableError(f"{what}: there is no fit to update. Write the model anew with mg.MixedModel(...).")
     before = {**arguments.keywords, "method": fitted.method, "control": fitted.control}
@@ -62,7 +63,7 @@ def updated(
     if "relationships" not in changes:
         after["relationships"] = mentioned(arguments.relationships or {}, after["formula"])
     method, control = after.pop("method"), checked_control(after.pop("control"))
-    require_method(method)
+    estimator_of(method)
     new = ModelArguments(**after)
     design = build(new, constraints=control.constraints, restrictions=control.restrictions)
     return fit(design, choose(design, control.engine), method, control), new

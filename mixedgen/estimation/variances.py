@@ -50,7 +50,7 @@ def history(fitted: Fitted) -> pd.DataFrame:
     names = fitted.design.theta_names
     rows = [
         {"criterion": s.deviance, "step": s.kind, "decrement": s.decrement, **dict(zip(names, s.theta, strict=True))}
-        for s in fitted.history
+        for s in fitted.outcome.history
     ]
     return pd.DataFrame(rows)
 

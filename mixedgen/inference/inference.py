@@ -71,7 +71,7 @@ class Inference:
     @property
     def known(self) -> bool:
         """Whether the variances were given: t is then normal, F a chi-squared."""
-        return self.fitted.optimum is None
+        return not self.fitted.outcome.maximised
 
     @property
     def least_squares(self) -> bool:

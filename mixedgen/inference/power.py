@@ -114,7 +114,7 @@ def power(
     """
     require_count(n, "n")
     require_probability(alpha, "alpha")
-    if fitted.moments is not None:
+    if not fitted.outcome.has_df:
         raise NotAvailableError(f"method={fitted.method!r} has no tests.")
     require_test(fitted, term, ddf)
     listed = list(scenarios(fitted, arguments, coefficients or {}, levels or {}))
@@ -148,9 +148,8 @@ def p_values(scenario: Scenario, term: str, n: int, rng: np.random.Generator, dd
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             try:
-                new = fit(design, type(truth.engine)(design), truth.method, truth.control)
-                converged = new.certificate is not None and new.certificate.converged
-                yield p_value(new, term, ddf) if converged else np.nan
+                new = fit(design, truth.engine.anew(design), truth.method, truth.control)
+                yield p_value(new, term, ddf) if new.outcome.converged else np.nan
             except (MixedgenError, np.linalg.LinAlgError):
                 yield np.nan
 

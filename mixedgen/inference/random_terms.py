@@ -81,7 +81,7 @@ def random_anova(fitted: Fitted, draws: int | None = None, seed: int | None = No
     """
     if not fitted.design.terms:
         raise NotAvailableError("the model has no random term to test.")
-    if fitted.optimum is None:
+    if not fitted.outcome.maximised:
         raise NotAvailableError("the variances were given, not estimated: there is no likelihood ratio to test them.")
     if draws is not None:
         require_count(draws, "draws")

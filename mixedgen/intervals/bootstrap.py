@@ -253,4 +253,4 @@ def replicate(fitted: Fitted, statistic: Statistic, k: int, seed: np.random.Seed
             new = refit(fitted, y.to_numpy())
         except (MixedgenError, np.linalg.LinAlgError):
             return k, None, False
-        return k, as_row(statistic, new), new.certificate is None or new.certificate.converged
+        return k, as_row(statistic, new), new.outcome.converged

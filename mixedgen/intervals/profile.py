@@ -301,13 +301,13 @@ def maximum_likelihood(fitted: Fitted) -> Fitted:
 def require_estimated(fitted: Fitted) -> None:
     """Raise for given variances, and for estimates by moments."""
     require_likelihood(fitted)
-    if fitted.optimum is None:
+    if not fitted.outcome.maximised:
         raise NotAvailableError("the variances were given, not estimated: there is nothing to profile over.")
 
 
 def require_likelihood(fitted: Fitted) -> None:
-    """Raise for estimates by moments."""
-    if fitted.moments is not None:
+    """Raise for a method without a likelihood."""
+    if not fitted.outcome.has_likelihood:
         raise NotAvailableError(
             f"method={fitted.method!r} maximises no likelihood: intervals are those of method='reml' or 'ml'."
         )

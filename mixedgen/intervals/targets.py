@@ -75,7 +75,7 @@ class Coefficient(Target):
             share = (value - self.estimate(fitted)) ** 2 / fitted.system.fixed_variances()[self.j] / design.n
             return fitted.deviance + design.n * math.log1p(share), theta
         held = without_column(design, self.j, value)
-        engine = type(fitted.engine)(held) if held.terms or held.fixed.p else DenseEngine(held)
+        engine = fitted.engine.anew(held) if held.terms or held.fixed.p else DenseEngine(held)
         optimum = maximise(engine, theta, reml=False, control=fitted.control, others=[fitted.theta])
         return optimum.deviance, optimum.theta
 

@@ -91,14 +91,14 @@ class Fit:
     @cached_property
     def inference(self) -> Inference:
         """What the small-sample tests share: information of the variances, covariance of the estimates."""
-        if self.fitted.moments is not None:
+        if not self.fitted.outcome.has_df:
             raise NotAvailableError(f"method={self.method!r} has no standard errors of variances, and so no tests.")
         return Inference(self.fitted)
 
     @property
     def _tests(self) -> Inference:
-        """`inference`, or after moments what has no tests and gives the rest."""
-        return self.inference if self.fitted.moments is None else Inference(self.fitted)
+        """`inference`, or without degrees of freedom what has no tests and gives the rest."""
+        return self.inference if self.fitted.outcome.has_df else Inference(self.fitted)
 
     @cached_property
     def _t_table(self) -> pd.DataFrame:
@@ -418,12 +418,12 @@ class Fit:
     @property
     def certificate(self) -> Certificate | None:
         """Evidence of convergence; None for given variances."""
-        return self.fitted.certificate
+        return self.fitted.outcome.certificate
 
     @property
     def converged(self) -> bool:
         """Whether the certificate says so; given variances have nothing to converge."""
-        return self.certificate is None or self.certificate.converged
+        return self.fitted.outcome.converged
 
     @property
     def history(self) -> pd.DataFrame:
@@ -511,7 +511,7 @@ class Fit:
 
     def __repr__(self) -> str:
         """One line: formula, method and log-likelihood."""
-        if self.fitted.moments is not None:
+        if not self.fitted.outcome.has_likelihood:
             return f"Fit({self.formula!r}, method={self.method!r})"
         return f"Fit({self.formula!r}, method={self.method!r}, llf={self.llf:.6g}, converged={self.converged})"
 

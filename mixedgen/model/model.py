@@ -16,7 +16,8 @@ from mixedgen.design.design import Design
 from mixedgen.engines import choose
 from mixedgen.engines.system import Engine, Forecast
 from mixedgen.estimation.control import Control, checked_control
-from mixedgen.estimation.estimate import evaluate, fit, require_method
+from mixedgen.estimation.estimate import fit, solve_at
+from mixedgen.estimation.estimators import estimator_of
 from mixedgen.model.fit import Fit
 from mixedgen.output import matrices
 from mixedgen.relationship.relationship import Relationship
@@ -85,7 +86,7 @@ class MixedModel:
         method: str = "reml",
         control: Control | None = None,
     ) -> None:
-        require_method(method)
+        estimator_of(method)
         self.method = method
         self.control = checked_control(control)
         self.arguments = ModelArguments(
@@ -131,7 +132,7 @@ class MixedModel:
         variances : mapping
             By the text right of each bar, and ``"residual"``: a number, or the covariance matrix of the effects.
         """
-        fitted = evaluate(self.design, self.engine, variances, self.method, self.control)
+        fitted = solve_at(self.design, self.engine, variances, self.method, self.control)
         return Fit(fitted, self.arguments)
 
     def matrices(self, variances: Mapping[str, Any]) -> matrices.Matrices:

@@ -11,14 +11,13 @@ import pandas as pd
 from mixedgen.estimation.fitted import Fitted
 from mixedgen.inference import criteria, fixed_effects
 from mixedgen.inference import wald as inference
-from mixedgen.inference.degrees import ddf_method
 from mixedgen.inference.inference import Result
 from mixedgen.output.report import random_rows, statistic_rows
 
 
 def maketables_coefficients(model: Result) -> pd.DataFrame:
-    """Columns ``b se t p df ci95l ci95u``, as maketables asks for; without tests after moments."""
-    if model.fitted.moments is not None:
+    """Columns ``b se t p df ci95l ci95u``, as maketables asks for; without tests for lack of degrees of freedom."""
+    if not model.fitted.outcome.has_df:
         b, se = fixed_effects.estimates(model.fitted), fixed_effects.standard_errors(model.fitted)
         out = pd.DataFrame({"b": b, "se": se, "t": b / se, "p": np.nan})
     else:
@@ -71,7 +70,7 @@ def maketables_statistic(model: Result, key: str) -> Any:
 def maketables_keys(fitted: Fitted) -> list[str]:
     """Statistics that maketables shows unasked."""
     levels = [f"Levels of {t.key}" for t in fitted.design.terms]
-    criteria = ["ll", "aic", "bic"] if fitted.moments is None else []
+    criteria = ["ll", "aic", "bic"] if fitted.outcome.has_likelihood else []
     shares = ["r2m", "r2c"] if fitted.solved and fitted.design.traits is None else []
     return ["N", *levels, *criteria, *shares, "method", *random_rows(fitted)]
 
@@ -83,9 +82,7 @@ def maketables_terms(fitted: Fitted) -> str | None:
 
 def maketables_vcov(fitted: Fitted) -> dict[str, str | None]:
     """How standard errors and p-values were made."""
-    known = fitted.optimum is None
-    how = "moments" if fitted.moments is not None else ddf_method("z" if known else "satterthwaite").label
-    return {"vcov_type": f"model-based, {how}", "clustervar": None}
+    return {"vcov_type": f"model-based, {fitted.outcome.tests}", "clustervar": None}
 
 
 def maketables_labels(variables: pd.DataFrame) -> dict[str, str] | None:

@@ -205,11 +205,11 @@ def fixed_cells(
 
 
 def fixed_table(model: Result, style: Style) -> pd.DataFrame:
-    """Columns ``estimate se lower upper p`` of the fixed effects; estimates by moments have neither tests nor ends."""
+    """Columns ``estimate se lower upper p`` of the fixed effects; without degrees of freedom neither tests nor ends."""
     fitted = model.fitted
     if not fitted.solved:
         return pd.DataFrame(columns=["estimate", "se", "lower", "upper", "p"])
-    if style.ddf is None or fitted.moments is not None:
+    if style.ddf is None or not fitted.outcome.has_df:
         out = pd.DataFrame({"estimate": fixed_effects.estimates(fitted), "se": fixed_effects.standard_errors(fitted)})
         return out.assign(lower=np.nan, upper=np.nan, p=np.nan)
     out = inference.coefficient_table(model.inference, style.ddf)
@@ -325,14 +325,14 @@ def statistic_rows(model: Result) -> dict[str, Any]:
     fitted = model.fitted
     out: dict[str, Any] = {"Records": fitted.design.n}
     out |= {f"Levels of {t.key}": t.q for t in fitted.design.terms}
-    if fitted.moments is None:
+    if fitted.outcome.has_likelihood:
         out |= {"log-likelihood": -0.5 * fitted.deviance, "AIC": criteria.aic(fitted), "BIC": criteria.bic(fitted)}
     if fitted.solved and fitted.design.traits is None:
         r2 = proportions.r_squared(fitted)
         out |= {"R² marginal": r2.marginal, "R² conditional": r2.conditional}
     out["Method"] = fitted.method.upper()
-    if fitted.certificate is not None:
-        out["Converged"] = "yes" if fitted.certificate.converged else "no"
+    if fitted.outcome.certificate is not None:
+        out["Converged"] = "yes" if fitted.outcome.converged else "no"
     return out
 
 
@@ -390,7 +390,7 @@ def comparison_notes(fits: Sequence[Fitted], heads: Sequence[str]) -> list[str]:
         return [f"The responses differ ({listed}): estimates and criteria are not comparable."]
     if any(not same_records(a, b) for a, b in combinations(fits, 2)):
         return ["The fits are to different records: their criteria are not comparable."]
-    likelihoods = [f for f in fits if f.moments is None]
+    likelihoods = [f for f in fits if f.outcome.has_likelihood]
     if len({f.method for f in likelihoods}) > 1:
         return ["Likelihoods of REML and of ML are not comparable."]
     if len({f.design.fixed.names for f in likelihoods if f.reml}) > 1:
@@ -408,17 +408,18 @@ def fit_notes(fitted: Fitted, head: str) -> list[str]:
     """What a fit has of its own: a boundary, no convergence, variances that were given or are negative."""
     out = []
     design = fitted.design
-    if fitted.certificate is None and fitted.moments is None:
-        out.append(f"{head}: the variances are given, tests and intervals normal.")
+    outcome = fitted.outcome
+    if outcome.note is not None:
+        out.append(f"{head}: {outcome.note}")
     restricted = restrictions(fitted)
     if restricted:
         out.append(f"{head}: restricted beforehand: {', '.join(restricted)}.")
     if not fitted.solved:
         out.append(f"{head}: a variance is negative, so there are no fixed effects.")
-    if fitted.certificate is not None and fitted.certificate.singular:
+    if outcome.singular:
         out.append(f"{head}: boundary (singular) fit.")
-    if fitted.certificate is not None and not fitted.certificate.converged:
-        out.append(f"{head}: {fitted.certificate.verdict}")
+    if not outcome.converged:
+        out.append(f"{head}: {outcome.verdict(fitted.method)}")
     if design.fixed.aliased:
         out.append(f"{head}: aliased and left out: {examples(design.fixed.aliased)}.")
     many = [part.grp for part in group_rows(fitted) if part.hidden]

@@ -55,7 +55,7 @@ def document(fitted: Fitted) -> dict[str, Any]:
     """Formula, method, criteria, coefficients, variances, predictions and certificate, in values that JSON knows."""
     b, se = fixed_effects.estimates(fitted), fixed_effects.standard_errors(fitted)
     coefficients = pd.DataFrame({"estimate": b, "se": se, "t": b / se})
-    certificate = fitted.certificate
+    certificate = fitted.outcome.certificate
     return {
         "formula": fitted.design.parsed.source,
         "method": fitted.method,

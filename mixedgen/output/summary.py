@@ -199,7 +199,7 @@ def summarise(tests: Inference, ddf: str | None = "auto") -> Summary:
     note: tuple[str, ...] = ()
     if not fitted.solved:
         return unsolved_summary(fitted)
-    if fitted.moments is not None:
+    if not fitted.outcome.has_df:
         ddf = None
     if ddf == "auto":
         ddf = "satterthwaite" if tests.known or automatic(fitted) else None
@@ -238,20 +238,14 @@ def unsolved_summary(fitted: Fitted) -> Summary:
 
 def header_lines(fitted: Fitted) -> tuple[str, ...]:
     """Title, formula and criterion."""
-    if fitted.moments is not None:
-        return (f"Linear mixed model, variances by {fitted.method}", f"Formula: {fitted.design.parsed.source}")
+    title = (fitted.outcome.title(fitted.estimator.title), f"Formula: {fitted.design.parsed.source}")
+    if not fitted.outcome.has_likelihood:
+        return title
     name = "REML criterion" if fitted.reml else "deviance"
-    place = "at convergence" if fitted.certificate is not None else "at the given variances"
-    how = "REML" if fitted.reml else "maximum likelihood"
-    title = (
-        f"Linear mixed model fit by {how}"
-        if fitted.certificate is not None
-        else f"Linear mixed model at given variances ({how})"
-    )
     loglik = -0.5 * fitted.deviance
     aic, bic = criteria.aic(fitted), criteria.bic(fitted)
     line = f"logLik {loglik:.4f}, AIC {aic:.4f}, BIC {bic:.4f}, {criteria.n_parameters(fitted)} parameters"
-    return (title, f"Formula: {fitted.design.parsed.source}", f"{name} {place}: {fitted.deviance:.4f}", line)
+    return (*title, f"{name} {fitted.outcome.place}: {fitted.deviance:.4f}", line)
 
 
 def groups_line(fitted: Fitted) -> str:
@@ -276,8 +270,8 @@ def footer_lines(fitted: Fitted) -> tuple[str, ...]:
         lines.append("Fixed: " + listing(f"{name} = {value:g}" for name, value in known.fix.items()))
     if known.equate:
         lines.append("Equal: " + listing(" = ".join(group) for group in known.equate))
-    if fitted.certificate is not None:
-        lines.append(f"Certificate: {fitted.certificate}")
+    if fitted.outcome.certificate is not None:
+        lines.append(f"Certificate: {fitted.outcome.certificate}")
     return tuple(lines)
 
 

@@ -140,7 +140,7 @@ def check_request(wanted: Sequence[str], request: Request) -> None:
 def tidy_fixed(tests: Inference, request: Request) -> pd.DataFrame:
     """Fixed effects with their t tests."""
     fitted = tests.fitted
-    if fitted.moments is not None:
+    if not fitted.outcome.has_df:
         b, se = fixed_effects.estimates(fitted), fixed_effects.standard_errors(fitted)
         table = pd.DataFrame({"estimate": b, "std.error": se, "statistic": b / se})
     else:
@@ -156,7 +156,7 @@ def fixed_intervals(tests: Inference, request: Request) -> pd.DataFrame:
     if request.conf_method == "profile":
         names = list(fixed_effects.coefficient_names(tests.fitted))
         return profile(tests.fitted, names, request.level)[["lower", "upper"]]
-    if tests.fitted.moments is not None:
+    if not tests.fitted.outcome.has_df:
         raise NotAvailableError(f"method={tests.fitted.method!r} has no degrees of freedom, and so no intervals.")
     return inference.intervals(tests, 1.0 - request.level, request.ddf)
 
@@ -262,7 +262,7 @@ def glance(fitted: Fitted) -> pd.DataFrame:
     row: dict[str, float] = {"nobs": design.n}
     if design.residual.homogeneous:
         row["sigma"] = float(np.sqrt(fitted.theta_R[0]))
-    if fitted.moments is None:
+    if fitted.outcome.has_likelihood:
         row |= {"logLik": -0.5 * fitted.deviance, "AIC": criteria.aic(fitted), "BIC": criteria.bic(fitted)}
         row["REMLcrit" if fitted.reml else "deviance"] = fitted.deviance
     row["df.residual"] = design.n - criteria.n_parameters(fitted)

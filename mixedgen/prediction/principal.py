@@ -67,19 +67,13 @@ def principal_components(fitted: Fitted) -> dict[str, PrincipalComponents]:
     [0.9669, 0.2309]
     """
     design = fitted.design
-    require_positive(fitted)
+    fitted.require_solved()  # negative estimates have no roots
     structure = design.residual.structure  # of one variance, which may be fixed, or of several
     sigma = float(np.sqrt(structure.matrix(fitted.theta_R)[0, 0])) if structure.tag == "idv" else 1.0
     shared: dict[str, list[int]] = {}
     for k, t in enumerate(design.terms):
         shared.setdefault(t.written.label, []).append(k)
     return {factor: components_of(fitted, ks, sigma) for factor, ks in shared.items()}
-
-
-def require_positive(fitted: Fitted) -> None:
-    """Raise a NotAvailableError where estimates by moments are negative: they have no roots."""
-    if not fitted.solved:
-        fitted.system.solution  # noqa: B018  which says what is negative
 
 
 def components_of(fitted: Fitted, ks: list[int], sigma: float) -> PrincipalComponents:
