@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mixedgen.design.frame import read_frame
 from mixedgen.errors import ArgumentError, DataError, MixedgenError, PedigreeError, RelationshipError
+from mixedgen.genetics.files import FORMATS, Format
 from mixedgen.genetics.genotypes import Genotypes
 from mixedgen.genetics.ids import reconcile, reconcile_three
 from mixedgen.genetics.pedigree import Pedigree, inverse_relationship
@@ -191,6 +193,27 @@ def test_broken_genotypes(tmp_path, name):
 def test_absent_file(tmp_path, reader, name):
     with pytest.raises(FileNotFoundError, match="absent"):
         reader(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", [".pq", ".PARQUET"])
+def test_data_and_pedigrees_are_read_alike(tmp_path, suffix):
+    pytest.importorskip("pyarrow")
+    frame = pd.DataFrame({"id": [1, 2, 3], "sire": [0, 0, 1], "dam": [0, 0, 2]})
+    path = tmp_path / f"table{suffix}"
+    frame.to_parquet(path)
+    pd.testing.assert_frame_equal(read_frame(path), frame)
+    assert Pedigree.read(path).n == 3
+
+
+def test_a_new_format_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setitem(FORMATS, ".psv", Format("text with bars", lambda path: pd.read_csv(path, sep="|")))
+    path = tmp_path / "table.psv"
+    path.write_text("id|sire|dam\n1|0|0\n2|0|0\n3|1|2\n")
+    assert list(read_frame(path).columns) == ["id", "sire", "dam"]
+    assert Pedigree.read(path).n == 3
+    path.write_text("")
+    with pytest.raises(DataError, match="cannot be read as text with bars"):
+        read_frame(path)
 
 
 def chip(ids=("1", "2", "3"), copies=((0, 1, 2), (1, 1, 0), (2, 0, 1))):

@@ -18,7 +18,6 @@ from mixedgen.formula.parse import parse
 from mixedgen.genetics.genotypes import Genotypes
 from mixedgen.genetics.pedigree import Pedigree
 from mixedgen.model import MixedModel
-from mixedgen.output.files import require_parquet_support
 from mixedgen.relationship.dominance import dominance
 from mixedgen.relationship.from_pedigree import additive
 from mixedgen.relationship.genomic import genomic, markers
@@ -101,14 +100,12 @@ def linked(formula: str, names: Sequence[str], columns: Collection[str] | None =
 
 def read_pedigree(options: argparse.Namespace) -> Pedigree:
     """Pedigree of the options."""
-    require_parquet_support(Path(options.pedigree))
     id_name, sire, dam = options.pedigree_columns
     return Pedigree.read(options.pedigree, id=id_name, sire=sire, dam=dam, groups=options.groups)
 
 
 def read_genotypes(options: argparse.Namespace) -> Genotypes:
     """Genotypes of the options."""
-    require_parquet_support(Path(options.genotypes))
     return Genotypes.read(options.genotypes, coding=options.coding, dosages=options.dosages)
 
 
@@ -122,7 +119,6 @@ def frame_of(source: str) -> pd.DataFrame:
     """
     path = Path(source)
     if path.is_file():
-        require_parquet_support(path)
         return read_frame(path)
     if source.lower() in data.names():
         return data.load(source)

@@ -14,10 +14,11 @@ from numpy.typing import ArrayLike
 
 from mixedgen.arrays import Array, IntArray
 from mixedgen.errors import ArgumentError, DataError, examples
+from mixedgen.genetics.files import read_table
 
 
 def read_frame(data: Any) -> pd.DataFrame:
-    """Pandas frame of a pandas, polars or arrow table, or of the CSV or Parquet file at a path.
+    """Pandas frame of a pandas, polars or arrow table, or of the file at a path.
 
     Raises
     ------
@@ -28,10 +29,7 @@ def read_frame(data: Any) -> pd.DataFrame:
         path = Path(data)
         if not path.is_file():
             raise DataError(f"there is no file {str(path)!r}.")
-        try:
-            frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-        except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as err:
-            raise DataError(f"{str(path)!r} cannot be read as a table: {err}.") from err
+        frame = read_table(path, DataError)
     elif isinstance(data, pd.DataFrame):
         frame = data
     elif isinstance(data, Mapping):

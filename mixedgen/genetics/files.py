@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +15,44 @@ from mixedgen.errors import DataError, MixedgenError
 _BED_MISSING = -127  # of bed-reader
 
 
-def read_frame(path: str | Path, error: type[MixedgenError]) -> pd.DataFrame:
-    """Read a table with a header from a CSV (also compressed) or Parquet file.
+@dataclass(frozen=True)
+class Format:
+    """A kind of file that holds a table.
+
+    Attributes
+    ----------
+    name : str
+        What errors call it.
+    read : callable
+        Frame of the file at a path.
+    """
+
+    name: str
+    read: Callable[[str | Path], pd.DataFrame]
+
+
+def read_csv(path: str | Path) -> pd.DataFrame:
+    """Frame of comma-separated text; each column of one type, however long the file."""
+    return pd.read_csv(path, low_memory=False)
+
+
+def read_parquet(path: str | Path) -> pd.DataFrame:
+    """Frame of a Parquet file."""
+    return pd.read_parquet(path)
+
+
+CSV = Format("comma-separated text with a header", read_csv)
+PARQUET = Format("Parquet", read_parquet)
+FORMATS: dict[str, Format] = {".csv": CSV, ".parquet": PARQUET, ".pq": PARQUET}
+
+
+def read_table(path: str | Path, error: type[MixedgenError]) -> pd.DataFrame:
+    """Read a table from a file, by its suffix: one of `FORMATS`, all else as CSV (also compressed).
 
     Parameters
     ----------
     path : str or Path
-        `.parquet` and `.pq` are read as Parquet, all else as CSV.
+        A file with a header.
     error : type
         What to raise where the file is there but is no table.
 
@@ -37,19 +70,18 @@ def read_frame(path: str | Path, error: type[MixedgenError]) -> pd.DataFrame:
 
     Examples
     --------
-    >>> read_frame("ped.csv", MixedgenError)  # doctest: +SKIP
+    >>> read_table("ped.csv", MixedgenError)  # doctest: +SKIP
     """
-    parquet = Path(path).suffix.lower() in {".parquet", ".pq"}
+    kind = FORMATS.get(Path(path).suffix.lower(), CSV)
     try:
-        return pd.read_parquet(path) if parquet else pd.read_csv(path, low_memory=False)
+        return kind.read(path)
     except FileNotFoundError:
         raise
     except ImportError as failure:
         raise error(f"Reading {path} needs pyarrow: pip install 'mixedgen[io]'.", path=str(path)) from failure
     except (ValueError, OSError) as failure:  # empty, ragged, wrongly encoded or damaged
-        wanted = "Parquet" if parquet else "comma-separated text with a header"
         reason = str(failure).strip().splitlines()[0] if str(failure).strip() else type(failure).__name__
-        raise error(f"{path} cannot be read as {wanted}: {reason}. Check the file.", path=str(path)) from failure
+        raise error(f"{path} cannot be read as {kind.name}: {reason}. Check the file.", path=str(path)) from failure
 
 
 def read_bed(path: str | Path, missing: int) -> tuple[NDArray[np.int8], list[str], list[str]]:

@@ -19,7 +19,7 @@ from scipy.special import chdtrc
 
 from mixedgen.arrays import Array, Positions
 from mixedgen.errors import ArgumentError, DataError, examples
-from mixedgen.genetics.files import read_bed, read_frame
+from mixedgen.genetics.files import read_bed, read_table
 
 Coding = Literal["012", "-101"]
 Scale = Literal["2pq", "sd"]
@@ -128,7 +128,7 @@ class Genotypes:
         if Path(path).suffix.lower() == ".bed":
             values, animals, markers = read_bed(path, MISSING)
             return cls(values, animals, markers)
-        frame = read_frame(path, DataError)
+        frame = read_table(path, DataError)
         name = frame.columns[0] if id is None else id
         return cls(frame, ids=name, coding=coding, dosages=dosages)
 

@@ -17,7 +17,7 @@ import scipy.sparse as sp
 
 from mixedgen.arrays import Array, Positions
 from mixedgen.errors import ArgumentError, PedigreeError, RelationshipError, examples
-from mixedgen.genetics.files import read_frame
+from mixedgen.genetics.files import read_table
 from mixedgen.genetics.inbreeding import between_parents, minus_parents, tabular, triangular
 from mixedgen.genetics.kernels import UNKNOWN
 from mixedgen.genetics.parentage import Columns, checked_metafounders, group_names, read_parentage, with_metafounders
@@ -161,7 +161,7 @@ class Pedigree:
         --------
         >>> Pedigree.read("ped.csv", id="animal")  # doctest: +SKIP
         """
-        return cls(read_frame(path, PedigreeError), **columns)
+        return cls(read_table(path, PedigreeError), **columns)
 
     @property
     def n(self) -> int:
