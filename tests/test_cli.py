@@ -15,6 +15,7 @@ import pytest
 import mixedgen as mg
 from mixedgen.cli.main import main
 from mixedgen.inference import degrees
+from mixedgen.output import files
 
 SLEEP = ["fit", "Reaction ~ Days + (Days|Subject)", "sleepstudy"]
 COLUMNS = ["part", "term", "level", "effect", "value", "se", "sdcor", "bound", "pev", "reliability", "n_records"]
@@ -63,6 +64,14 @@ def test_a_method_of_degrees_of_freedom_reaches_every_table(
     assert "p-values by seven degrees of freedom" in mg.table(cake, ddf="toy").notes[0]
     assert main(["fit", "angle ~ recipe + temp + (1|recipe:replicate)", "cake", "--ddf", "toy"]) == 0
     assert capsys.readouterr().out.strip() == str(cake.summary(ddf="toy")).strip()
+
+
+def test_a_format_of_files_takes_fits_and_predictions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(files.FRAME_WRITERS, ".tsv", lambda frame, path: frame.to_csv(path, sep="\t", index=False))
+    for command in ("fit", "blup"):
+        path = tmp_path / f"{command}.tsv"
+        assert main([command, *SLEEP[1:], "-o", str(path)]) == 0
+        assert "value" in pd.read_csv(path, sep="\t").columns
 
 
 def test_ml_weights_subset_residual_engine_reach_the_fit(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ from maketables import ETable
 
 import mixedgen as mg
 from mixedgen.errors import ArgumentError, ConvergenceWarning, NotAvailableError
+from mixedgen.output import write
 
 LME4 = {
     (f["model"], f["method"]): f
@@ -271,6 +272,12 @@ def test_a_package_that_is_not_there_is_named(table, tmp_path, monkeypatch, modu
     assert isinstance(str(table), str)
     if module == "great_tables":
         assert table._repr_html_() is None  # the notebook shows the text
+
+
+def test_a_format_of_tables_is_one_function(table, tmp_path, monkeypatch):
+    monkeypatch.setitem(write.TABLE_WRITERS, ".txt", write.as_file(str))
+    table.save(tmp_path / "table.txt")
+    assert (tmp_path / "table.txt").read_text(encoding="utf-8") == str(table)
 
 
 def test_bad_requests(two):
