@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
-import pandas as pd
-
 from mixedgen.arrays import Array
 from mixedgen.estimation.fitted import Fitted
 from mixedgen.inference.containment import containment_df
@@ -21,10 +19,6 @@ class Result(Protocol):
     @property
     def fitted(self) -> Fitted:
         """Design, variance parameters and solved equations."""
-
-    @property
-    def variables(self) -> pd.DataFrame:
-        """Variables of the fixed part in the records used."""
 
     @property
     def inference(self) -> Inference:

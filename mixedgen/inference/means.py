@@ -137,7 +137,7 @@ def emmeans(
     """
     names = [specs] if isinstance(specs, str) else list(specs)
     within = [] if by is None else [by] if isinstance(by, str) else list(by)
-    inference, variables = fit.inference, fit.variables
+    inference, variables = fit.inference, fit.fitted.design.variables
     check_means([*names, *within], variables, weights, level)
     values = grid_values(variables, at or {})
     wanted = [*names, *within]

@@ -462,7 +462,7 @@ class Fit:
 
         Given the data of the fit, all its columns come first; `influence` solves once for each record.
         """
-        return tidy.augment(self.fitted, self.variables, data, influence=influence)
+        return tidy.augment(self.fitted, data, influence=influence)
 
     # what the package maketables asks a result for
     @property
@@ -492,7 +492,7 @@ class Fit:
     @property
     def __maketables_var_labels__(self) -> dict[str, str] | None:
         """Labels of the variables, from ``data.attrs["variable_labels"]``."""
-        return maketables.maketables_labels(self.variables)
+        return maketables.maketables_labels(self.fitted)
 
     @property
     def __maketables_vcov_info__(self) -> dict[str, str | None]:

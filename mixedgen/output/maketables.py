@@ -85,7 +85,7 @@ def maketables_vcov(fitted: Fitted) -> dict[str, str | None]:
     return {"vcov_type": f"model-based, {fitted.outcome.tests}", "clustervar": None}
 
 
-def maketables_labels(variables: pd.DataFrame) -> dict[str, str] | None:
+def maketables_labels(fitted: Fitted) -> dict[str, str] | None:
     """Labels of the variables, where the data frame carries them as maketables keeps them."""
-    labels = variables.attrs.get("variable_labels")
+    labels = fitted.design.variables.attrs.get("variable_labels")
     return dict(labels) if labels else None

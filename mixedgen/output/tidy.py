@@ -269,15 +269,13 @@ def glance(fitted: Fitted) -> pd.DataFrame:
     return pd.DataFrame([row])
 
 
-def augment(fitted: Fitted, variables: pd.DataFrame, data: Any = None, *, influence: bool = True) -> pd.DataFrame:
+def augment(fitted: Fitted, data: Any = None, *, influence: bool = True) -> pd.DataFrame:
     """The records with what the fit says of each, as broom.mixed's ``augment``.
 
     Parameters
     ----------
     fitted : Fitted
         The model.
-    variables : DataFrame
-        Variables of the fixed part in the records used.
     data : DataFrame, polars or arrow table, mapping of columns, or path, optional
         The data of the fit: all its columns come first then. By default the response, the variables of the fixed part
         and the levels of the random terms of one level for each record.
@@ -317,7 +315,7 @@ def augment(fitted: Fitted, variables: pd.DataFrame, data: Any = None, *, influe
     """
     if fitted.design.traits is not None:
         raise NotAvailableError("augment is not available for cbind(...): fit the long form, with a column of traits.")
-    own = record_columns(fitted, variables) if data is None else given_records(fitted, data)
+    own = record_columns(fitted) if data is None else given_records(fitted, data)
     out = pd.concat([own, fitted_columns(fitted, influence)], axis=1)
     return on_index(fitted, out)
 
@@ -331,11 +329,11 @@ def on_index(fitted: Fitted, frame: pd.DataFrame) -> pd.DataFrame:
     return every.set_axis(design.index, axis=0)
 
 
-def record_columns(fitted: Fitted, variables: pd.DataFrame) -> pd.DataFrame:
+def record_columns(fitted: Fitted) -> pd.DataFrame:
     """Response, variables of the fixed part, and levels of the random terms, of the records used."""
     design = fitted.design
     y = design.response
-    out = pd.concat([pd.Series(y, name=design.parsed.responses[0]), variables.reset_index(drop=True)], axis=1)
+    out = pd.concat([pd.Series(y, name=design.parsed.responses[0]), design.variables.reset_index(drop=True)], axis=1)
     for t in design.terms:
         if t.record is None and t.key not in out:
             out[t.key] = t.levels[t.level]

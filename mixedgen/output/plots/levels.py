@@ -181,7 +181,7 @@ def fitted_lines(
     t = fit.fitted.design.terms[chosen_term(fit, term)]
     if t.record is not None:
         raise NotAvailableError(f"records load several levels of {t.key!r}: there is no line for each level.")
-    records = augment(fit.fitted, fit.variables, data, influence=False)
+    records = augment(fit.fitted, data, influence=False)
     if x not in records or not pd.api.types.is_numeric_dtype(records[x]):
         numeric = [str(c) for c in records.select_dtypes("number") if not str(c).startswith(".")]
         raise ArgumentError(f"x must be a numeric variable, not {x!r}; there are {examples(numeric)}. Else give data=.")
