@@ -176,7 +176,7 @@ def test_a_matrix_of_lower_rank_from_the_outset_is_no_worse(corpus):
 
 
 def test_residuals_without_variance_in_one_direction_are_told():
-    """y1 - 2 y2 is the same in all records of an animal: its residual variance goes to zero, the likelihood has no end."""
+    """y1 - 2 y2 is the same in all records of an animal: R becomes singular there, and the likelihood has no end."""
     rng = np.random.default_rng(1)
     animal = np.repeat(np.arange(8), 2)
     y2 = rng.normal(size=8)[animal] + rng.normal(size=16)

@@ -36,7 +36,7 @@ def test_exponential_decay_at_equal_distances_is_ar1(sleep, hom):
     assert own.llf == pytest.approx(ar1.llf, abs=1e-8)
     assert np.exp(-1.0 / own.theta["residual[range]"]) == pytest.approx(ar1.theta["residual[rho]"], rel=1e-5)
     np.testing.assert_allclose(own.bse, ar1.bse, rtol=1e-5)
-    np.testing.assert_allclose(own.df, ar1.df, rtol=1e-3)
+    np.testing.assert_allclose(own.df, ar1.df, rtol=1e-5)
 
 
 def test_times_may_be_anything(sleep):

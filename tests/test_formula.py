@@ -1,10 +1,12 @@
 """The grammar: what each way of writing means, and what is refused with a message that names the offender."""
 
+import time
 import timeit
 from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
+from formulaic import Formula
 
 from mixedgen.errors import FormulaError, MixedgenError, RelationshipError
 from mixedgen.formula.parse import parse
@@ -12,7 +14,8 @@ from mixedgen.formula.parts import Column, Factor, Mates, Members, MultiMembersh
 from mixedgen.formula.structures import parse_residual
 from mixedgen.formula.summands import model_spec
 
-MAX_MILLISECONDS = 1.0  # a formula is parsed in every `lmm`, `update` and bootstrap; measured 0.35 ms
+# A formula is parsed in every `lmm`, `update` and bootstrap: beside formulaic's own time for a fixed part, measured 2.
+MOST_OF_FORMULAIC = 6.0
 
 
 def blocks(formula, **names):
@@ -593,9 +596,10 @@ def test_reading_again_what_was_written_changes_nothing():
         assert (again.fixed, again.terms) == (first.fixed, first.terms)
 
 
-def test_parsing_is_fast():
-    def run():
-        parse("Reaction ~ Days + (Days|Subject)")
+def test_parsing_takes_little_beside_formulaic():
+    def seconds(run):
+        run()
+        return min(timeit.repeat(run, number=5, repeat=8, timer=time.process_time))
 
-    run()
-    assert min(timeit.repeat(run, number=20, repeat=5)) / 20 * 1e3 < MAX_MILLISECONDS
+    fixed = seconds(lambda: Formula("Reaction ~ Days + Days2"))
+    assert seconds(lambda: parse("Reaction ~ Days + (Days|Subject)")) < MOST_OF_FORMULAIC * fixed
