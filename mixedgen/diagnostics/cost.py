@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mixedgen.engines.system import Forecast
+from mixedgen.engines.forecast import Forecast
 
 
 def cost_text(forecast: Forecast) -> str:

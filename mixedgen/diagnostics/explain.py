@@ -13,7 +13,6 @@ import pandas as pd
 import scipy.sparse as sp
 
 from mixedgen.diagnostics.cost import cost_text
-from mixedgen.engines import name_of
 from mixedgen.errors import examples
 from mixedgen.estimation.fitted import Fitted
 
@@ -167,7 +166,7 @@ def method_sentence(fitted: Fitted) -> str:
 
 def engine_sentence(fitted: Fitted) -> str:
     """Which engine, why, and what it costs."""
-    name = name_of(fitted.engine)
+    name = fitted.engine.name
     asked = fitted.control.engine
     why = "taken by engine='auto'" if asked == "auto" else f"asked for by Control(engine={asked!r})"
     what = (inspect.getdoc(type(fitted.engine)) or "").partition("\n")[0]

@@ -7,38 +7,55 @@ from pathlib import Path
 
 from mixedgen.design.design import Design
 from mixedgen.engines.dense import DenseEngine
+from mixedgen.engines.forecast import Forecast
 from mixedgen.engines.henderson import HendersonEngine
-from mixedgen.engines.system import Engine, Forecast, Solution, System
+from mixedgen.engines.system import Engine, Solution, System
 from mixedgen.errors import ArgumentError, EngineError
 
-__all__ = ["ENGINES", "Engine", "Forecast", "Solution", "System", "choose", "name_of"]
+__all__ = ["ENGINES", "Engine", "Forecast", "Solution", "System", "choose"]
 
 logger = logging.getLogger("mixedgen.engines")
 WORTH_SAYING = 5_000_000  # elements of the factor from which a step takes seconds
 
-ENGINES: dict[str, type[Engine]] = {"henderson": HendersonEngine, "dense": DenseEngine}
+WORTH_COMPARING = 1e9  # work of an evaluation, about a tenth of a second, below which no other engine is looked at
+GAIN = 3.0  # times less work, before another engine is taken: forecasts are no better than that
+
+ENGINES: dict[str, type[Engine]] = {kind.name: kind for kind in (HendersonEngine, DenseEngine)}
 
 
 def choose(design: Design, name: str = "auto") -> Engine:
-    """Engine of a name, analysed for a design; ``"auto"`` takes Henderson's equations.
+    """Engine of a name, analysed for a design; ``"auto"`` takes the one of least work by forecast.
+
+    Henderson's equations are analysed first: they have any size, and their factor has fewer elements than V wherever
+    there are fewer levels than records. Dense algebra on V wins where a dense K has many more levels than records.
 
     Raises
     ------
     ArgumentError
         If there is no such engine.
+    EngineError
+        If the memory for it is not there.
     """
-    if name == "auto":
-        name = "henderson"
-    if name not in ENGINES:
+    if name != "auto" and name not in ENGINES:
         raise ArgumentError(f"there is no engine {name!r}; choose one of: auto, {', '.join(ENGINES)}.")
-    engine = ENGINES[name](design)
+    engine = least_work(design) if name == "auto" else ENGINES[name](design)
     require_memory(engine.forecast())
     return engine
 
 
-def name_of(engine: Engine) -> str:
-    """Name by which an engine can be asked for."""
-    return next(name for name, kind in ENGINES.items() if type(engine) is kind)
+def least_work(design: Design) -> Engine:
+    """Henderson's equations, or the engine whose outlook promises much less work in the memory there is."""
+    engine: Engine = HendersonEngine(design)
+    work, free = engine.forecast().work, free_memory()
+    if work < WORTH_COMPARING:
+        return engine
+    outlooks = {name: look for name, kind in ENGINES.items() if (look := kind.outlook(design)) is not None}
+    better = {
+        name: look.work
+        for name, look in outlooks.items()
+        if look.work * GAIN < work and (free is None or look.bytes < free)
+    }
+    return ENGINES[min(better, key=better.__getitem__)](design) if better else engine
 
 
 def require_memory(forecast: Forecast) -> None:

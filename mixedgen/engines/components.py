@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 
 from mixedgen.arrays import Array, IntArray
+from mixedgen.design.design import Design
 
 DEPENDENT = 1e-9  # effects of a term whose columns leave less than this of each other keep their own units
 
@@ -61,6 +63,36 @@ class Component:
     def equations(self, columns: IntArray) -> IntArray:
         """Equations of some columns, shape (len(columns), width)."""
         return self.offset + columns[:, None] + self.size * np.arange(self.width)
+
+
+def components_of(design: Design, X: Any) -> tuple[Component, ...]:
+    """The scaled columns of X, where there are any, then the coefficients of each term that share one L."""
+    p, n = design.fixed.p, design.n
+    out = [fixed_component(X)] if p else []
+    offset = p
+    for k, t in enumerate(design.terms):
+        basis = None if t.relationship is None else t.relationship.basis
+        size = t.q if basis is None else basis.shape[1]
+        dense = basis.toarray() if sp.issparse(basis) else basis
+        for coefs in t.structure.components:
+            values = t.values if len(coefs) == t.c else t.values[:, coefs]
+            unit = None if len(coefs) == 1 else orthonormal_unit(values, n)
+            if unit is not None:
+                values = np.asarray(np.linalg.solve(unit.T, values.T)).T
+            out.append(Component(k, coefs, size, offset, t.record, t.level, values, t.q, dense, unit))
+            offset += size * len(coefs)
+    return tuple(out)
+
+
+def fixed_component(X: Any) -> Component:
+    """The columns of X: coefficients of one level, or levels of one coefficient where X is sparse."""
+    n, p = X.shape
+    if isinstance(X, np.ndarray):
+        return Component(-1, np.arange(p), 1, 0, None, np.zeros(n, dtype=np.intp), X, 1, None)
+    coo = X.tocoo()
+    order = np.argsort(coo.row, kind="stable")
+    record, level = coo.row[order].astype(np.intp), coo.col[order].astype(np.intp)
+    return Component(-1, np.arange(1), p, 0, record, level, coo.data[order][:, None], p, None)
 
 
 def mix(L: Array, v: Array) -> Array:

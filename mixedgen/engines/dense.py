@@ -10,15 +10,18 @@ import scipy.sparse as sp
 
 from mixedgen.arrays import Array
 from mixedgen.design.design import Design
-from mixedgen.engines.system import Engine, Forecast, Solution, System
+from mixedgen.engines.forecast import EVALUATION_FLOPS, Forecast
+from mixedgen.engines.system import Engine, Solution, System
 from mixedgen.errors import EngineError
 
 
 class DenseEngine(Engine):
     """V = sum_k Z_k (Sigma_k (x) K_k) Z_k' + R as an n x n matrix."""
 
+    name = "dense"
+
     def __init__(self, design: Design) -> None:
-        self.design = design
+        super().__init__(design)
         X = design.fixed.X
         # orthonormal columns: X'V^-1 X then has the condition of V, not that of X squared
         self.X, self.R = np.linalg.qr(X.toarray() if sp.issparse(X) else np.asarray(X))
@@ -28,10 +31,18 @@ class DenseEngine(Engine):
         self.b0 = self.X.T @ design.y
         self.y0 = design.y - self.X @ self.b0
 
+    @classmethod
+    def outlook(cls, design: Design) -> Forecast:
+        """Cost of one evaluation: V, its factor, inverse and P, and the products that make V and its derivatives."""
+        n, widths = design.n, [t.c * t.q for t in design.terms]
+        products = [n * m * (m + n) * (1.0 + t.structure.size) for t, m in zip(design.terms, widths, strict=True)]
+        elements = 6 * n * n + sum(2 * m * m + 2 * n * m for m in widths)
+        flops = (4.0 * n**3 + sum(products)) / EVALUATION_FLOPS
+        return Forecast(order=n, nonzeros=n * n, flops=flops, bytes=8 * elements)
+
     def forecast(self) -> Forecast:
         """Cost of one evaluation."""
-        n = self.design.n
-        return Forecast(order=n, nonzeros=n * n, flops=n**3 / 3, bytes=8 * n * n * (4 + len(self.Z)))
+        return self.outlook(self.design)
 
     def at(self, theta: Array) -> DenseSystem:
         """Equations at theta."""
@@ -42,7 +53,8 @@ class DenseSystem(System):
     """V, V^-1 and P at one theta."""
 
     def __init__(self, engine: DenseEngine, theta: Array) -> None:
-        self.engine, self.design, self.theta = engine, engine.design, theta
+        super().__init__(engine.design, theta)
+        self.engine = engine
         self.R = self.design.residual.multiply(self.theta_R, np.eye(self.design.n))
         self.V = self.R + sum(
             (Z @ np.kron(S, K) @ Z.T for Z, S, K in zip(engine.Z, self.Sigma, engine.K, strict=True)),

@@ -14,8 +14,8 @@ from mixedgen.engines.components import Component
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Cross-products between two components, one dense block for each pair of columns that meet in a record.
+class Block:
+    """Place in C of two components: one dense block for each pair of columns that meet in a record.
 
     Attributes
     ----------
@@ -37,11 +37,8 @@ class Pairs:
     at: IntArray
 
 
-RecordPairs = tuple[IntArray, IntArray]
-
-
-def meetings(
-    a: Component, b: Component, pairs: RecordPairs | None
+def loads_that_meet(
+    a: Component, b: Component, pairs: tuple[IntArray, IntArray] | None
 ) -> tuple[IntArray | None, IntArray | None, IntArray | None]:
     """Loads of a and b that meet in R^-1, and the element of R^-1 (or record) where they do; None for all in turn."""
     if a.record is None and b.record is None:
@@ -88,12 +85,12 @@ class Meetings:
     which: IntArray | None
 
 
-def meet(a: Component, b: Component, same: bool, pairs: RecordPairs | None) -> Meetings:
-    """Pairs of levels of two components that meet."""
+def meet(a: Component, b: Component, same: bool, pairs: tuple[IntArray, IntArray] | None) -> Meetings:
+    """Levels of two components that meet; `pairs` are the records of each element of R^-1, where it is not diagonal."""
     if b.levels == 1 and a.record is None:
         # with X as it stands: its part of R^-1 is applied first
         return Meetings(np.arange(a.levels), np.zeros(a.levels, dtype=np.intp), a.level, None, None, None)
-    first, second, which = meetings(a, b, pairs)
+    first, second, which = loads_that_meet(a, b, pairs)
     la, lb = take(a.level, first), take(b.level, second)
     if b.levels == 1:
         return Meetings(np.arange(a.levels), np.zeros(a.levels, dtype=np.intp), la, first, second, which)

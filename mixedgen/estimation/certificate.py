@@ -108,7 +108,7 @@ def certify(design: Design, engine: Engine, optimum: Optimum) -> Certificate:
     idle = [x for x in optimum.boundaries if abs(x.multiplier) < IDLE * design.n]
     at = design.slices[-1].start
     Sigma = design.residual.structure.matrix(optimum.theta[at:])
-    vanishing = np.flatnonzero(VANISHING * np.diag(engine.typical_residual) > np.diag(Sigma))
+    vanishing = np.flatnonzero(VANISHING * np.diag(engine.scales.residual) > np.diag(Sigma))
     lost = lost_direction(Sigma)
     problem = ""
     if len(vanishing):

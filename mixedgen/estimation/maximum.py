@@ -18,7 +18,7 @@ from mixedgen.estimation.control import Control
 from mixedgen.estimation.given import theta_from
 from mixedgen.estimation.optimum import Step
 from mixedgen.estimation.outcome import Estimated
-from mixedgen.estimation.start import moment_start, other_starts
+from mixedgen.estimation.start import data_start, other_starts
 
 FARTHEST = 3000.0  # standard deviations from zero of a covariate: the square of it is lost of 16 digits
 LONG = 1.0  # seconds after which a progress line is worth its place
@@ -59,7 +59,7 @@ def maximum(
 
 def own_starts(design: Design, engine: Engine, control: Control) -> list[Array]:
     """Start from the data, or from the variances that `control` gives; after a hard way from others."""
-    first = moment_start(design, engine)
+    first = data_start(design, engine)
     if control.start:
         return [theta_from(design, control.start, first, name="start")]
     return [first] if control.max_iter is not None else [first, *other_starts(design, engine, control.seed)]
@@ -85,7 +85,7 @@ def check_estimable(design: Design, engine: Engine) -> None:
             )
         require_near_origin(t)
     size = float(np.mean((design.y - design.y.mean()) ** 2) + np.finfo(float).eps * np.mean(design.y**2))
-    if engine.spread <= EXACT_FIT * size or size == 0.0:
+    if engine.scales.spread <= EXACT_FIT * size or size == 0.0:
         raise DesignError(
             "the fixed effects fit the response exactly: no variance is left to estimate. Is the response constant?"
         )

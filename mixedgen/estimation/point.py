@@ -301,8 +301,8 @@ def typical_units(engine: Engine) -> Array:
     """Linear map from x to theta that takes the identity of each block to a covariance matrix of typical size."""
     design = engine.design
     units = np.eye(design.slices[-1].stop)
-    structures = [*((t.structure, engine.typical_covariance(t)) for t in design.terms)]
-    structures.append((design.residual.structure, engine.typical_residual))
+    structures = [*((t.structure, engine.scales.covariance(t)) for t in design.terms)]
+    structures.append((design.residual.structure, engine.scales.residual))
     for (structure, typical), s in zip(structures, design.slices, strict=True):
         diagonal = structure.start(np.diag(np.diag(typical)))
         for b, effects in zip(structure.blocks, structure.block_effects, strict=True):

@@ -16,7 +16,7 @@ from mixedgen.engines.system import Engine
 from mixedgen.errors import DataError, examples
 from mixedgen.estimation.estimate import fit
 from mixedgen.estimation.fitted import Fitted
-from mixedgen.estimation.start import default_start, moment_start
+from mixedgen.estimation.start import data_start, default_start
 
 FAR = 30.0  # a response whose variance differs by more than this from that of the fit starts afresh
 
@@ -73,8 +73,8 @@ def refit_design(fitted: Fitted, design: Design) -> Fitted:
 
 def starts(fitted: Fitted, engine: Engine) -> list[Array]:
     """The old variances first, unless the new response is on quite another scale."""
-    fresh = [moment_start(engine.design, engine), default_start(engine.design, engine)]
-    ratio = engine.spread / fitted.engine.spread
+    fresh = [data_start(engine.design, engine), default_start(engine.design, engine)]
+    ratio = engine.scales.spread / fitted.engine.scales.spread
     return [fitted.theta, *fresh] if 1.0 / FAR < ratio < FAR else fresh
 
 

@@ -12,18 +12,18 @@ OTHER_SHARES = (0.5, 0.05, 0.95)  # of the random terms, in the starts that foll
 
 RANDOM_STARTS, CHEAP = 8, 100_000  # of models whose factor has fewer elements; the others get two
 
-SMALLEST_MOMENT = 0.1  # of the default start: a moment estimate near zero would start at the boundary
+SMALLEST_GUESS = 0.1  # of the default start: a guess near zero would start at the boundary
 
 
 def default_start(design: Design, engine: Engine, share: float = 0.5) -> Array:
     """A share of the least-squares residual variance to the terms, evenly, the rest to R."""
     theta = np.empty(design.slices[-1].stop)
     for t, s in zip(design.terms, design.slices, strict=False):
-        typical = engine.typical_covariance(t) * share / (len(design.terms) * t.c)
+        typical = engine.scales.covariance(t) * share / (len(design.terms) * t.c)
         sd, rho = np.sqrt(np.diag(typical)), t.structure.start_correlation
         theta[s] = t.structure.start(typical if rho == 0 else np.outer(sd, sd) * np.where(np.eye(t.c) > 0, 1.0, rho))
     left = 1.0 - share if design.terms else 1.0
-    theta[design.slices[-1]] = design.residual.structure.start(engine.typical_residual * left)
+    theta[design.slices[-1]] = design.residual.structure.start(engine.scales.residual * left)
     return theta
 
 
@@ -34,25 +34,25 @@ def other_starts(design: Design, engine: Engine, seed: int) -> list[Array]:
     for _ in range(RANDOM_STARTS if engine.forecast().nonzeros < CHEAP else 2):
         theta = np.empty(design.slices[-1].stop)
         for t, s in zip(design.terms, design.slices, strict=False):
-            root = np.linalg.cholesky(engine.typical_covariance(t)) @ rng.normal(size=(t.c, t.c + 2))
+            root = np.linalg.cholesky(engine.scales.covariance(t)) @ rng.normal(size=(t.c, t.c + 2))
             theta[s] = t.structure.start(root @ root.T / (t.c + 2) / (2 * len(design.terms)))
-        spread = np.exp(rng.normal(size=len(engine.typical_residual)))
-        theta[design.slices[-1]] = design.residual.structure.start(0.5 * engine.typical_residual * spread)
+        spread = np.exp(rng.normal(size=len(engine.scales.residual)))
+        theta[design.slices[-1]] = design.residual.structure.start(0.5 * engine.scales.residual * spread)
         starts.append(theta)
     return starts
 
 
-def moment_start(design: Design, engine: Engine) -> Array:
-    """Start from the engine's moment estimates, each no smaller than a share of the default start."""
+def data_start(design: Design, engine: Engine) -> Array:
+    """Start from the engine's first guess, each no smaller than a share of the default start."""
     theta = default_start(design, engine)
-    moments = engine.moments() if len(design.terms) else None
-    if moments is None:
+    guess = engine.guess() if len(design.terms) else None
+    if guess is None:
         return theta
-    for t, s, Sigma in zip(design.terms, design.slices, moments[0], strict=False):
+    for t, s, Sigma in zip(design.terms, design.slices, guess[0], strict=False):
         if t.structure.start_correlation != 0:
             continue
-        theta[s] = t.structure.start(no_smaller(Sigma, SMALLEST_MOMENT * t.structure.matrix(theta[s])))
-    least = max(moments[1], SMALLEST_MOMENT * engine.residual_spread)
+        theta[s] = t.structure.start(no_smaller(Sigma, SMALLEST_GUESS * t.structure.matrix(theta[s])))
+    least = max(guess[1], SMALLEST_GUESS * engine.scales.residual_spread)
     theta[design.slices[-1]] = design.residual.structure.start(np.array([[least]]))
     return theta
 

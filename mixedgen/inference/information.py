@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mixedgen.arrays import Array
 from mixedgen.covariance.triangle import tangent_columns, trapezoid
 from mixedgen.design.design import Design
+from mixedgen.engines.explicit import marginal_derivatives
 from mixedgen.engines.system import System
 from mixedgen.estimation.fitted import Fitted
 from mixedgen.estimation.likelihood import score, working_variates
@@ -40,15 +41,7 @@ def is_linear(design: Design) -> bool:
 
 def moved_weights(fitted: Fitted, W: Array) -> Iterator[Array]:
     """(dV/dtheta_i) W for each parameter i; W and each of them of shape (n, m)."""
-    d, theta = fitted.design, fitted.theta
-    for t, s in zip(d.terms, d.slices, strict=False):
-        S = np.asarray(t.Zt @ W).reshape(t.c, t.q, -1)
-        KS = np.stack([t.multiply_relationship(S[a]) for a in range(t.c)])
-        for D in t.structure.derivatives(theta[s]):
-            yield np.asarray(t.Z @ np.einsum("ab,bqm->aqm", D, KS).reshape(t.c * t.q, -1))
-    s = d.slices[-1]
-    for k in range(d.residual.structure.size):
-        yield d.residual.multiply_derivative(theta[s], k, W)
+    return marginal_derivatives(fitted.design, fitted.theta, W)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from mixedgen.covariance.triangle import square
 from mixedgen.design.aliased import triangular_factor
 from mixedgen.design.design import Design
 from mixedgen.design.terms import INTERCEPT_NAMES
-from mixedgen.engines.dense import DenseEngine
 from mixedgen.estimation.ascent import maximise
 from mixedgen.estimation.fitted import Fitted
 from mixedgen.estimation.point import typical_matrix, typical_units
@@ -75,7 +74,7 @@ class Coefficient(Target):
             share = (value - self.estimate(fitted)) ** 2 / fitted.system.fixed_variances()[self.j] / design.n
             return fitted.deviance + design.n * math.log1p(share), theta
         held = without_column(design, self.j, value)
-        engine = fitted.engine.anew(held) if held.terms or held.fixed.p else DenseEngine(held)
+        engine = fitted.engine.anew(held)
         optimum = maximise(engine, theta, reml=False, control=fitted.control, others=[fitted.theta])
         return optimum.deviance, optimum.theta
 
@@ -168,7 +167,7 @@ def targets(fitted: Fitted) -> tuple[Target, ...]:
         group = Group(t.key, f"sd {t.key}", t.key, t.structure, shown_effects(t.effects))
         out += variance_targets(group, block, free)
         block, free = block + len(t.structure.blocks), free + len(t.structure.free)
-    margin = SMALLEST_RESIDUAL * float(np.sqrt(fitted.engine.spread))
+    margin = SMALLEST_RESIDUAL * float(np.sqrt(fitted.engine.scales.spread))
     residual = design.residual
     group = Group("Residual", "sigma", "residual", residual.structure, residual.classes or ("",))
     out += variance_targets(group, block, free, margin)

@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike
 
 from mixedgen.design.arguments import ModelArguments
 from mixedgen.diagnostics import diagnose, explain, influence
-from mixedgen.engines import name_of
 from mixedgen.errors import NotAvailableError
 from mixedgen.estimation import refit, update, variances
 from mixedgen.estimation.certificate import Certificate
@@ -413,7 +412,7 @@ class Fit:
     @property
     def engine(self) -> str:
         """Name of the engine that solved the equations."""
-        return name_of(self.fitted.engine)
+        return self.fitted.engine.name
 
     @property
     def certificate(self) -> Certificate | None:

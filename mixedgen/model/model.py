@@ -14,7 +14,8 @@ from mixedgen.design.arguments import ModelArguments, NaAction, Unmatched
 from mixedgen.design.build import build
 from mixedgen.design.design import Design
 from mixedgen.engines import choose
-from mixedgen.engines.system import Engine, Forecast
+from mixedgen.engines.forecast import Forecast
+from mixedgen.engines.system import Engine
 from mixedgen.estimation.control import Control, checked_control
 from mixedgen.estimation.estimate import fit, solve_at
 from mixedgen.estimation.estimators import estimator_of

@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 
-from mixedgen.engines import name_of
 from mixedgen.estimation import variances
 from mixedgen.estimation.fitted import Fitted
 from mixedgen.inference import criteria, fixed_effects
@@ -59,7 +58,7 @@ def document(fitted: Fitted) -> dict[str, Any]:
     return {
         "formula": fitted.design.parsed.source,
         "method": fitted.method,
-        "engine": name_of(fitted.engine),
+        "engine": fitted.engine.name,
         "criteria": named_criteria(fitted),
         "coefficients": plain_rows(coefficients.rename_axis("name").reset_index()),
         "varcomp": plain_rows(variances.components(fitted)),
