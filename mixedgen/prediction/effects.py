@@ -10,8 +10,9 @@ import pandas as pd
 
 from mixedgen.arrays import Array
 from mixedgen.design.fixed import group_name
-from mixedgen.errors import ArgumentError, RelationshipError, examples
+from mixedgen.errors import ArgumentError
 from mixedgen.estimation.fitted import Fitted
+from mixedgen.prediction.new_rows import require_same_scale
 from mixedgen.relationship.relationship import Relationship
 
 LEVELS_AT_ONCE = 256  # right-hand sides solved at once: records x this many numbers are in memory
@@ -189,19 +190,8 @@ def candidates(fitted: Fitted, term: str, relationship: Relationship, ids: Seque
     t = fitted.design.terms[k]
     if t.relationship is None:
         raise ArgumentError(f"term {t.key!r} has no relationship: nothing is known of its new levels.")
+    require_same_scale(t, relationship, t.counts > 0)
     old = t.levels[t.counts > 0]
-    lacking = old.difference(relationship.labels)
-    if len(lacking):
-        raise RelationshipError(
-            f"{len(lacking)} levels with records are not in the relationship given: {examples(lacking)}."
-        )
-    own = np.asarray(t.relationship.diagonal)[t.counts > 0]
-    position = relationship.labels.get_indexer(old)
-    if not np.allclose(np.asarray(relationship.diagonal)[position], own, rtol=1e-6, atol=1e-8):
-        raise RelationshipError(
-            "the relationship given is on another scale than that of the fit: the diagonals of the levels "
-            "with records differ. Give the same allele frequencies (p=) or the same base."
-        )
     new = relationship.labels.difference(t.levels, sort=False) if ids is None else pd.Index(ids)
     Sigma = fitted.Sigma(k)
     values, pev, diagonal = [], [], []

@@ -276,16 +276,22 @@ def new_levels_message(key: str, new: pd.Index, levels: pd.Index) -> str:
     )
 
 
-def require_same_scale(t: Term, extension: Relationship) -> None:
-    """Raise a RelationshipError unless a relationship holds all levels of a term, with the same diagonal."""
+def require_same_scale(t: Term, extension: Relationship, needed: NDArray[np.bool_] | None = None) -> None:
+    """Raise a RelationshipError unless a relationship holds the levels of a term, all or those needed, as the fit does.
+
+    Their diagonal elements must be the same; `needed` has shape (q,).
+    """
     assert t.relationship is not None
-    place = extension.labels.get_indexer(t.levels)
-    lacking = t.levels[place < 0]
+    needed = np.ones(t.q, dtype=bool) if needed is None else needed
+    levels = t.levels[needed]
+    place = extension.labels.get_indexer(levels)
+    lacking = levels[place < 0]
     if len(lacking):
         raise RelationshipError(
             f"{len(lacking)} levels of {t.key!r} are not in the relationship given: {examples(list(lacking))}."
         )
-    if not np.allclose(np.asarray(extension.diagonal)[place], t.relationship.diagonal, rtol=1e-6, atol=1e-8):
+    own = np.asarray(t.relationship.diagonal)[needed]
+    if not np.allclose(np.asarray(extension.diagonal)[place], own, rtol=1e-6, atol=1e-8):
         raise RelationshipError(
             f"the relationship given for {t.key!r} is on another scale than that of the fit: the diagonals of its "
             "levels differ. Give the same allele frequencies (p=) or the same base."
