@@ -29,8 +29,6 @@ class Outcome(ABC):
         Whether the likelihood at theta belongs to the fit, with the criteria that follow from it.
     has_df : bool
         Whether fixed effects have degrees of freedom, and so tests and intervals.
-    tests : str
-        What these rest on, in a word.
     converged : bool
         Whether theta can be trusted as far as the method can tell; True where nothing is iterated.
     certificate : Certificate or None
@@ -51,7 +49,6 @@ class Outcome(ABC):
     maximised: ClassVar[bool] = False
     has_likelihood: ClassVar[bool] = True
     has_df: ClassVar[bool] = True
-    tests: ClassVar[str]
 
     @property
     def converged(self) -> bool:
@@ -130,7 +127,6 @@ class Estimated(Outcome):
     curvature: str
 
     maximised: ClassVar[bool] = True
-    tests: ClassVar[str] = "Satterthwaite"
 
     @property
     def certificate(self) -> Certificate:
@@ -178,7 +174,6 @@ class Given(Outcome):
     """The user gave theta: t tests are normal, F tests chi-squared."""
 
     estimated: ClassVar[bool] = False
-    tests: ClassVar[str] = "normal"
 
     def title(self, method: str) -> str:
         """Heading of a summary."""
@@ -217,7 +212,6 @@ class Moments(Outcome):
 
     has_likelihood: ClassVar[bool] = False
     has_df: ClassVar[bool] = False
-    tests: ClassVar[str] = "moments"
 
     def title(self, method: str) -> str:
         """Heading of a summary."""

@@ -11,6 +11,7 @@ import pandas as pd
 from mixedgen.estimation.fitted import Fitted
 from mixedgen.inference import criteria, fixed_effects
 from mixedgen.inference import wald as inference
+from mixedgen.inference.degrees import ddf_method
 from mixedgen.inference.inference import Result
 from mixedgen.output.report import random_rows, statistic_rows
 
@@ -82,7 +83,9 @@ def maketables_terms(fitted: Fitted) -> str | None:
 
 def maketables_vcov(fitted: Fitted) -> dict[str, str | None]:
     """How standard errors and p-values were made."""
-    return {"vcov_type": f"model-based, {fitted.outcome.tests}", "clustervar": None}
+    outcome = fitted.outcome
+    tests = ddf_method("satterthwaite" if outcome.maximised else "z").label if outcome.has_df else "moments"
+    return {"vcov_type": f"model-based, {tests}", "clustervar": None}
 
 
 def maketables_labels(fitted: Fitted) -> dict[str, str] | None:
