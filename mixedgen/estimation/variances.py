@@ -178,11 +178,11 @@ def variance_function(fitted: Fitted, text: str) -> VarianceFunction:
         raise ArgumentError(
             f"{f.text!r} has no value at these variances: a division by zero, or a root or log of a negative number."
         )
-    (se,) = standard_errors(f.gradient(fitted.theta)[None], fitted)
+    (se,) = delta_errors(f.gradient(fitted.theta)[None], fitted)
     return VarianceFunction(f.name, f.text, estimate, float(se))
 
 
-def standard_errors(gradients: Array, fitted: Fitted) -> Array:
+def delta_errors(gradients: Array, fitted: Fitted) -> Array:
     """Delta-method standard errors of functions of theta, gradients (m, n_theta); NaN where theta has none."""
     H = fitted.theta_covariance.copy()
     known = [i for i, kind in fitted.bounds.items() if kind == "zero variance"]

@@ -11,7 +11,7 @@ from mixedgen.design.fixed_terms import fixed_terms
 from mixedgen.errors import ArgumentError, examples
 from mixedgen.estimation.fitted import Fitted
 from mixedgen.inference.fixed_effects import estimable
-from mixedgen.inference.hypotheses import hypotheses, without
+from mixedgen.inference.hypotheses import hypotheses, others_suffice
 from mixedgen.inference.inference import Inference, Result
 from mixedgen.inference.likelihood_ratio import likelihood_ratio_table
 from mixedgen.inference.wald import f_test, t_quantile, t_tests
@@ -97,7 +97,7 @@ def drop_one(inference: Inference, ddf: str = "satterthwaite") -> pd.DataFrame:
     tests = {}
     for t in terms:
         if (t.factors or t.covariates) and not any(t.variables < o.variables for o in terms):
-            tests[t.name] = f_test(inference, without(design.fixed, t), ddf)
+            tests[t.name] = f_test(inference, others_suffice(design.fixed, t), ddf)
     return pd.DataFrame.from_dict(tests, orient="index", columns=F_COLUMNS).rename_axis("term")
 
 

@@ -42,14 +42,14 @@ def hypotheses(design: Design, kind: int) -> dict[str, Array]:
     terms = fixed_terms(design)
     tested = [t for t in terms if t.factors or t.covariates]
     if kind == 1 or len(tested) <= 1:
-        L = unit_triangular(triangular(design.fixed))
+        L = unit_triangular(r_factor(design.fixed))
         return {t.name: L[t.columns] for t in tested}
     if kind == 2:
         return {t.name: type_two(design.fixed, t, terms) for t in tested}
     return type_three(design, terms)
 
 
-def triangular(fixed: FixedPart) -> Array:
+def r_factor(fixed: FixedPart) -> Array:
     """R with X'X = R'R."""
     if fixed.R is not None:
         return fixed.R
@@ -69,7 +69,7 @@ def type_two(fixed: FixedPart, term: FixedTerm, terms: Sequence[FixedTerm]) -> A
         return np.eye(fixed.p)[term.columns]
     last = np.concatenate([term.columns, *(t.columns for t in above)])
     order = np.concatenate([np.setdiff1d(np.arange(fixed.p), last), last])
-    R = unit_triangular(np.asarray(np.linalg.qr(triangular(fixed)[:, order], mode="r")))
+    R = unit_triangular(np.asarray(np.linalg.qr(r_factor(fixed)[:, order], mode="r")))
     L = np.zeros((len(term.columns), fixed.p))
     first = fixed.p - len(last)
     L[:, order] = R[first : first + len(term.columns)]
@@ -151,7 +151,7 @@ def cell_coefficients(
     return out
 
 
-def without(fixed: FixedPart, term: FixedTerm) -> Array:
+def others_suffice(fixed: FixedPart, term: FixedTerm) -> Array:
     """Hypothesis that the columns of all other terms suffice."""
     if not fixed.aliased:
         return np.eye(fixed.p)[term.columns]

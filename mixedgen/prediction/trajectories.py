@@ -14,7 +14,7 @@ from mixedgen.design.frame import read_frame, require_columns
 from mixedgen.design.terms import Term
 from mixedgen.errors import ArgumentError, NotAvailableError, examples
 from mixedgen.estimation.fitted import Fitted
-from mixedgen.estimation.variances import standard_errors
+from mixedgen.estimation.variances import delta_errors
 from mixedgen.prediction.effects import effects_frame
 from mixedgen.prediction.new_rows import coded_effects
 
@@ -166,9 +166,9 @@ def variance_at(fitted: Fitted, at: Any) -> pd.DataFrame:
             own.assign(
                 term=name,
                 variance=value,
-                se=standard_errors(gradient, fitted),
+                se=delta_errors(gradient, fitted),
                 share=share,
-                share_se=standard_errors(slope, fitted),
+                share_se=delta_errors(slope, fitted),
             )
         )
     return pd.concat(out).sort_index(kind="stable").reset_index(drop=True)
