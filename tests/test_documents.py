@@ -109,3 +109,13 @@ def test_ci_runs_the_commands_of_the_readme() -> None:
     assert install in script
     assert tests in script
     assert script.index(install) < script.index(tests)
+
+
+def test_the_reference_names_what_the_registries_hold() -> None:
+    from mixedgen.engines import ENGINES
+    from mixedgen.estimation.estimators import ESTIMATORS
+    from mixedgen.estimation.steps import CURVATURES
+
+    reference = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    names = [*ENGINES, *ESTIMATORS, *CURVATURES]
+    assert [name for name in names if f'"{name}"' not in reference] == []

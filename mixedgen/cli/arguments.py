@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from mixedgen.engines import ENGINES
 from mixedgen.estimation.steps import CURVATURES
 
 
@@ -27,8 +28,9 @@ def add_model(command: argparse.ArgumentParser) -> None:
     command.add_argument("--subset", metavar="EXPRESSION", help='records to use, such as "Days > 1"')
     ways = ", ".join(f"{name}: {way.text}" for name, way in CURVATURES.items())
     command.add_argument("--optimiser", choices=tuple(CURVATURES), default="ai", help=f"{ways} (default: ai)")
+    engines = ", ".join(ENGINES)
     command.add_argument(
-        "--engine", metavar="NAME", default="auto", help="how the equations are solved (default: auto)"
+        "--engine", metavar="NAME", default="auto", help=f"how the equations are solved: auto (default), {engines}"
     )
     line = command.add_mutually_exclusive_group()
     line.add_argument("--progress", action="store_true", default=None, help="show a progress line, terminal or not")

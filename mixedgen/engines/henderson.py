@@ -19,7 +19,7 @@ from mixedgen.engines.meetings import Block, take
 from mixedgen.engines.method_one import method_one
 from mixedgen.engines.system import Engine, Solution, System
 from mixedgen.errors import EngineError
-from mixedgen.sparse.contract import Factor
+from mixedgen.sparse.contract import CholeskyFactor
 
 # Distance from a singular L at which the derivative across the boundary is taken, beside the term's own scale: the
 # score is smooth there, so the error is of this order squared, and its rounding error that of 1e-16 / this.
@@ -66,7 +66,7 @@ class HendersonSystem(System):
         self.products, self.product_factor = self.equations.products_at(self.theta_R)
         self.data = self.equations.coefficients(self.products, self.product_factor, self.inner)
         self._inverses: dict[bool, tuple[Array, tuple[Array, ...]]] = {}
-        self.factor: Factor = self.equations.symbolic.factor(self.data, self.equations.penalty.dense)
+        self.factor: CholeskyFactor = self.equations.symbolic.factor(self.data, self.equations.penalty.dense)
 
     def _factor(self, c: Component) -> Array:
         if c.term < 0:
@@ -154,7 +154,7 @@ class HendersonSystem(System):
         return value + self.random_factor.logdet
 
     @cached_property
-    def random_factor(self) -> Factor:
+    def random_factor(self) -> CholeskyFactor:
         """Factor of the equations of the random effects alone, C_vv: the tail of C, whose fixed effects come first."""
         equations, p = self.equations, self.design.fixed.p
         if not p:

@@ -14,7 +14,7 @@ from mixedgen.design.aliased import ALIAS_TOLERANCE
 from mixedgen.design.design import Design
 from mixedgen.design.terms import Term
 from mixedgen.errors import DesignError, EngineError
-from mixedgen.estimation.moments import BLOCK, NOTHING_LEFT, MomentEstimates, names_of, require_scalar
+from mixedgen.estimation.moments import BLOCK, NOTHING_LEFT, MomentEstimates, require_scalar, source_names
 
 LARGEST_STACK = 4000  # columns of [X, Z] whose dense orthogonal basis is computed in seconds
 
@@ -56,7 +56,7 @@ def anova(design: Design) -> MomentEstimates:
     """
     require_scalar(design, "anova3")
     order = formula_order(design)
-    names = names_of([design.terms[k] for k in order])
+    names = source_names([design.terms[k] for k in order])
     parts = stacked_triangle(design, order)
     squares, bases = sequential_bases(parts)
     freedom = np.array([B.shape[1] for B in bases] + [design.n - design.fixed.p - sum(B.shape[1] for B in bases)])
@@ -131,18 +131,18 @@ def sequential_bases(parts: Sequence[Array]) -> tuple[Array, list[Array]]:
     """
     X, *Z, y = parts
     before = np.asarray(np.linalg.qr(X)[0])
-    left = without(y, before)
+    left = residue(y, before)
     squares, bases = [], []
     for z in Z:
         B = new_basis(z, before)
         squares.append(float(np.sum((B.T @ left) ** 2)))
-        left = without(left, B)
+        left = residue(left, B)
         before = np.hstack([before, B])
         bases.append(B)
     return np.array([*squares, float(np.sum(left**2))]), bases
 
 
-def without(A: Array, Q: Array) -> Array:
+def residue(A: Array, Q: Array) -> Array:
     """A less its projection on the orthonormal columns of Q, shape of A."""
     for _ in range(2):  # a second time for the digits that the first one cancels
         A = A - Q @ (Q.T @ A)
@@ -152,7 +152,7 @@ def without(A: Array, Q: Array) -> Array:
 def new_basis(A: Array, before: Array) -> Array:
     """Orthonormal basis of what the columns of A add to those of `before`, shape (m, rank)."""
     norms = np.linalg.norm(A, axis=0)
-    left = without(A / np.where(norms > 0, norms, 1.0), before)
+    left = residue(A / np.where(norms > 0, norms, 1.0), before)
     Q, R, _ = scipy.linalg.qr(left, mode="economic", pivoting=True)
     rank = int(np.sum(np.abs(np.diag(R)) > ALIAS_TOLERANCE))
     return np.asarray(Q[:, :rank])

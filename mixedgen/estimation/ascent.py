@@ -17,7 +17,7 @@ from mixedgen.estimation.optimum import NULL, Optimum, Step, conclude
 from mixedgen.estimation.point import (
     Point,
     Problem,
-    evaluate,
+    point_at,
     pushed_inside,
     typical_units,
 )
@@ -118,7 +118,7 @@ def settle(problem: Problem, point: Point) -> Point:
             new = rounded(problem, point, k)
             if new is not None:
                 x[problem.blocks[k]] = new
-        there = evaluate(problem, x)
+        there = point_at(problem, x)
         if there is not None and there.deviance <= point.deviance + 10.0 * problem.noise(point.deviance) + 1e-9:
             point = there
     return point

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,7 +70,7 @@ def describe_boundary(design: Design, optimum: Optimum) -> tuple[str, ...]:
         else:
             effects = effects_of(design.terms[k], tuple(i - design.slices[k].start for i in x.parameters))
             rank = len(effects) - len(x.direction)
-            where = "; ".join(combination(row, effects) for row in x.direction)
+            where = "; ".join(in_words(row, effects) for row in x.direction)
             what = f"the covariance matrix of {name} has rank {rank}: no variance along {where}"
         out.append(
             f"boundary (singular) fit: {what}; the log-likelihood falls by {x.multiplier:.3g} "
@@ -85,7 +86,7 @@ def effects_of(term: Term, block: tuple[int, ...]) -> tuple[str, ...]:
     return tuple(term.effects[i] for i in own)
 
 
-def combination(row: Array, effects: tuple[str, ...]) -> str:
+def in_words(row: Array, effects: tuple[str, ...]) -> str:
     """A direction in words, its largest coefficient made 1."""
     row = row / row[np.argmax(np.abs(row))]
     parts = [f"{w:+.3g} {e}" for w, e in zip(row, effects, strict=True) if abs(w) > 1e-6]
@@ -101,42 +102,88 @@ def lost_direction(Sigma: Array) -> Array | None:
     return vectors[:, 0] / scale if values[0] < VANISHING else None
 
 
-def certify(design: Design, engine: Engine, optimum: Optimum) -> Certificate:
-    """Verdict on an optimum."""
-    singular = describe_boundary(design, optimum)
-    wrong = [x for x in optimum.boundaries if x.multiplier < -CERTIFIED_GRADIENT]
-    idle = [x for x in optimum.boundaries if abs(x.multiplier) < IDLE * design.n]
-    at = design.slices[-1].start
-    Sigma = design.residual.structure.matrix(optimum.theta[at:])
+def vanishing_residual(design: Design, engine: Engine, optimum: Optimum) -> str:
+    """A residual variance that goes to zero."""
+    Sigma = design.residual.structure.matrix(optimum.theta[design.slices[-1]])
     vanishing = np.flatnonzero(VANISHING * np.diag(engine.scales.residual) > np.diag(Sigma))
-    lost = lost_direction(Sigma)
-    problem = ""
-    if len(vanishing):
-        classes = design.residual.classes
-        name = f"the residual variance of {classes[vanishing[0]]}" if classes else "residual"
-        problem = f"{name} goes to zero: the other effects fit its records exactly"
-    elif lost is not None:
-        classes = design.residual.classes
-        named = classes if len(classes) == len(lost) else tuple(f"position {k + 1}" for k in range(len(lost)))
-        where = combination(lost, named)
-        problem = f"the residual covariance matrix becomes singular: the other effects fit {where} exactly"
-    elif idle:
-        name = design.theta_names[idle[0].parameters[0]]
-        problem = f"the likelihood does not depend on {name}: it is confounded with the fixed effects or another term"
-    elif optimum.flat is not None:
-        name = design.theta_names[optimum.flat]
-        problem = f"the likelihood is flat along {name}: the data do not tell it from the other variances"
-    elif not optimum.finished:
-        problem = (
-            f"stopped after {len(optimum.history)} steps with an expected gain of {optimum.decrement / 2:.3g} left"
-        )
-    elif optimum.gradient > max(CERTIFIED_GRADIENT, rounding_noise(optimum.deviance, design.n) ** 0.5):
-        problem = f"the gradient is {optimum.gradient:.3g} standard errors from zero"
-    elif wrong:
-        problem = f"the likelihood rises off the boundary of {design.theta_names[wrong[0].parameters[0]]}"
+    if not len(vanishing):
+        return ""
+    classes = design.residual.classes
+    name = f"the residual variance of {classes[vanishing[0]]}" if classes else "residual"
+    return f"{name} goes to zero: the other effects fit its records exactly"
+
+
+def singular_residual(design: Design, engine: Engine, optimum: Optimum) -> str:
+    """A combination of positions whose residuals have no variance."""
+    lost = lost_direction(design.residual.structure.matrix(optimum.theta[design.slices[-1]]))
+    if lost is None:
+        return ""
+    classes = design.residual.classes
+    named = classes if len(classes) == len(lost) else tuple(f"position {k + 1}" for k in range(len(lost)))
+    where = in_words(lost, named)
+    return f"the residual covariance matrix becomes singular: the other effects fit {where} exactly"
+
+
+def idle_parameter(design: Design, engine: Engine, optimum: Optimum) -> str:
+    """A term at the boundary on which the likelihood does not depend."""
+    idle = [x for x in optimum.boundaries if abs(x.multiplier) < IDLE * design.n]
+    if not idle:
+        return ""
+    name = design.theta_names[idle[0].parameters[0]]
+    return f"the likelihood does not depend on {name}: it is confounded with the fixed effects or another term"
+
+
+def flat_parameter(design: Design, engine: Engine, optimum: Optimum) -> str:
+    """A parameter along which the likelihood is flat."""
+    if optimum.flat is None:
+        return ""
+    name = design.theta_names[optimum.flat]
+    return f"the likelihood is flat along {name}: the data do not tell it from the other variances"
+
+
+def unfinished(design: Design, engine: Engine, optimum: Optimum) -> str:
+    """An ascent that ended before it arrived."""
+    if optimum.finished:
+        return ""
+    return f"stopped after {len(optimum.history)} steps with an expected gain of {optimum.decrement / 2:.3g} left"
+
+
+def steep(design: Design, engine: Engine, optimum: Optimum) -> str:
+    """A gradient that is not zero, beyond rounding."""
+    if optimum.gradient <= max(CERTIFIED_GRADIENT, rounding_noise(optimum.deviance, design.n) ** 0.5):
+        return ""
+    return f"the gradient is {optimum.gradient:.3g} standard errors from zero"
+
+
+def rising(design: Design, engine: Engine, optimum: Optimum) -> str:
+    """A boundary off which the likelihood rises."""
+    wrong = [x for x in optimum.boundaries if x.multiplier < -CERTIFIED_GRADIENT]
+    return f"the likelihood rises off the boundary of {design.theta_names[wrong[0].parameters[0]]}" if wrong else ""
+
+
+# What denies convergence, the cause before the symptom: each an empty text, or the problem.
+CHECKS: tuple[Callable[[Design, Engine, Optimum], str], ...] = (
+    vanishing_residual,
+    singular_residual,
+    idle_parameter,
+    flat_parameter,
+    unfinished,
+    steep,
+    rising,
+)
+
+
+def certify(design: Design, engine: Engine, optimum: Optimum) -> Certificate:
+    """Verdict on an optimum: the first problem, or none."""
+    problem = next((text for check in CHECKS if (text := check(design, engine, optimum))), "")
     steps = len(optimum.history)
     evidence = f"gradient {optimum.gradient:.1e} standard errors, expected gain {optimum.decrement / 2:.1e}"
-    verdict = f"not converged: {problem}." if problem else f"converged in {steps} steps: {evidence}."
     return Certificate(
-        not problem, verdict, optimum.gradient, optimum.decrement, optimum.curvature, singular, len(optimum.history)
+        converged=not problem,
+        verdict=f"not converged: {problem}." if problem else f"converged in {steps} steps: {evidence}.",
+        gradient=optimum.gradient,
+        decrement=optimum.decrement,
+        curvature=optimum.curvature,
+        singular=describe_boundary(design, optimum),
+        iterations=steps,
     )

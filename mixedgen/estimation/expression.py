@@ -43,7 +43,7 @@ class Expression:
     def value(self, theta: Array) -> float:
         """Its value; missing after a division by zero, or a root or log of a negative number."""
         with np.errstate(all="ignore"):
-            value = np.complex128(evaluate(self.tree, self.places, theta.astype(complex), self.names))
+            value = np.complex128(value_of_node(self.tree, self.places, theta.astype(complex), self.names))
         return float(value.real) if np.isfinite(value) and value.imag == 0 else np.nan
 
     def gradient(self, theta: Array) -> Array:
@@ -54,7 +54,7 @@ class Expression:
             size = max(abs(theta[i]), 1e-8 * float(np.abs(theta).max()))
             moved[i] += 1j * COMPLEX_STEP * size
             with np.errstate(all="ignore"):
-                out[i] = evaluate(self.tree, self.places, moved, self.names).imag / (COMPLEX_STEP * size)
+                out[i] = value_of_node(self.tree, self.places, moved, self.names).imag / (COMPLEX_STEP * size)
         return out
 
 
@@ -95,17 +95,17 @@ def read_expression(text: str, names: tuple[str, ...]) -> tuple[ast.expr, dict[s
     return tree, places
 
 
-def evaluate(node: ast.expr, places: dict[str, int], values: Any, names: tuple[str, ...]) -> Any:
+def value_of_node(node: ast.expr, places: dict[str, int], values: Any, names: tuple[str, ...]) -> Any:
     """Value of a syntax tree of arithmetic."""
     if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
         return np.complex128(node.value)
     if isinstance(node, ast.Name) and node.id in places:
         return values[places[node.id]]
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
-        inner = evaluate(node.operand, places, values, names)
+        inner = value_of_node(node.operand, places, values, names)
         return -inner if isinstance(node.op, ast.USub) else inner
     if isinstance(node, ast.BinOp) and type(node.op) in OPERATIONS:
-        left, right = (evaluate(side, places, values, names) for side in (node.left, node.right))
+        left, right = (value_of_node(side, places, values, names) for side in (node.left, node.right))
         return OPERATIONS[type(node.op)](left, right)
     if (
         isinstance(node, ast.Call)
@@ -113,7 +113,7 @@ def evaluate(node: ast.expr, places: dict[str, int], values: Any, names: tuple[s
         and node.func.id in FUNCTIONS
         and len(node.args) == 1
     ):
-        return FUNCTIONS[node.func.id](evaluate(node.args[0], places, values, names))
+        return FUNCTIONS[node.func.id](value_of_node(node.args[0], places, values, names))
     text = ast.unparse(node)
     for place, i in sorted(places.items(), reverse=True):
         text = text.replace(place, names[i])

@@ -35,35 +35,43 @@ def theta_from(design: Design, values: Mapping[str, Any], base: Array | None = N
     """
     if not isinstance(values, Mapping):
         raise ArgumentError(f"{name} must map the names of terms to numbers or matrices, not {type(values).__name__}.")
-    names = {n.replace(" ", ""): i for i, n in enumerate(design.theta_names)}
     keys = [*(t.key for t in design.terms), "residual"]
-    whole = {normal_key(x) for x in keys}
-    given = {normal_key(str(k)): v for k, v in values.items() if normal_key(str(k)) in whole}
-    single = {names[n]: v for k, v in values.items() if normal_key(str(k)) not in whole and (n := plain(k)) in names}
-    unknown = [k for k in values if normal_key(str(k)) not in whole and plain(k) not in names]
-    if unknown:
-        raise ArgumentError(f"no random term {examples(unknown)}; the variances are {examples(keys)}.")
+    whole, single = recognised(design, values, keys)
     theta = np.full(design.slices[-1].stop, np.nan) if base is None else base.copy()
     for key, structure, s in zip(keys, design.structures, design.slices, strict=True):
-        if normal_key(key) in given:
+        if normal_key(key) in whole:
             old = theta[s].copy()
-            theta[s] = conform(key, given[normal_key(key)], structure)
+            theta[s] = conform(key, whole[normal_key(key)], structure)
             unseen = s.start + np.array(structure.unseen, dtype=int)
             theta[unseen] = old[unseen - s.start]
     for i, value in single.items():
-        theta[i] = number(design.theta_names[i], value)
+        theta[i] = finite_number(design.theta_names[i], value)
     if np.any(np.isnan(theta)):
         raise ArgumentError(f"variances of {examples(lacking(design, theta, keys))} are lacking.")
     check_parameters(design, theta)
     return theta
 
 
-def plain(name: Any) -> str:
+def recognised(
+    design: Design, values: Mapping[str, Any], keys: list[str]
+) -> tuple[dict[tuple[str, ...], Any], dict[int, Any]]:
+    """Values of whole terms by their normal key, and of single parameters by their place in theta."""
+    terms = {normal_key(key) for key in keys}
+    places = {without_blanks(name): i for i, name in enumerate(design.theta_names)}
+    whole = {normal_key(str(k)): v for k, v in values.items() if normal_key(str(k)) in terms}
+    others = {k: v for k, v in values.items() if normal_key(str(k)) not in terms}
+    unknown = [k for k in others if without_blanks(k) not in places]
+    if unknown:
+        raise ArgumentError(f"no random term {examples(unknown)}; the variances are {examples(keys)}.")
+    return whole, {places[without_blanks(k)]: v for k, v in others.items()}
+
+
+def without_blanks(name: Any) -> str:
     """A name without blanks."""
     return str(name).replace(" ", "")
 
 
-def number(name: str, value: Any) -> float:
+def finite_number(name: str, value: Any) -> float:
     """A finite number, or an ArgumentError that names it."""
     try:
         out = float(value)

@@ -14,7 +14,7 @@ from mixedgen.design.terms import Term
 from mixedgen.engines import choose
 from mixedgen.engines.system import System
 from mixedgen.errors import ArgumentError, DesignError, examples
-from mixedgen.estimation.moments import BLOCK, NOTHING_LEFT, MomentEstimates, names_of, require_scalar
+from mixedgen.estimation.moments import BLOCK, NOTHING_LEFT, MomentEstimates, require_scalar, source_names
 
 INDEPENDENT = 1e-10
 
@@ -65,7 +65,7 @@ def minque(design: Design, prior: ArrayLike | None = None) -> MomentEstimates:
     scaled = S * np.outer(d, d)
     require_independent(design, scaled)
     theta = d * np.linalg.solve(scaled, d * q)
-    return MomentEstimates(theta, "minque", names_of(design.terms), q, S)
+    return MomentEstimates(theta, "minque", source_names(design.terms), q, S)
 
 
 def mivque0(design: Design) -> MomentEstimates:
@@ -180,7 +180,7 @@ def require_independent(design: Design, scaled: Array) -> None:
     values, vectors = np.linalg.eigh(scaled)
     if values[0] > INDEPENDENT:
         return
-    involved = [name for name, v in zip(names_of(design.terms), vectors[:, 0], strict=True) if abs(v) > 1e-6]
+    involved = [name for name, v in zip(source_names(design.terms), vectors[:, 0], strict=True) if abs(v) > 1e-6]
     raise DesignError(
         f"the data do not tell the variances of {examples(involved)} apart. Leave one of these terms out, or use a "
         "relationship or repeated records."

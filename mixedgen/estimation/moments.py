@@ -63,6 +63,6 @@ def require_scalar(design: Design, method: str) -> None:
         )
 
 
-def names_of(terms: Sequence[Term]) -> tuple[str, ...]:
+def source_names(terms: Sequence[Term]) -> tuple[str, ...]:
     """Keys of the terms, and the residual."""
     return (*(t.key for t in terms), "residual")

@@ -288,7 +288,7 @@ def pushed_inside(problem: Problem, x: Array) -> Array:
     return x
 
 
-def evaluate(problem: Problem, x: Array) -> Point | None:
+def point_at(problem: Problem, x: Array) -> Point | None:
     """The point at x, or None where the equations break down or the value is not finite."""
     try:
         point = Point(problem, x)

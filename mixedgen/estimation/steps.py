@@ -15,11 +15,11 @@ from mixedgen.errors import ArgumentError
 from mixedgen.estimation.point import (
     Point,
     Problem,
-    evaluate,
     factor_move,
     gradient_matrix,
     inside,
     newton_step,
+    point_at,
 )
 
 WORTH = 0.01  # of the gain that the factor scale promises: an average-information step that promises less is none
@@ -51,7 +51,7 @@ def average_information_step(problem: Problem, point: Point) -> tuple[Point | No
     # where all effects of a term are predicted as zero its information vanishes, and only the factor scale leads down
     worth = float(step @ point.score) > WORTH * point.decrement
     if worth and inside(problem, target):
-        new = evaluate(problem, target)
+        new = point_at(problem, target)
         if new is not None and new.deviance <= point.deviance + problem.noise(point.deviance):
             return new, "ai"
     return factor_step(problem, point), "factor"
@@ -61,7 +61,7 @@ def factor_step(problem: Problem, point: Point) -> Point | None:
     """A Newton step on the factor scale, shortened until it improves; None when nothing does."""
     length = 1.0
     for _ in range(30):
-        new = evaluate(problem, factor_move(point, length))
+        new = point_at(problem, factor_move(point, length))
         if new is not None and new.deviance <= point.deviance - 1e-4 * length * point.decrement + problem.noise(
             point.deviance
         ):
@@ -78,7 +78,7 @@ def expectation_step(problem: Problem, point: Point) -> tuple[Point | None, str]
     for b, q in zip(problem.blocks, problem.engine.design.multiplicity, strict=True):
         Sigma = square(x[b])
         x[b] = triangle(Sigma + (2.0 / q) * (Sigma @ gradient_matrix(point.score[b]) @ Sigma))
-    return evaluate(problem, x), "em"
+    return point_at(problem, x), "em"
 
 
 CURVATURES: dict[str, Curvature] = {

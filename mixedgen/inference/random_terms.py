@@ -81,6 +81,8 @@ def random_anova(fitted: Fitted, draws: int | None = None, seed: int | None = No
     """
     if not fitted.design.terms:
         raise NotAvailableError("the model has no random term to test.")
+    if not fitted.outcome.has_likelihood:
+        raise NotAvailableError(f"method={fitted.method!r} maximises no likelihood: test by method='reml' or 'ml'.")
     if not fitted.outcome.maximised:
         raise NotAvailableError("the variances were given, not estimated: there is no likelihood ratio to test them.")
     if draws is not None:

@@ -1,4 +1,11 @@
-"""The deviance minimised where one variance parameter has a value, and extremes where the deviance is small."""
+"""The deviance minimised where one variance parameter has a value, and extremes where the deviance is small.
+
+These are not the ascent of `estimation`, which moves all of theta inside a cone. Here theta stays on a surface where a
+standard deviation or a correlation is fixed: in the coordinates of `Block` that is a plain space and no cone, in which
+the average information is not the curvature, for the surface bends; BFGS needs the gradient alone. The extreme of a
+function under a bound on the deviance (`Region`) has that bound as a curved constraint, which sequential quadratic
+programming (scipy's SLSQP) takes as it is. Both start at the optimum, a few steps away.
+"""
 
 from __future__ import annotations
 
@@ -217,7 +224,7 @@ def minimise(engine: Engine, coordinates: Coordinates, theta: Array) -> tuple[fl
             length *= 0.5 if length > 0.1 else 0.2
         else:
             break
-        H = updated(H, new - x, slope - g)
+        H = bfgs_update(H, new - x, slope - g)
         x, here, g = new, gain, slope
     return here, coordinates.theta(x)
 
@@ -245,7 +252,7 @@ def inverse_curvature(engine: Engine, coordinates: Coordinates, x: Array) -> Arr
     return root @ root.T
 
 
-def updated(H: Array, s: Array, y: Array) -> Array:
+def bfgs_update(H: Array, s: Array, y: Array) -> Array:
     """BFGS update of an inverse Hessian for a step s that changed the gradient by y."""
     sy = float(s @ y)
     if sy <= 1e-12 * float(np.linalg.norm(s) * np.linalg.norm(y)):

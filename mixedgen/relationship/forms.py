@@ -27,7 +27,7 @@ from mixedgen.relationship.matrix import (
     symmetric,
 )
 from mixedgen.sparse import analyse
-from mixedgen.sparse.contract import Factor
+from mixedgen.sparse.contract import CholeskyFactor
 
 _SPARSE_FILL = 0.25  # an inverse with more entries than this share of q^2 is kept dense
 
@@ -182,7 +182,7 @@ class _SparseInverseForm(Form):
         return lower
 
     @cached_property
-    def _factor(self) -> Factor:
+    def _factor(self) -> CholeskyFactor:
         """Cholesky factor of K^-1."""
         lower = self._lower
         if np.any(self.Kinv.diagonal() <= 0):

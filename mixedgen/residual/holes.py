@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 from mixedgen.arrays import Array, IntArray
 from mixedgen.errors import DesignError
 from mixedgen.sparse import analyse
-from mixedgen.sparse.contract import Factor, Symbolic
+from mixedgen.sparse.contract import CholeskyFactor, Symbolic
 
 MOST_ELEMENTS = 50_000_000  # of the inverse around holes, or of the solves for them: 0.4 GB each
 
@@ -61,7 +61,7 @@ class Holes:
     count: int
     width: int
 
-    def factor(self, q: Array) -> Factor:
+    def factor(self, q: Array) -> CholeskyFactor:
         """Factor of Q between holes."""
         return self.symbolic.factor(q[self.lower])
 

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 from mixedgen.arrays import Ints
-from mixedgen.sparse.contract import Factor, Forecast, Symbolic
+from mixedgen.sparse.contract import CholeskyFactor, FactorCost, Symbolic
 from mixedgen.sparse.dense import DenseSymbolic
 
-__all__ = ["SMALL_ORDER", "Factor", "Forecast", "Symbolic", "analyse", "compile_kernels"]
+__all__ = ["SMALL_ORDER", "CholeskyFactor", "FactorCost", "Symbolic", "analyse", "compile_kernels"]
 
 SMALL_ORDER = 300  # below it the fixed costs of sparse kernels exceed a dense Cholesky
 NEARLY_FULL_ORDER = 1500  # up to it a dense Cholesky wins where most entries are there anyway

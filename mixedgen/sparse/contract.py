@@ -13,7 +13,7 @@ from mixedgen.errors import EngineError
 
 
 @dataclass(frozen=True)
-class Forecast:
+class FactorCost:
     """Cost of one factorisation, known before any number is.
 
     Parameters
@@ -31,7 +31,7 @@ class Forecast:
     peak_bytes: int
 
 
-class Factor(ABC):
+class CholeskyFactor(ABC):
     """Cholesky factor of one symmetric positive definite matrix.
 
     Attributes
@@ -91,15 +91,15 @@ class Symbolic(ABC):
     ----------
     n : int
         Order of the matrix.
-    forecast : Forecast
+    forecast : FactorCost
         Cost of one factorisation.
     """
 
     n: int
-    forecast: Forecast
+    forecast: FactorCost
 
     @abstractmethod
-    def factor(self, data: Array, blocks: Sequence[Array] = ()) -> Factor:
+    def factor(self, data: Array, blocks: Sequence[Array] = ()) -> CholeskyFactor:
         """Factorise the matrix with these values.
 
         Parameters
@@ -111,7 +111,7 @@ class Symbolic(ABC):
 
         Returns
         -------
-        Factor
+        CholeskyFactor
 
         Raises
         ------

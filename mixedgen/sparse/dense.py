@@ -12,7 +12,7 @@ from scipy.linalg.lapack import dpotrf, dpotri, dpotrs
 
 from mixedgen.arrays import Array, Ints
 from mixedgen.errors import EngineError
-from mixedgen.sparse.contract import Factor, Forecast, Symbolic, not_positive, overwritten
+from mixedgen.sparse.contract import CholeskyFactor, FactorCost, Symbolic, not_positive, overwritten
 from mixedgen.sparse.threads import one_thread, paced
 
 TINY_ORDER = 64  # up to it LAPACK factorises and solves with one thread of itself
@@ -47,7 +47,7 @@ class DenseSymbolic(Symbolic):
         self._places = columns * n + indices
         # both triangles of a block may be added: LAPACK reads the lower one only
         self._block_places = tuple(b[None, :].astype(np.int64) * n + b[:, None] for b in blocks)
-        self.forecast = Forecast(n * (n + 1) // 2, n**3 / 3.0, 2 * 8 * n * n)
+        self.forecast = FactorCost(n * (n + 1) // 2, n**3 / 3.0, 2 * 8 * n * n)
 
     def factor(self, data: Array, blocks: Sequence[Array] = ()) -> DenseFactor:
         """Factorise the matrix with these values; see `Symbolic.factor`."""
@@ -63,7 +63,7 @@ class DenseSymbolic(Symbolic):
         return DenseFactor(self, L)
 
 
-class DenseFactor(Factor):
+class DenseFactor(CholeskyFactor):
     """Factor in the lower triangle of a dense array; the upper one holds anything.
 
     Parameters
@@ -82,7 +82,7 @@ class DenseFactor(Factor):
             raise EngineError("the equations hold values that are not finite.")
 
     def solve(self, B: npt.ArrayLike) -> Array:
-        """Solve ``A X = B``; see `Factor.solve`."""
+        """Solve ``A X = B``; see `CholeskyFactor.solve`."""
         if self._L is None:
             raise overwritten()
         right = np.asarray(B, dtype=np.float64)
@@ -93,7 +93,7 @@ class DenseFactor(Factor):
         return X
 
     def selected_inverse(self, overwrite: bool = False) -> tuple[Array, tuple[Array, ...]]:
-        """Entries of the inverse on the pattern; see `Factor.selected_inverse`."""
+        """Entries of the inverse on the pattern; see `CholeskyFactor.selected_inverse`."""
         if self._L is None:
             raise overwritten()
         with _threads(self._symbolic.n, TINY_INVERSE):

@@ -15,7 +15,7 @@ from mixedgen.arrays import Array, Ints
 from mixedgen.errors import EngineError
 from mixedgen.sparse import numeric
 from mixedgen.sparse import symbolic as structure
-from mixedgen.sparse.contract import Factor, Forecast, Symbolic, not_positive, overwritten
+from mixedgen.sparse.contract import CholeskyFactor, FactorCost, Symbolic, not_positive, overwritten
 from mixedgen.sparse.ordering import Index, Pointer, full_pattern, minimum_degree
 from mixedgen.sparse.symbolic import Flags, Pattern, Plan, Tree
 from mixedgen.sparse.threads import n_threads, one_thread, paced
@@ -70,7 +70,7 @@ class SparseSymbolic(Symbolic):
         nnz = int((w * m - w * (w - 1) // 2).sum())
         stored = 2 * int(self.plan.panel[-1]) + self.stack_size + self.work_size + 2 * int(self.plan.value_from[-1])
         index_bytes = 8 * len(self.places) + 8 * len(self.plan.rows)
-        self.forecast = Forecast(nnz, float(flops.sum()), 8 * stored + index_bytes)
+        self.forecast = FactorCost(nnz, float(flops.sum()), 8 * stored + index_bytes)
 
     def factor(self, data: Array, blocks: Sequence[Array] = ()) -> SparseFactor:
         """Factorise the matrix with these values; see `Symbolic.factor`."""
@@ -114,7 +114,7 @@ class SparseSymbolic(Symbolic):
         self._stack = stack
 
 
-class SparseFactor(Factor):
+class SparseFactor(CholeskyFactor):
     """Factor in the panels of the fronts.
 
     Parameters
@@ -133,7 +133,7 @@ class SparseFactor(Factor):
             raise EngineError("the equations hold values that are not finite.")
 
     def solve(self, B: npt.ArrayLike) -> Array:
-        """Solve ``A X = B``; see `Factor.solve`."""
+        """Solve ``A X = B``; see `CholeskyFactor.solve`."""
         if self._L is None:
             raise overwritten()
         right = np.asarray(B, dtype=np.float64)
@@ -147,7 +147,7 @@ class SparseFactor(Factor):
         return out
 
     def selected_inverse(self, overwrite: bool = False) -> tuple[Array, tuple[Array, ...]]:
-        """Entries of the inverse on the pattern; see `Factor.selected_inverse`."""
+        """Entries of the inverse on the pattern; see `CholeskyFactor.selected_inverse`."""
         if self._L is None:
             raise overwritten()
         symbolic, plan = self._symbolic, self._symbolic.plan
