@@ -41,7 +41,7 @@ ESTIMABLE = 1e-8  # of the length of a row of X: what it may have along the null
 
 
 @dataclass(frozen=True)
-class Effects:
+class Predicted:
     """One random term in the rows that are predicted: its levels are those of the fit, then new ones.
 
     Attributes
@@ -116,29 +116,29 @@ class Rows:
         Whether x'b is estimable.
     offset : ndarray, shape (m,), or None
         Offset.
-    effects : tuple of Effects
+    effects : tuple of Predicted
         Random terms that the prediction holds.
-    others : tuple of Effects
+    others : tuple of Predicted
         Terms left out, each with levels of its own.
     """
 
     X: Matrix
     estimable: NDArray[np.bool_]
     offset: Array | None
-    effects: tuple[Effects, ...]
-    others: tuple[Effects, ...] = ()
+    effects: tuple[Predicted, ...]
+    others: tuple[Predicted, ...] = ()
 
 
 def own_rows(fitted: Fitted, chosen: tuple[int, ...], interval: str | None) -> Rows:
     """Rows of the records of the fit."""
     design = fitted.design
-    every = [Effects(t, t, fitted.Sigma(k), fitted.system.solution.u[k]) for k, t in enumerate(design.terms)]
+    every = [Predicted(t, t, fitted.Sigma(k), fitted.system.solution.u[k]) for k, t in enumerate(design.terms)]
     others = [fresh(e) for k, e in enumerate(every) if k not in chosen] if interval == "prediction" else []
     estimable = np.ones(design.n, dtype=bool)
     return Rows(design.fixed.X, estimable, design.offset, tuple(every[k] for k in chosen), tuple(others))
 
 
-def fresh(e: Effects) -> Effects:
+def fresh(e: Predicted) -> Predicted:
     """A term whose levels all count as new and unrelated."""
     none = replace(e.own, levels=e.own.levels[:0], relationship=None)
     return replace(e, own=none, u=e.u[:0], extension=None)
@@ -173,11 +173,11 @@ def new_rows(
 ) -> Rows:
     """Rows of new data without missing values."""
     design = fitted.design
-    X, estimable = fixed_rows(design, frame)
+    X, estimable = new_fixed_rows(design, frame)
     offset = np.sum([operand_values(o, frame, f"offset({o.text})") for o in design.offsets], axis=0)
     effects, others = [], []
     for k, t in enumerate(design.terms):
-        own = Effects(t, t, fitted.Sigma(k), fitted.system.solution.u[k])
+        own = Predicted(t, t, fitted.Sigma(k), fitted.system.solution.u[k])
         if k in chosen:
             extension = relationships.get(str(t.written.factors[-1].link))
             effects.append(new_effects(own, frame, new_levels, extension))
@@ -186,7 +186,7 @@ def new_rows(
     return Rows(X, estimable, offset if design.offsets else None, tuple(effects), tuple(others))
 
 
-def fixed_rows(design: Design, frame: pd.DataFrame) -> tuple[Matrix, NDArray[np.bool_]]:
+def new_fixed_rows(design: Design, frame: pd.DataFrame) -> tuple[Matrix, NDArray[np.bool_]]:
     """X of new data, and which of its rows are estimable.
 
     Raises
@@ -246,11 +246,11 @@ def estimable_rows(X: Matrix, null_space: Array) -> NDArray[np.bool_]:
 
 
 def new_effects(
-    own: Effects,
+    own: Predicted,
     frame: pd.DataFrame,
     new_levels: NewLevels,
     extension: Relationship | None,
-) -> Effects:
+) -> Predicted:
     """One random term in new data."""
     key, levels = own.own.key, own.own.levels
     if extension is not None:

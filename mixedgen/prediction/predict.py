@@ -126,10 +126,13 @@ def check_options(
         raise ArgumentError(f"interval must be 'confidence' or 'prediction', not {interval!r}.")
     if not 0.0 < level < 1.0:
         raise ArgumentError(f"level must be between 0 and 1, not {level!r}.")
-    links = {t.factors[-1].link for t in fitted.design.parsed.terms}
+    links = {f.link for t in fitted.design.terms for f in t.written.factors}
     unknown = [name for name in relationships or {} if name not in links]
     if unknown:
         raise ArgumentError(f"relationships names {examples(unknown)}, which no term of the formula uses.")
+    pairs = [t.key for t in fitted.design.terms if any(f.link in (relationships or {}) for f in t.written.factors[:-1])]
+    if pairs:
+        raise NotAvailableError(f"new pairs of two related factors are not predicted: {examples(pairs)}.")
     if fitted.design.traits is not None and (data is not None or interval is not None):
         raise NotAvailableError(
             "predictions for new data and intervals are not available for cbind(...): fit the long form, with a column "
