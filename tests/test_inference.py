@@ -56,7 +56,7 @@ def test_coefficients_by_kenward_roger(model: str) -> None:
     values = np.array(want["kenward_roger"])
     close(table["se"], values[:, 1], KR_RTOL)
     close(table["df"], values[:, 2], 1e-6)
-    _, _, adjusted = degrees.kenward_roger_moments(fit.inference, np.eye(len(table)))
+    adjusted = degrees.adjusted_moments(fit.inference, np.eye(len(table))).adjusted
     V = np.array(want["kenward_roger_vcov"])
     np.testing.assert_allclose(adjusted, V, rtol=0, atol=KR_RTOL * np.abs(V).max())
 
@@ -112,7 +112,7 @@ def test_kenward_roger_by_brute_force(model: str) -> None:
         for i, Vi in enumerate(w["V"])
         for j, Vj in enumerate(w["V"])
     )
-    _, _, adjusted = degrees.kenward_roger_moments(fit.inference, np.eye(len(Phi)))
+    adjusted = degrees.adjusted_moments(fit.inference, np.eye(len(Phi))).adjusted
     np.testing.assert_allclose(fit.inference.expected_covariance, W, rtol=1e-7)
     np.testing.assert_allclose(adjusted, Phi + 2.0 * Phi @ inner @ Phi, rtol=1e-9, atol=1e-12)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,7 +11,8 @@ from mixedgen.arrays import Array
 from mixedgen.errors import ArgumentError
 from mixedgen.estimation.fitted import Fitted
 from mixedgen.inference.inference import Inference
-from mixedgen.inference.information import DIFFERENCE_STEP, WORKSPACE, is_linear, moved_weights
+from mixedgen.inference.information import WORKSPACE, moved_weights
+from mixedgen.inference.kenward_roger import Moments, kenward_roger_moments, kenward_roger_scale
 
 SAME_DF = 1e-8  # difference below which lmerTest takes degrees of freedom for equal
 
@@ -100,96 +101,29 @@ def ratio(a: Array, b: Array) -> Array:
         return np.where(b > 0, a / b, np.where(a > 0, np.inf, np.nan))
 
 
-def kenward_roger_moments(inference: Inference, L: Array) -> tuple[Array, Array, Array]:
-    """Covariance of L b, its derivatives by theta, and Kenward and Roger's adjusted covariance.
-
-    Returns
-    -------
-    V : ndarray, shape (m, m)
-        L Phi L' with Phi = (X'V^-1 X)^-1.
-    derivatives : ndarray, shape (n_theta, m, m)
-        w'V_i w = -L Phi P_i Phi L', with w = V^-1 X Phi L'.
-    adjusted : ndarray, shape (m, m)
-        L (Phi + 2 Phi [sum_ij W_ij (Q_ij - P_i Phi P_j - R_ij / 4)] Phi) L' [1]_.
-
-    Notes
-    -----
-    Phi (Q_ij - P_i Phi P_j) Phi = (V_i w)' P (V_j w): one solve with m n_theta right-hand sides, and no cancellation.
-    Phi R_ij Phi = w' V_ij w, which vanishes where V is linear in theta.
-
-    References
-    ----------
-    .. [1] Kenward & Roger (1997) Biometrics 53:983; Halekoh & Hojsgaard (2014) J Stat Softw 59(9).
-    """
-    fitted = inference.fitted
-    V = L @ inference.covariance @ L.T
-    w = fitted.system.blue_weights(L)
-    moved = np.stack(list(moved_weights(fitted, w)))
-    derivatives = np.einsum("na,inb->iab", w, moved, optimize=True)
-    size, n, m = moved.shape
-    projected = fitted.system.project(np.moveaxis(moved, 0, 1).reshape(n, size * m)).reshape(n, size, m)
-    # sum_ij W_ij (V_i w)' P (V_j w), the sum over j first
-    mixed = np.einsum("ij,njm->inm", inference.expected_covariance, projected, optimize=True)
-    adjustment = np.einsum("ina,inb->ab", moved, mixed, optimize=True)
-    adjusted = V + adjustment + adjustment.T
-    if not is_linear(fitted.design):
-        adjusted -= 0.5 * second_order(fitted, w, inference.expected_covariance)
-    return V, derivatives, adjusted
-
-
-def second_order(fitted: Fitted, w: Array, W: Array) -> Array:
-    """Sum of W_ij w' V_ij w, V_ij the second derivatives of V by central differences, shape (m, m)."""
-    size = DIFFERENCE_STEP * np.where(np.diag(W) > 0, np.sqrt(np.diag(W)), np.maximum(np.abs(fitted.theta), 1.0))
-
-    def weighted(j: int) -> Callable[[Array], Array]:
-        return lambda theta: np.einsum(
-            "i,na,inb->ab", W[j], w, np.stack(list(moved_weights(replace(fitted, theta=theta), w))), optimize=True
-        )
-
-    out = np.zeros((w.shape[1],) * 2)
-    for j, h in enumerate(size):
-        step = h * np.eye(len(size))[j]
-        out += (weighted(j)(fitted.theta + step) - weighted(j)(fitted.theta - step)) / (2.0 * h)
-    return 0.5 * (out + out.T)
+def adjusted_moments(inference: Inference, L: Array) -> Moments:
+    """Kenward and Roger's moments of L b."""
+    return kenward_roger_moments(inference.fitted, inference.covariance, inference.expected_covariance, L)
 
 
 def kenward_roger_t(inference: Inference, L: Array) -> TStatistics:
     """Kenward and Roger's adjusted variance and degrees of freedom of each row of L b."""
     variances, df = np.empty(len(L)), np.empty(len(L))
     for rows in row_blocks(inference.fitted, L, 3 * len(inference.fitted.theta)):
-        V, derivatives, adjusted = kenward_roger_moments(inference, L[rows])
-        variances[rows] = np.diag(adjusted)
+        moments = adjusted_moments(inference, L[rows])
+        V, derivatives = moments.covariance, moments.derivatives
+        variances[rows] = np.diag(moments.adjusted)
         for k, row in enumerate(range(*rows.indices(len(L)))):
             one = derivatives[:, k : k + 1, k : k + 1]
             df[row] = kenward_roger_scale(V[k : k + 1, k : k + 1], one, inference.expected_covariance)[1]
     return TStatistics(variances, df)
 
 
-def kenward_roger_scale(V: Array, derivatives: Array, W: Array) -> tuple[float, float]:
-    """Scale and denominator degrees of freedom of F, with pbkrtest's conventions near its singular points."""
-    q = len(V)
-    U = np.stack([np.linalg.solve(V, D) for D in derivatives])
-    traces = np.einsum("iaa->i", U)
-    A1 = float(traces @ W @ traces)
-    A2 = float(np.einsum("ij,iab,jba->", W, U, U, optimize=True))
-    if A2 == 0.0:
-        return 1.0, np.inf
-    B = (A1 + 6.0 * A2) / (2.0 * q)
-    g = ((q + 1) * A1 - (q + 4) * A2) / ((q + 2) * A2)
-    c1, c2, c3 = (x / (3.0 * q + 2.0 * (1.0 - g)) for x in (g, q - g, q + 2 - g))
-    V0, V1, V2 = 1.0 + c1 * B, 1.0 - c2 * B, 1.0 - c3 * B
-    V0 = 0.0 if abs(V0) < 1e-10 else V0
-    E = 1.0 - A2 / q
-    root = 1.0 if abs(E) < 1e-14 and abs(V1) < 1e-14 else E / V1
-    rho = root**2 * V0 / V2 / q
-    df = 4.0 + (q + 2) / (q * rho - 1.0)
-    return (1.0 if abs(df - 2.0) < 0.01 else df * E / (df - 2.0)), df
-
-
 def kenward_roger_f(inference: Inference, L: Array) -> FMoments:
     """Kenward and Roger's adjusted covariance of the rows of L b, scale and denominator degrees of freedom."""
-    V, derivatives, adjusted = kenward_roger_moments(inference, L)
-    return FMoments(adjusted, *kenward_roger_scale(V, derivatives, inference.expected_covariance))
+    moments = adjusted_moments(inference, L)
+    scale = kenward_roger_scale(moments.covariance, moments.derivatives, inference.expected_covariance)
+    return FMoments(moments.adjusted, *scale)
 
 
 def containment_t(inference: Inference, L: Array) -> TStatistics:
