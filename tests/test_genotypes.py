@@ -104,7 +104,7 @@ def test_blocks_are_the_whole(monkeypatch):
     copies[rng.random(copies.shape) < 0.2] = NAN
     ids = list("abcdef")
     whole, rate = Genotypes(copies, ids=ids).coded(), Genotypes(copies, ids=ids).call_rate_of_animals
-    monkeypatch.setattr("mixedgen.genetics.genotypes._MARKERS_AT_ONCE", 4)
+    monkeypatch.setattr("mixedgen.genetics.genotypes.MARKERS_AT_ONCE", 4)
     M = Genotypes(copies, ids=ids)
     assert [block.shape[1] for _, block in M.blocks()] == [4, 4, 3]
     np.testing.assert_array_equal(M.coded(), whole)

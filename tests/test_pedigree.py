@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import mixedgen.genetics.inbreeding as inbreeding
 from mixedgen.data import mrode_pedigree
 from mixedgen.errors import ArgumentError, PedigreeError, RelationshipError
+from mixedgen.genetics import inbreeding, kernels
 from mixedgen.genetics.pedigree import (
     GeneFlow,
     Pedigree,
@@ -317,8 +317,15 @@ def test_a_pedigree_cannot_be_changed(mrode):
         mrode.sire[0] = 3
 
 
-def test_kernels_compile_on_demand():
+@pytest.mark.parametrize("kernel", sorted(KERNELS))
+def test_nothing_is_left_to_compile_for_a_large_pedigree(monkeypatch, kernel):
     inbreeding.compile_kernels()
+    functions = [inbreeding._compiled(f) for f in (kernels._by_mating, kernels._by_parent, kernels._next_generation)]
+    known = [list(f.signatures) for f in functions]
+    for name, value in zip(("_DENSE_PARENTS", "_VISIT_COST", "_ENTRY_COST"), (0, *KERNELS[kernel]), strict=True):
+        monkeypatch.setattr(inbreeding, name, value)
+    assert Pedigree(close_breeding(200, 4)).inbreeding.max() > 0.0
+    assert all(known) and [list(f.signatures) for f in functions] == known
 
 
 def test_input_is_not_changed():

@@ -295,6 +295,21 @@ def test_dominance_of_inbred_animals_ignores_inbreeding():
     np.testing.assert_array_equal(dominance(ped).multiply(np.eye(6)), D)
 
 
+def test_dominance_of_reciprocal_double_first_cousins():
+    """A man and his wife's brother, who married his sister: their children share both genes once in sixteen.
+
+    Falconer & Mackay (1996) Introduction to Quantitative Genetics, table 9.3. The sire of one is the sib of the other's
+    dam, so all comes from the crosswise product of the relationships between parents.
+    """
+    frame = pd.DataFrame({
+        "id": [1, 2, 3, 4, 5, 6, 7, 8, 9, 10],
+        "sire": [0, 0, 0, 0, 1, 1, 3, 3, 5, 7],
+        "dam": [0, 0, 0, 0, 2, 2, 4, 4, 8, 6],
+    })  # fmt: skip
+    D = dominance(Pedigree(frame))
+    np.testing.assert_array_equal(D.cross([9, 10], [9, 10]), [[1.0, 1 / 16], [1 / 16, 1.0]])
+
+
 def test_dominance_of_full_sibs_is_a_quarter_and_stays_sparse():
     families = 200
     parents = pd.DataFrame({"id": range(1, 2 * families + 1), "sire": 0, "dam": 0})
@@ -440,6 +455,15 @@ def test_single_step_keeps_a_large_block_apart(monkeypatch):
     whole = full(apart.precision).copy()
     whole[np.ix_(at, at)] += block
     np.testing.assert_allclose(whole, full(together.inverse), atol=1e-12)
+
+
+def test_tuning_undoes_a_change_of_base():
+    A22 = additive(family()).cross(BULLS.ids, BULLS.ids)
+    a, b = tuning_coefficients(0.3 + 1.7 * A22, A22)
+    np.testing.assert_allclose([a, b], [-0.3 / 1.7, 1.0 / 1.7], rtol=1e-12)
+    for G, base in ((np.ones((2, 2)), np.eye(2)), (np.eye(2), np.ones((2, 2))), (np.eye(2), 2.0 - np.eye(2))):
+        with pytest.raises(RelationshipError, match="G cannot be tuned to A22.*tuning=False"):
+            tuning_coefficients(G, base)
 
 
 def test_single_step_says_what_is_wrong():

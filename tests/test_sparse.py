@@ -273,14 +273,14 @@ def test_threads_rest_after_a_stall(monkeypatch):
     from mixedgen.sparse import threads
 
     clock = {"now": 0.0}
-    monkeypatch.setattr(threads, "_rest", {"until": 0.0})
+    paced = threads.Pacer()
     monkeypatch.setattr(threads, "single_speed", lambda: 1e9)
     monkeypatch.setattr(threads.time, "perf_counter", lambda: clock["now"])
     monkeypatch.setattr(threads.time, "monotonic", lambda: 100.0 + clock["now"])
     allowed = []
     several = threads.n_threads()
     for seconds in (1.0, 1.0, 20.0, 1.0, threads.REST, 1.0):
-        with threads.paced(1e9):
+        with paced(1e9):
             allowed.append(threads.n_threads())
             clock["now"] += seconds
     one = 1 if several > 1 else several

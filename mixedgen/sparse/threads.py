@@ -35,7 +35,6 @@ PROBE_ORDER = 512  # of the product that says how fast one thread is: some milli
 WORTH_A_LOOK = 2e8  # flops: less is over before it can be judged
 STALLED = 0.3  # of the speed of one thread: several that are slower wait for a core that other work holds
 REST = 30.0  # seconds of one thread, until several are tried again
-_rest = {"until": 0.0}
 
 
 @cache
@@ -51,19 +50,33 @@ def single_speed() -> float:
     return 2.0 * PROBE_ORDER**3 / min(seconds)
 
 
-@contextmanager
-def paced(flops: float) -> Iterator[None]:
-    """All BLAS threads for a large piece of work; one for a while after they have stalled.
+class Pacer:
+    """All BLAS threads for large pieces of work; one for a while after they have stalled.
 
     BLAS threads wait for each other by spinning: where other work holds a core, two may take thirty times as long as
-    one. The answers differ by rounding only.
+    one. The answers differ by rounding only. The load is the machine's, so a process needs one pacer, `paced`.
+
+    Examples
+    --------
+    >>> with Pacer()(1e6):
+    ...     pass
     """
-    if time.monotonic() < _rest["until"]:
-        with one_thread():
-            yield
-        return
-    start = time.perf_counter()
-    yield
-    seconds = time.perf_counter() - start
-    if flops > WORTH_A_LOOK and n_threads() > 1 and flops < STALLED * single_speed() * seconds:
-        _rest["until"] = time.monotonic() + REST
+
+    def __init__(self) -> None:
+        self._rests_until = 0.0
+
+    @contextmanager
+    def __call__(self, flops: float) -> Iterator[None]:
+        """Threads for one piece of work of so many flops."""
+        if time.monotonic() < self._rests_until:
+            with one_thread():
+                yield
+            return
+        start = time.perf_counter()
+        yield
+        seconds = time.perf_counter() - start
+        if flops > WORTH_A_LOOK and n_threads() > 1 and flops < STALLED * single_speed() * seconds:
+            self._rests_until = time.monotonic() + REST
+
+
+paced = Pacer()
