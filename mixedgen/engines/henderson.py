@@ -10,10 +10,10 @@ from functools import cached_property
 import numpy as np
 
 from mixedgen.arrays import Array, IntArray
-from mixedgen.covariance.triangle import INDEFINITE, lower_factor
 from mixedgen.design.design import Design
 from mixedgen.engines.components import Component, mix
 from mixedgen.engines.equations import equations_of
+from mixedgen.engines.factored import factored
 from mixedgen.engines.forecast import Forecast
 from mixedgen.engines.meetings import Block, take
 from mixedgen.engines.method_one import method_one
@@ -58,31 +58,10 @@ class HendersonSystem(System):
         super().__init__(engine.design, theta)
         self.engine, self.equations = engine, engine.equations
         self.sigma2 = float(self.theta_R[0]) if self.design.residual.homogeneous else None
-        self.inner = [self._factor(c) for c in self.equations.components]  # of T Sigma T', in the equations
-        both = zip(self.equations.components, self.inner, strict=True)
-        self.L = [
-            L if c.unit is None else np.asarray(np.linalg.solve(c.unit, L)) for c, L in both
-        ]  # of Sigma, between v and u
-        self.products, self.product_factor = self.equations.products_at(self.theta_R)
-        self.data = self.equations.coefficients(self.products, self.product_factor, self.inner)
+        at = factored(self.equations, theta, self.Sigma)
+        self.inner, self.L, self.factor = at.inner, at.L, at.factor
+        self.products, self.product_factor, self.data = at.products, at.scale, at.values
         self._inverses: dict[bool, tuple[Array, tuple[Array, ...]]] = {}
-        self.factor: CholeskyFactor = self.equations.symbolic.factor(self.data, self.equations.penalty.dense)
-
-    def _factor(self, c: Component) -> Array:
-        if c.term < 0:
-            return np.eye(c.width)
-        Sigma = self.Sigma[c.term][np.ix_(c.coefs, c.coefs)]
-        structure, s = self.design.terms[c.term].structure, self.design.slices[c.term]
-        if structure.factor_derivatives(self.theta[s]) is not None:
-            L = structure.factor(self.theta[s])
-            return L if c.unit is None else c.unit @ L
-        try:
-            if c.unit is None:
-                return lower_factor(Sigma)
-            # what Sigma lost to rounding comes back larger by the square of the columns' dependence, and proves nothing
-            return lower_factor(c.unit @ Sigma @ c.unit.T, INDEFINITE if structure.free else np.inf)
-        except ValueError as err:
-            raise EngineError(f"Sigma of {self.design.terms[c.term].key} is not positive semi-definite here.") from err
 
     def solve(self, Y: Array) -> Solution:
         """BLUE, BLUP and residuals if the data were Y, shape (n,) or (n, m)."""
