@@ -114,3 +114,12 @@ def test_structures_that_are_refused(sleep):
     ):
         with pytest.raises(ArgumentError, match=message):
             ask(structures={"expo": mg.CorrelationFunction(function, {"range": (0.01, 2.0, 100.0)})})
+
+
+def test_as_a_factor_of_a_product_it_keeps_its_bounds_and_start(sleep):
+    data = sleep.assign(half=(sleep["Days"] >= 5).astype(int), day=sleep["Days"] % 5)
+    own = {"residual": "expo(day|Subject):ar1(half|Subject)", "structures": {"expo": EXPO}}
+    structure = mg.MixedModel(FORMULA, data, **own).design.residual.structure
+    at = structure.names(("",)).index("[range,day]")
+    assert (at, 0.01, 100.0) in structure.free
+    assert structure.start(np.eye(1))[at] == 2.0

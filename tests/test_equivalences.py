@@ -472,3 +472,12 @@ def test_order_of_sites(name: str) -> None:
     for column in ("value", "pev", "reliability"):
         want = effects(a, "id:A", column)
         close(effects(b, "id:A", column)[list(want.columns)], want, GIVEN)
+
+
+def test_one_variance_of_all_traits_is_that_of_the_long_form() -> None:
+    rng = np.random.default_rng(3)
+    d = pd.DataFrame({"g": np.repeat(np.arange(12), 4), "a": rng.normal(size=48), "b": 3.0 * rng.normal(size=48)})
+    long = d.melt(id_vars="g", value_vars=["a", "b"], var_name="trait", value_name="y")
+    fit = mg.lmm("cbind(a, b) ~ 1 + diag(1|g)", d, residual="diag(trait, hom=True)")
+    same = mg.lmm("y ~ 0 + trait + diag(0 + trait|g)", long)
+    assert fit.npar == same.npar and fit.llf == pytest.approx(same.llf, abs=1e-7)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from formulaic import Formula
 
+from mixedgen.design.tags import tags
 from mixedgen.errors import FormulaError, MixedgenError, RelationshipError
 from mixedgen.formula.parse import parse
 from mixedgen.formula.parts import Column, Factor, Mates, Members, MultiMembership, ResidualTerm
@@ -17,10 +18,12 @@ from mixedgen.formula.summands import model_spec
 # A formula is parsed in every `lmm`, `update` and bootstrap: beside formulaic's own time for a fixed part, measured 2.
 MOST_OF_FORMULAIC = 6.0
 
+TAGS = tags()
+
 
 def blocks(formula, **names):
     """(effects, label) of each block."""
-    return [(term.effects, term.label) for term in parse(formula, **names).terms]
+    return [(term.effects, term.label) for term in parse(formula, TAGS, **names).terms]
 
 
 # Fixed part
@@ -68,7 +71,7 @@ def blocks(formula, **names):
     ],
 )
 def test_fixed_part_states_its_intercept(rhs, fixed):
-    parsed = parse(f"y ~ {rhs}")
+    parsed = parse(f"y ~ {rhs}", TAGS)
     assert parsed.fixed == fixed
     assert parsed.source == f"y ~ {rhs}"
 
@@ -118,11 +121,11 @@ def test_model_spec_refuses(rhs):
     ],
 )
 def test_responses(lhs, responses):
-    assert parse(f"{lhs} ~ x").responses == responses
+    assert parse(f"{lhs} ~ x", TAGS).responses == responses
 
 
 def test_offsets_leave_the_fixed_part():
-    parsed = parse("y ~ offset(x) + sex + offset(log( z + 1 )) + (1|g) + offset( 2*x+z ) + offset(`my col`)")
+    parsed = parse("y ~ offset(x) + sex + offset(log( z + 1 )) + (1|g) + offset( 2*x+z ) + offset(`my col`)", TAGS)
     assert parsed.offsets == ("x", "log(z + 1)", "{2 * x + z}", "`my col`")
     assert parsed.fixed == "1 + sex"
 
@@ -186,15 +189,15 @@ def test_random_terms_follow_lme4(term, expected):
 
 
 def test_nested_factors_stand_in_the_order_of_the_label():
-    nested, outer = parse("y ~ (1|batch/cask)").terms
+    nested, outer = parse("y ~ (1|batch/cask)", TAGS).terms
     assert nested.factors == (Factor(Column("cask")), Factor(Column("batch")))
     assert outer.factors == (Factor(Column("batch")),)
 
 
 def test_source_of_a_term_is_as_written_but_for_white_space():
-    first, second = parse("y ~ ( Days||Subject ) ").terms
+    first, second = parse("y ~ ( Days||Subject ) ", TAGS).terms
     assert first.source == second.source == "(Days||Subject)"
-    assert parse("y ~ diag (0+site | g,hom = True)").terms[0].source == "diag(0 + site|g, hom=True)"
+    assert parse("y ~ diag (0+site | g,hom = True)", TAGS).terms[0].source == "diag(0 + site|g, hom=True)"
 
 
 # Structures
@@ -221,12 +224,12 @@ def test_source_of_a_term_is_as_written_but_for_white_space():
     ],
 )
 def test_structures_and_their_defaults(term, structure, options):
-    (parsed,) = parse(f"y ~ {term}").terms
+    (parsed,) = parse(f"y ~ {term}", TAGS).terms
     assert (parsed.structure, parsed.options) == (structure, options)
 
 
 def test_a_tag_is_one_only_around_a_bar():
-    parsed = parse("y ~ cs(x) + cs(0 + f|g)")
+    parsed = parse("y ~ cs(x) + cs(0 + f|g)", TAGS)
     assert parsed.fixed == "1 + cs(x)"
     assert [term.structure for term in parsed.terms] == ["cs"]
 
@@ -259,7 +262,7 @@ def test_a_tag_is_one_only_around_a_bar():
 )
 def test_grouping(group, label, factors):
     keys = [key for key in "AB" if f":{key}" in group.replace(" ", "")]
-    (term,) = parse(f"y ~ us(1|{group})", relationships=keys).terms
+    (term,) = parse(f"y ~ us(1|{group})", TAGS, relationships=keys).terms
     assert (term.label, term.factors) == (label, factors)
 
 
@@ -272,9 +275,9 @@ def test_links_under_plus_and_star():
 def test_a_name_is_a_link_only_behind_a_factor():
     names = {"relationships": ["A"], "columns": ["y", "animal", "A", "b"]}
     with pytest.raises(FormulaError, match="both a relationship and a column"):
-        parse("y ~ (1|animal:A)", **names)
+        parse("y ~ (1|animal:A)", TAGS, **names)
     with pytest.raises(RelationshipError, match="'A'"):
-        parse("y ~ A + (A|A:b)", **names)
+        parse("y ~ A + (A|A:b)", TAGS, **names)
 
 
 def test_animal_and_permanent_environment_are_two_terms():
@@ -301,7 +304,7 @@ def test_animal_and_permanent_environment_are_two_terms():
     ],
 )
 def test_residual(text, expected):
-    assert parse_residual(text) == tuple(expected)
+    assert parse_residual(text, TAGS) == tuple(expected)
 
 
 @pytest.mark.parametrize(
@@ -327,7 +330,7 @@ def test_residual(text, expected):
 )
 def test_residual_refuses(text, named):
     with pytest.raises(FormulaError) as caught:
-        parse_residual(text)
+        parse_residual(text, TAGS)
     assert named in str(caught.value)
 
 
@@ -453,7 +456,7 @@ def test_residual_refuses(text, named):
 )
 def test_refused(formula, named):
     with pytest.raises(FormulaError) as caught:
-        parse(formula)
+        parse(formula, TAGS)
     assert named in str(caught.value)
     assert caught.value.formula == formula
 
@@ -473,13 +476,13 @@ def test_refused(formula, named):
 )
 def test_links_refused(formula, named):
     with pytest.raises(FormulaError) as caught:
-        parse(formula, relationships=["A", "B"], columns=["y", "x", "animal", "dam", "herd"])
+        parse(formula, TAGS, relationships=["A", "B"], columns=["y", "x", "animal", "dam", "herd"])
     assert named in str(caught.value)
 
 
 def test_unused_relationships_raise_by_name():
     with pytest.raises(RelationshipError, match="'D', 'G'") as caught:
-        parse("y ~ (1|animal:A)", relationships=["A", "G", "D"])
+        parse("y ~ (1|animal:A)", TAGS, relationships=["A", "G", "D"])
     assert caught.value.relationships == ["D", "G"]
 
 
@@ -489,7 +492,7 @@ def test_unused_relationships_raise_by_name():
 )
 def test_the_caret_stands_under_the_place(formula, column):
     with pytest.raises(FormulaError) as caught:
-        parse(formula)
+        parse(formula, TAGS)
     *_, line, caret = str(caught.value).splitlines()
     assert line.strip().startswith("y ~")
     assert caret.index("^") - 2 == caught.value.position == column
@@ -497,13 +500,13 @@ def test_the_caret_stands_under_the_place(formula, column):
 
 def test_messages_are_plain_text():
     with pytest.raises(MixedgenError) as caught:
-        parse("y ~ x z")
+        parse("y ~ x z", TAGS)
     assert "\x1b" not in str(caught.value)
 
 
 def test_parsed_formulas_are_frozen_and_hashable():
-    parsed = parse("y ~ x + (x|g)")
-    assert hash(parsed) == hash(parse("y ~ x + (x|g)"))
+    parsed = parse("y ~ x + (x|g)", TAGS)
+    assert hash(parsed) == hash(parse("y ~ x + (x|g)", TAGS))
     with pytest.raises(FrozenInstanceError):
         parsed.fixed = "1"
 
@@ -550,7 +553,7 @@ MODELS = [
 
 @pytest.mark.parametrize(("formula", "keys", "labels"), MODELS)
 def test_models_of_the_literature(formula, keys, labels):
-    parsed = parse(formula, relationships=list(keys))
+    parsed = parse(formula, TAGS, relationships=list(keys))
     assert [term.label for term in parsed.terms] == labels
     for rhs in (parsed.fixed, *(term.effects for term in parsed.terms)):
         model_spec(rhs)
@@ -583,16 +586,16 @@ def spaced(formula, rng):
 )
 def test_white_space_and_line_breaks_do_not_matter(formula, keys):
     rng = np.random.default_rng(20260101)
-    expected = replace(parse(formula, relationships=list(keys)), source="")
+    expected = replace(parse(formula, TAGS, relationships=list(keys)), source="")
     for _ in range(10):
-        assert replace(parse(spaced(formula, rng), relationships=list(keys)), source="") == expected
+        assert replace(parse(spaced(formula, rng), TAGS, relationships=list(keys)), source="") == expected
 
 
 def test_reading_again_what_was_written_changes_nothing():
     for formula, keys, _ in MODELS:
-        first = parse(formula, relationships=list(keys))
+        first = parse(formula, TAGS, relationships=list(keys))
         sources = dict.fromkeys(term.source for term in first.terms)
-        again = parse(f"y ~ {' + '.join([first.fixed, *sources])}", relationships=list(keys))
+        again = parse(f"y ~ {' + '.join([first.fixed, *sources])}", TAGS, relationships=list(keys))
         assert (again.fixed, again.terms) == (first.fixed, first.terms)
 
 
@@ -602,4 +605,4 @@ def test_parsing_takes_little_beside_formulaic():
         return min(timeit.repeat(run, number=5, repeat=8, timer=time.process_time))
 
     fixed = seconds(lambda: Formula("Reaction ~ Days + Days2"))
-    assert seconds(lambda: parse("Reaction ~ Days + (Days|Subject)")) < MOST_OF_FORMULAIC * fixed
+    assert seconds(lambda: parse("Reaction ~ Days + (Days|Subject)", TAGS)) < MOST_OF_FORMULAIC * fixed

@@ -7,7 +7,7 @@ import pytest
 
 import mixedgen as mg
 from mixedgen.covariance.correlated import Autoregressive
-from mixedgen.covariance.registry import ONE_COEFFICIENT, STRUCTURES, make_structure
+from mixedgen.covariance.registry import STRUCTURES, make_structure
 from mixedgen.covariance.structure import Structure
 from mixedgen.covariance.triangle import lower_factor, lower_indices
 from mixedgen.errors import FormulaError
@@ -24,7 +24,7 @@ def covariance(dim: int, seed: int = 0) -> np.ndarray:
 
 def cases() -> Iterator[object]:
     for tag in STRUCTURES:
-        for dim in DIMENSIONS if tag in ONE_COEFFICIENT else DIMENSIONS[-2:] if tag == "fa" else DIMENSIONS[1:]:
+        for dim in DIMENSIONS[-2:] if tag == "fa" else [d for d in DIMENSIONS if d >= STRUCTURES[tag].least]:
             yield pytest.param(make_structure(tag, dim, {}), id=f"{tag}-{dim}")
     yield pytest.param(make_structure("fa", 5, {"k": 2}), id="fa-k=2-5")
     yield pytest.param(make_structure("rr", 5, {"k": 2}), id="rr-k=2-5")
@@ -161,9 +161,9 @@ def test_law_parameters_outside_the_blocks_have_their_bounds(structure: Structur
 
 def anew(structure: Structure, dim: int) -> Structure:
     """The same structure with its options made for fewer effects, as where a formula names these alone."""
-    if dim == 1 and structure.tag not in ONE_COEFFICIENT:
+    if dim < STRUCTURES[structure.tag].least:
         return make_structure("us", 1, {})
-    options = {name: getattr(structure, name) for name in ("hom", "k") if hasattr(structure, name)}
+    options = {name: getattr(structure, name) for name in STRUCTURES[structure.tag].options if hasattr(structure, name)}
     if structure.tag == "idv":
         options["hom"] = True
     if structure.tag == "rr":

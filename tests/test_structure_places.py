@@ -8,8 +8,8 @@ import pytest
 
 import mixedgen as mg
 from mixedgen.covariance.registry import STRUCTURES
+from mixedgen.design.residual import KINDS
 from mixedgen.estimation.likelihood import deviance, score
-from mixedgen.formula.structures import RESIDUAL_STRUCTURES
 
 # Central differences of the deviance, steps of 1e-4: truncation 1e-8 and rounding 1e-12 / 1e-4, times the curvature.
 STEP, CLOSE = 1e-4, 2e-6
@@ -62,7 +62,7 @@ RESIDUAL_PLACES = {
     "columns of a grid": ("y ~ x + (1|dam)", "ar1(animal):{tag}(time)"),
 }
 FACTORS = ("fa", "rr")
-IN_UNITS = sorted(set(RESIDUAL_STRUCTURES) - {"exp", "diag", "idv", "at"})
+IN_UNITS = sorted(tag for tag, entry in STRUCTURES.items() if entry.in_residual and tag not in KINDS)
 
 
 def cases() -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from mixedgen import data
 from mixedgen.design.frame import read_frame
+from mixedgen.design.tags import tags
 from mixedgen.errors import ArgumentError, DataError, RelationshipError, examples
 from mixedgen.estimation.control import Control
 from mixedgen.formula.parse import parse
@@ -91,7 +92,7 @@ def bound_relationships(options: argparse.Namespace, columns: Sequence[str]) -> 
 def linked(formula: str, names: Sequence[str], columns: Collection[str] | None = None) -> list[str]:
     """Those of the names that a term links to."""
     try:
-        parse(formula, relationships=names, columns=columns)
+        parse(formula, tags(), relationships=names, columns=columns)
     except RelationshipError as error:
         unused = getattr(error, "relationships", ())
         return [name for name in names if name not in unused]

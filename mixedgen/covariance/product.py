@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 
 from mixedgen.arrays import Array, IntArray
-from mixedgen.covariance.correlated import Correlated
 from mixedgen.covariance.structure import Parameter, Structure
 
 START_CORRELATION = 0.3  # at zero a correlation cannot be told from the variance of a term with one level per record
@@ -21,20 +20,20 @@ class Product(Structure):
     ----------
     carrier : Structure
         The structure with variances; `Identity(1)` for a common one.
-    correlations : sequence of (str, Correlated)
-        Column and structure of the others, whose variance is held at one.
+    correlations : sequence of (str, Structure)
+        Column and structure of the others, whose one variance is held at one.
     """
 
     tag = "product"
 
-    def __init__(self, carrier: Structure, correlations: Sequence[tuple[str, Correlated]]) -> None:
+    def __init__(self, carrier: Structure, correlations: Sequence[tuple[str, Structure]]) -> None:
         super().__init__(carrier.dim)
         self.carrier, self.correlations = carrier, tuple(correlations)
 
     @property
     def _ends(self) -> list[int]:
         """Where the correlations of each structure begin, and where the last ones end."""
-        sizes = [self.carrier.size, *(s.n_correlations for _, s in self.correlations)]
+        sizes = [self.carrier.size, *(s.size - 1 for _, s in self.correlations)]
         return [int(e) for e in np.cumsum(sizes)]
 
     @property
@@ -96,11 +95,11 @@ class Product(Structure):
         """Parameters of the correlations, and where they start without knowledge of S0."""
         out: list[tuple[Parameter, float]] = []
         for column, s in self.correlations:
-            out += zip(correlations_of(column, s), s.start(np.eye(s.dim))[s.n_variances :], strict=True)
+            out += zip(correlations_of(column, s), np.delete(s.start(np.eye(s.dim)), s.variances), strict=True)
         return out
 
 
-def correlations_of(column: str, structure: Correlated) -> list[Parameter]:
-    """Parameters of a structure without its variances, named after the column of its levels; they move no element."""
-    inner = structure.parameters([str(k) for k in range(structure.dim)])[structure.n_variances :]
+def correlations_of(column: str, structure: Structure) -> list[Parameter]:
+    """Parameters of a structure without its variance, named after the column of its levels; they move no element."""
+    inner = [p for p in structure.numbered if p.kind != "variance"]
     return [replace(p, effects=(), label=(*p.label, column), column=column) for p in inner]

@@ -2,76 +2,138 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol, cast
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
 
+from mixedgen.arrays import IntArray
 from mixedgen.covariance.correlated import Autoregressive, CompoundSymmetry, Toeplitz
+from mixedgen.covariance.custom import CorrelationFunction
 from mixedgen.covariance.factors import FactorAnalytic, ReducedRank
+from mixedgen.covariance.margins import Chain, Margin, full_margin
 from mixedgen.covariance.structure import Structure
 from mixedgen.covariance.variances import Diagonal, Identity, Unstructured
 from mixedgen.errors import FormulaError
 
+Options = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Levels:
+    """What the coefficients of a structure belong to.
+
+    Attributes
+    ----------
+    names : tuple
+        Each of them: effects, or the levels of a column.
+    place : ndarray of int, shape (dim,), or None
+        Where they stand; None for next to each other.
+    """
+
+    names: tuple[object, ...]
+    place: IntArray | None = None
+
+    @property
+    def dim(self) -> int:
+        """Number of coefficients."""
+        return len(self.names)
+
 
 @dataclass(frozen=True)
 class StructureEntry:
-    """One line of the registry: how to make a structure from its dimension and the options in the formula."""
+    """One line of the registry.
 
-    make: Callable[[int, dict[str, object]], Structure]
+    Attributes
+    ----------
+    make : callable
+        The structure of some levels, with the options in the formula over their defaults.
+    options : mapping
+        Options a formula may give, with their defaults.
+    least : int
+        Smallest number of coefficients.
+    in_residual : bool
+        Whether residuals may have it: a covariance matrix that is singular everywhere has no inverse.
+    placed : bool
+        Whether it depends on where its levels stand.
+    margin : callable
+        Correlations of its levels as a factor of a product, for a structure with one variance.
+    """
+
+    make: Callable[[Levels, Options], Structure]
+    options: Options = field(default_factory=dict)
+    least: int = 1
+    in_residual: bool = True
+    placed: bool = False
+    margin: Callable[[Any], Margin] = full_margin
 
 
 STRUCTURES: dict[str, StructureEntry] = {
-    "us": StructureEntry(lambda dim, options: Unstructured(dim)),
-    "diag": StructureEntry(lambda dim, options: Identity(dim) if options.get("hom") else Diagonal(dim)),
-    "idv": StructureEntry(lambda dim, options: Identity(dim)),
-    "cs": StructureEntry(lambda dim, options: CompoundSymmetry(dim, bool(options.get("hom")))),
-    "corh": StructureEntry(lambda dim, options: CompoundSymmetry(dim, hom=False)),
-    "ar1": StructureEntry(lambda dim, options: Autoregressive(dim, bool(options.get("hom", True)))),
-    "toep": StructureEntry(lambda dim, options: Toeplitz(dim, hom=False)),
-    "fa": StructureEntry(lambda dim, options: FactorAnalytic(dim, number_of_factors(options))),
-    "rr": StructureEntry(lambda dim, options: ReducedRank(dim, number_of_factors(options))),
+    "us": StructureEntry(lambda over, own: Unstructured(over.dim)),
+    "diag": StructureEntry(lambda over, own: (Identity if own["hom"] else Diagonal)(over.dim), {"hom": False}),
+    "idv": StructureEntry(lambda over, own: Identity(over.dim)),
+    "cs": StructureEntry(lambda over, own: CompoundSymmetry(over.dim, own["hom"]), {"hom": False}, least=2),
+    "ar1": StructureEntry(
+        lambda over, own: Autoregressive(over.dim, own["hom"], over.place),
+        {"hom": True},
+        least=2,
+        placed=True,
+        margin=Chain,
+    ),
+    "corh": StructureEntry(lambda over, own: CompoundSymmetry(over.dim, hom=False), least=2),
+    "toep": StructureEntry(lambda over, own: Toeplitz(over.dim, hom=False), least=2),
+    "fa": StructureEntry(lambda over, own: FactorAnalytic(over.dim, own["k"]), {"k": 1}, least=2),
+    "rr": StructureEntry(lambda over, own: ReducedRank(over.dim, own["k"]), {"k": 1}, least=2, in_residual=False),
 }
 
-ONE_COEFFICIENT = ("us", "diag", "idv")
+DEFAULT = "us"  # of a term without a tag, and of the residuals of several traits
+
+ONE_VARIANCE = ("diag", (("hom", True),))  # tag and options of independent effects that share a variance
 
 
-def number_of_factors(options: dict[str, object]) -> int:
-    """The option ``k``, one by default."""
-    return int(str(options.get("k", 1)))
+def own_entry(name: str, source: CorrelationFunction) -> StructureEntry:
+    """Entry of a structure of the user's, by its name in formulas."""
+    return StructureEntry(lambda over, own: source.structure(name, over.dim, own["hom"], over.names), {"hom": True})
 
 
-class Source(Protocol):
-    """What makes a structure of the user's from its name, dimension, number of variances and levels."""
-
-    def structure(self, tag: str, dim: int, hom: bool, levels: Sequence[object]) -> Structure:
-        """The structure."""
-
-
-def make_structure(tag: str, dim: int, options: dict[str, object], levels: Sequence[object] = ()) -> Structure:
-    """Structure of `dim` coefficients by its name in the formula.
-
-    Parameters
-    ----------
-    tag : str
-        Name in the formula, a key of `STRUCTURES`.
-    dim : int
-        Number of coefficients.
-    options : dict
-        Options in the formula, such as ``hom``; ``source``, a `Source`, for a structure of the user's.
-    levels : sequence
-        What the coefficients belong to, which a structure of the user's is a function of.
+def entry_of(tag: str, own: object = None) -> StructureEntry:
+    """Entry of a tag, or that of the user's which a formula hands through.
 
     Raises
     ------
     FormulaError
         If no structure of that name can be estimated.
     """
-    if "source" in options:
-        return cast(Source, options["source"]).structure(tag, dim, bool(options["hom"]), levels)
-    if tag not in STRUCTURES:
+    entry = cast("StructureEntry | None", own) or STRUCTURES.get(tag)
+    if entry is None:
         raise FormulaError(
             f"the covariance structure {tag}() cannot be estimated; those that can: {', '.join(STRUCTURES)}."
         )
-    if dim < 2 and tag not in ONE_COEFFICIENT:
-        raise FormulaError(f"{tag}() has correlations, and needs two effects or more; here there is one.")
-    return STRUCTURES[tag].make(dim, options)
+    return entry
+
+
+def make_structure(tag: str, over: Levels | int, options: Options, own: object = None) -> Structure:
+    """Structure of some coefficients by its name in the formula.
+
+    Parameters
+    ----------
+    tag : str
+        Name in the formula.
+    over : Levels or int
+        The coefficients; their number, where their names do not matter.
+    options : mapping
+        Options in the formula, such as ``hom``, over their defaults.
+    own : StructureEntry, optional
+        That of a structure of the user's; by default the one of the registry.
+
+    Raises
+    ------
+    FormulaError
+        If no structure of that name can be estimated, or it has too few coefficients.
+    """
+    entry = entry_of(tag, own)
+    levels = Levels(tuple(range(over))) if isinstance(over, int) else over
+    if levels.dim < entry.least:
+        least = "two" if entry.least == 2 else str(entry.least)
+        here = "there is one" if levels.dim == 1 else f"are {levels.dim}"
+        raise FormulaError(f"{tag}() has correlations, and needs {least} effects or more; here {here}.")
+    return entry.make(levels, {**entry.options, **options})

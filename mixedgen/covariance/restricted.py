@@ -59,6 +59,11 @@ class Restricted(Structure):
         return self.base.tag
 
     @property
+    def scalar(self) -> bool:  # type: ignore[override]
+        """As the base."""
+        return self.base.scalar
+
+    @property
     def start_correlation(self) -> float:  # type: ignore[override]
         """As the base: a factor needs one to find a direction."""
         return self.base.start_correlation

@@ -82,6 +82,8 @@ class Structure(ABC):
     start_correlation = 0.0  # of the matrix that default starts are made of: factors need one to find a direction
     unseen: tuple[int, ...] = ()  # parameters that `matrix` does not show
     restricted = False  # whether some of its parameters are fixed, equal or bounded
+    unstructured = False  # whether theta is the lower triangle of any covariance matrix
+    scalar = False  # whether Sigma is a variance times the identity
 
     def __init__(self, dim: int) -> None:
         self.dim = dim
@@ -113,7 +115,7 @@ class Structure(ABC):
 
     @cached_property
     def numbered(self) -> tuple[Parameter, ...]:
-        """Its parameters, the coefficients named by their number."""
+        """What each element of theta is, the coefficients named by their number."""
         return self.parameters([str(k) for k in range(self.dim)])
 
     @property
@@ -150,6 +152,22 @@ class Structure(ABC):
     def multiplicity(self) -> Array:
         """How many coefficients share each block, shape (number of blocks,); the divisor of an EM step counts them."""
         return np.array([float(len(self.numbered[b[0]].effects)) for b in self.blocks])
+
+    @property
+    def independent(self) -> bool:
+        """Whether no coefficient covaries with another."""
+        return len(self.components) == self.dim
+
+    @property
+    def variances(self) -> tuple[int, ...]:
+        """Parameters that are variances."""
+        return tuple(k for k, p in enumerate(self.numbered) if p.kind == "variance")
+
+    @property
+    def homogeneous(self) -> bool:
+        """Whether all coefficients have one variance, which is a parameter."""
+        own = [self.numbered[k] for k in self.variances]
+        return len(own) == 1 and len(own[0].effects) == self.dim and not own[0].partial
 
     def factor(self, theta: Array) -> Array:
         """L with L L' = Sigma(theta), shape (dim, dim); lower triangular."""

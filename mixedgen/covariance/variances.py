@@ -15,6 +15,7 @@ class Unstructured(Structure):
     """`us`: any covariance matrix; theta is its lower triangle, row by row."""
 
     tag = "us"
+    unstructured = True
 
     def __init__(self, dim: int) -> None:
         super().__init__(dim)
@@ -99,6 +100,7 @@ class Identity(Structure):
     """`idv`, or `diag(..., hom=True)`: independent coefficients with one common variance."""
 
     tag = "idv"
+    scalar = True
 
     def parameters(self, effects: Sequence[str]) -> tuple[Parameter, ...]:
         """One without a suffix."""

@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike
 
 from mixedgen.covariance.custom import CorrelationFunction
 from mixedgen.design.frame import read_frame
+from mixedgen.design.tags import tags
 from mixedgen.errors import ArgumentError
-from mixedgen.formula.structures import RESIDUAL_STRUCTURES, STRUCTURES
 from mixedgen.genetics.pedigree import Pedigree
 from mixedgen.relationship.relationship import Relationship
 
@@ -117,8 +117,9 @@ def check_relationships(relationships: Mapping[str, Relationship] | None) -> Non
 
 def check_structures(structures: Mapping[str, CorrelationFunction] | None) -> None:
     """Raise an ArgumentError that says what stands in the place of the user's structures by name."""
+    known = tags()
     for name, source in (structures or {}).items():
         if not isinstance(source, CorrelationFunction):
             raise ArgumentError(f"structure {name!r} is a {type(source).__name__}, not a CorrelationFunction.")
-        if name in RESIDUAL_STRUCTURES or name in STRUCTURES or not str(name).isidentifier():
+        if name in known.residuals or name in known.terms or not str(name).isidentifier():
             raise ArgumentError(f"structures: {name!r} cannot be the name of a structure of one's own; take another.")

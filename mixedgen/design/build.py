@@ -33,6 +33,7 @@ from mixedgen.design.frame import (
 )
 from mixedgen.design.residual import residual_columns, residual_of
 from mixedgen.design.restrictions import Restrictions, restrict
+from mixedgen.design.tags import tags
 from mixedgen.design.terms import Term
 from mixedgen.design.traits import Traits, stack
 from mixedgen.errors import ArgumentError, DesignError, examples
@@ -114,8 +115,9 @@ def read_text(arguments: ModelArguments) -> tuple[ParsedFormula, tuple[ResidualT
     own = dict(arguments.structures or {})
     columns = [str(c) for c in arguments.data.columns]
     links = tuple(arguments.relationships or ())
-    parsed = parse(arguments.formula, relationships=links, columns=columns, structures=own)
-    parts = parse_residual(arguments.residual, own) if isinstance(arguments.residual, str) else ()
+    known = tags(own)
+    parsed = parse(arguments.formula, known, relationships=links, columns=columns)
+    parts = parse_residual(arguments.residual, known) if isinstance(arguments.residual, str) else ()
     used = {t.structure for t in parsed.terms} | {p.structure for p in parts}
     idle = [name for name in own if name not in used]
     if idle:
@@ -248,7 +250,10 @@ def residual_part(
         if traits is not None or weight is not None:
             raise ArgumentError("a residual covariance matrix takes one response, and no weights.")
         return known_residual(arguments.residual, arguments.data.index, rows.kept)
-    return residual_of(parts, rows.used, weight) if traits is None else traits.residual(parts, weight)
+    inverse_weights = None if weight is None else 1.0 / weight
+    if traits is not None:
+        return traits.residual(parts, inverse_weights)
+    return residual_of(parts, rows.used, inverse_weights)
 
 
 def restricted(design: Design, restrictions: Restrictions | None) -> Design:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mixedgen.arrays import IntArray
-from mixedgen.covariance.registry import make_structure
+from mixedgen.covariance.registry import DEFAULT, ONE_VARIANCE, Levels, make_structure
 from mixedgen.covariance.structure import Structure
 from mixedgen.covariance.variances import Identity
 from mixedgen.design.coding import Coded, Side, code, dense, intercept, read_side
@@ -138,7 +138,7 @@ def build_term(
 
 def own_structure(written: RandomTerm, effects: tuple[str, ...]) -> Structure:
     """Structure of the effects of a term."""
-    return make_structure(written.structure, len(effects), dict(written.options), effects)
+    return make_structure(written.structure, Levels(effects), dict(written.options), written.entry)
 
 
 def several_levels(
@@ -176,14 +176,15 @@ def nearest_factor(term: RandomTerm, frame: pd.DataFrame) -> RandomTerm:
     """
     *others, last = term.factors
     plain = all(isinstance(f.source, Column) and f.link is None for f in others)
-    if not plain or term.effects != "1" or term.structure != "us":
+    if not plain or term.effects != "1" or term.structure != DEFAULT:
         raise FormulaError(
             f"{term.source}: a relationship over an interaction is estimated for an intercept and one relationship, "
             "that of the last factor; write the effects of each level out, as in us(0 + site|animal:A)."
         )
     names = [str(f.source) for f in others]
     cells = ":".join(f"C(`{c}`)" if pd.api.types.is_numeric_dtype(frame[c]) else f"`{c}`" for c in names)
-    return replace(term, effects=f"0 + {cells}", structure="diag", options=(("hom", True),), factors=(last,))
+    tag, options = ONE_VARIANCE
+    return replace(term, effects=f"0 + {cells}", structure=tag, options=options, factors=(last,))
 
 
 def grouping_columns(parsed: ParsedFormula) -> list[str]:

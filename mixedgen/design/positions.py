@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 
 from mixedgen.arrays import IntArray
-from mixedgen.covariance.correlated import Autoregressive
-from mixedgen.covariance.registry import make_structure
+from mixedgen.covariance.registry import Levels, make_structure
 from mixedgen.covariance.structure import Structure
 from mixedgen.design.levels import codes_of
 from mixedgen.formula.parts import ResidualTerm
@@ -33,7 +32,4 @@ def places(column: pd.Series) -> tuple[IntArray, pd.Index, IntArray]:
 
 def residual_structure(part: ResidualTerm, levels: pd.Index, place: IntArray) -> Structure:
     """Structure over the positions of a residual."""
-    dim, options = len(levels), dict(part.options)
-    if part.structure == "ar1" and dim > 1:
-        return Autoregressive(dim, bool(options.get("hom", True)), place)
-    return make_structure(part.structure, dim, options, list(levels))
+    return make_structure(part.structure, Levels(tuple(levels), place), dict(part.options), part.entry)

@@ -9,15 +9,16 @@ import numpy as np
 import pandas as pd
 
 from mixedgen.arrays import Array, IntArray
-from mixedgen.covariance.correlated import Correlated
+from mixedgen.covariance.margins import FullMargin, Margin
 from mixedgen.covariance.product import Product
+from mixedgen.covariance.registry import STRUCTURES, entry_of
 from mixedgen.covariance.structure import Structure
-from mixedgen.covariance.variances import Diagonal, Identity
+from mixedgen.covariance.variances import Identity
 from mixedgen.design.levels import codes_of
 from mixedgen.design.positions import places, residual_structure
 from mixedgen.errors import DesignError, FormulaError, examples
 from mixedgen.formula.parts import ResidualTerm
-from mixedgen.residual.margins import FullMargin, correlation_margin
+from mixedgen.residual.residual import Residual
 from mixedgen.residual.separable import SeparableResidual
 
 
@@ -42,20 +43,8 @@ class Part:
     code: IntArray
     levels: tuple[str, ...]
 
-    @property
-    def independent(self) -> bool:
-        """Whether its levels have no correlations."""
-        return isinstance(self.structure, Identity | Diagonal)
 
-    @property
-    def has_variances(self) -> bool:
-        """Whether its variances differ by level."""
-        return self.structure.size > 1 and not (
-            isinstance(self.structure, Correlated) and self.structure.n_variances == 1
-        )
-
-
-def build_product(terms: Sequence[ResidualTerm], frame: pd.DataFrame, weights: Array | None) -> SeparableResidual:
+def build_product(terms: Sequence[ResidualTerm], frame: pd.DataFrame, inverse_weights: Array | None) -> Residual:
     """R of a direct product of structures on a frame.
 
     Raises
@@ -65,45 +54,52 @@ def build_product(terms: Sequence[ResidualTerm], frame: pd.DataFrame, weights: A
     DesignError
         If several records stand at one place, or a column of places is text.
     """
-    text = ":".join(written(t) for t in terms)
     parts = [build_part(t, frame) for t in terms]
-    carriers = [p for p in parts if p.has_variances]
-    if len(carriers) > 1:
-        raise FormulaError(
-            f"{text}: {written(carriers[0].term)} and {written(carriers[1].term)} both have variances, of which only "
-            "products can be estimated. Make one of them a correlation: ar1(...), cs(..., hom=True), idv(...)."
-        )
-    correlated = [p for p in parts if not p.independent]
+    carrier = carrier_of(parts)
+    correlated = [p for p in parts if not p.structure.independent]
     if not correlated:
-        raise FormulaError(f"{text} has no correlation: write one structure such as diag(column), or leave it out.")
+        raise FormulaError(
+            f"{product_text(parts)} has no correlation: write one structure such as diag(column), or leave it out."
+        )
     units = [codes_of(frame[c])[0] for c in dict.fromkeys(t.unit for t in terms if t.unit is not None)]
-    block = combined([*units, *(p.code for p in parts if p.independent)], len(frame))
-    check_places(terms, parts, [*units, *(p.code for p in parts)], frame)
-    carrier = carriers[0] if carriers else None
+    check_places(terms, [*units, *(p.code for p in parts)], frame)
     others = [(p.term.positions, p.structure) for p in correlated if p is not carrier]
-    structure = Product(
-        Identity(1) if carrier is None else carrier.structure,
-        [(column, s) for column, s in others if isinstance(s, Correlated)],
-    )
-    slices, rest = [], iter(structure.slices)
-    for p in correlated:
-        slices.append(slice(0, p.structure.size) if p is carrier else next(rest))
+    structure = Product(Identity(1) if carrier is None else carrier.structure, others)
+    rest = iter(structure.slices)
     return SeparableResidual(
         structure=structure,
         classes=() if carrier is None else carrier.levels,
         position=np.zeros(len(frame), dtype=np.intp) if carrier is None else carrier.code,
-        inverse_weights=None if weights is None else 1.0 / weights,
-        margins=tuple(
-            FullMargin(p.structure, 0)
-            if p is carrier or not isinstance(p.structure, Correlated)
-            else correlation_margin(p.structure)
-            for p in correlated
-        ),
-        slices=tuple(slices),
-        outside=carrier is None or carrier.independent,
-        block=block,
+        inverse_weights=inverse_weights,
+        margins=tuple(FullMargin(p.structure) if p is carrier else margin(p) for p in correlated),
+        slices=tuple(slice(0, p.structure.size) if p is carrier else next(rest) for p in correlated),
+        outside=carrier is None or carrier.structure.independent,
+        block=combination([*units, *(p.code for p in parts if p.structure.independent)], len(frame)),
         levels=np.stack([p.code for p in correlated], axis=1),
     )
+
+
+def carrier_of(parts: Sequence[Part]) -> Part | None:
+    """The part whose variances differ by level; None where one variance serves all.
+
+    Raises
+    ------
+    FormulaError
+        If there are several.
+    """
+    carriers = [p for p in parts if not p.structure.homogeneous]
+    if len(carriers) > 1:
+        raise FormulaError(
+            f"{product_text(parts)}: {written(carriers[0].term)} and {written(carriers[1].term)} both have variances, "
+            "of which only products can be estimated. Make one of them a correlation: ar1(...), cs(..., hom=True), "
+            "idv(...)."
+        )
+    return carriers[0] if carriers else None
+
+
+def margin(part: Part) -> Margin:
+    """Correlations of a part."""
+    return entry_of(part.term.structure, part.term.entry).margin(part.structure)
 
 
 def written(term: ResidualTerm) -> str:
@@ -111,25 +107,26 @@ def written(term: ResidualTerm) -> str:
     return f"{term.structure}({term.positions}{'' if term.unit is None else '|' + term.unit})"
 
 
+def product_text(parts: Sequence[Part]) -> str:
+    """A product as it is written."""
+    return ":".join(written(p.term) for p in parts)
+
+
 def build_part(term: ResidualTerm, frame: pd.DataFrame) -> Part:
     """One structure of a product on a frame."""
-    if term.structure == "exp":
-        raise FormulaError(f"exp({term.positions}) has no place in a product of structures.")
+    if term.structure not in STRUCTURES and term.entry is None:
+        raise FormulaError(f"{term.structure}({term.positions}) has no place in a product of structures.")
     code, levels, place = places(frame[term.positions])
-    if term.structure == "ar1" and pd.api.types.infer_dtype(frame[term.positions]) == "string":
+    text = pd.api.types.infer_dtype(frame[term.positions]) == "string"
+    if text and entry_of(term.structure, term.entry).placed:
         raise DesignError(
             f"{written(term)}: column {term.positions!r} is text, whose order is alphabetical, and would put 10 before "
             "2. Make it numeric, or an ordered categorical."
         )
-    structure = (
-        Identity(1)
-        if len(levels) == 1 and term.structure in ("idv", "diag")
-        else residual_structure(term, levels, place)
-    )
-    return Part(term, structure, code, tuple(str(v) for v in levels))
+    return Part(term, residual_structure(term, levels, place), code, tuple(str(v) for v in levels))
 
 
-def combined(codes: Sequence[IntArray], n: int) -> IntArray:
+def combination(codes: Sequence[IntArray], n: int) -> IntArray:
     """Number of each combination of codes that occurs, shape (n,)."""
     out = np.zeros(n, dtype=np.intp)
     for code in codes:
@@ -137,11 +134,9 @@ def combined(codes: Sequence[IntArray], n: int) -> IntArray:
     return out
 
 
-def check_places(
-    terms: Sequence[ResidualTerm], parts: Sequence[Part], codes: Sequence[IntArray], frame: pd.DataFrame
-) -> None:
+def check_places(terms: Sequence[ResidualTerm], codes: Sequence[IntArray], frame: pd.DataFrame) -> None:
     """Raise a DesignError where several records stand at one place."""
-    place = combined(codes, len(frame))
+    place = combination(codes, len(frame))
     times = np.bincount(place)
     twice = np.flatnonzero(times > 1)
     if len(twice):

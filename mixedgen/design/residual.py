@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,7 @@ import pandas as pd
 
 from mixedgen.arrays import Array, IntArray
 from mixedgen.covariance.sections import Sections
-from mixedgen.covariance.structure import Structure
-from mixedgen.covariance.variances import Diagonal, Identity, LogLinear
+from mixedgen.covariance.variances import Identity, LogLinear
 from mixedgen.design.frame import numeric
 from mixedgen.design.levels import codes_of
 from mixedgen.design.positions import places, residual_structure
@@ -19,7 +19,7 @@ from mixedgen.design.products import build_product
 from mixedgen.errors import DesignError, FormulaError, MixedgenError, examples
 from mixedgen.formula.parts import ResidualTerm
 from mixedgen.residual.diagonal import ClassResidual, LogLinearResidual
-from mixedgen.residual.residual import Residual
+from mixedgen.residual.residual import Residual, some
 from mixedgen.residual.sections import SectionResidual
 from mixedgen.residual.units import UnitResidual
 
@@ -29,33 +29,93 @@ def residual_columns(parts: Sequence[ResidualTerm]) -> list[str]:
     return [c for part in parts for c in (part.positions, part.unit) if c is not None]
 
 
-def build_residual(parts: Sequence[ResidualTerm], frame: pd.DataFrame, weights: Array | None) -> Residual:
-    """R of a residual structure on a frame."""
-    inverse_weights = None if weights is None else 1.0 / weights
+Reader = Callable[[Sequence[ResidualTerm], pd.DataFrame, Array | None], Residual]
+
+
+@dataclass(frozen=True)
+class ResidualKind:
+    """How residuals of one kind are read.
+
+    Attributes
+    ----------
+    read : callable
+        R of the structures written, its own the first and others only where it `divides`, on a frame without missing
+        values; 1 / w, shape (n,), or None where all weights are one.
+    options : mapping
+        Options a formula may give, with their defaults, where the kind is no structure of the registry.
+    units : bool
+        Whether the formula may name units right of a bar.
+    divides : bool
+        Whether it says to which records the structures beside it belong, and stands once.
+    """
+
+    read: Reader
+    options: Mapping[str, Any] = field(default_factory=dict)
+    units: bool = True
+    divides: bool = False
+
+
+def residual_of(parts: Sequence[ResidualTerm], frame: pd.DataFrame, inverse_weights: Array | None) -> Residual:
+    """R of any residual structure on a frame; one variance where none is written."""
+    dividing = [p for p in parts if kind_of(p).divides]
+    if dividing:
+        rest = [p for p in parts if not kind_of(p).divides]
+        first = dividing[0]
+        if len(dividing) > 1 or not rest:
+            here = f"{first.structure}({first.positions})"
+            raise FormulaError(
+                f"{here} says whose residuals have parameters of their own, and stands once beside their structure: "
+                f"{here}:ar1(row):ar1(col), {here}:us(time|subject)."
+            )
+        return kind_of(first).read([first, *rest], frame, inverse_weights)
+    if len(parts) > 1:
+        return build_product(parts, frame, inverse_weights)
+    read = kind_of(parts[0]).read if parts else one_variance
+    return read(parts, frame, inverse_weights)
+
+
+def kind_of(part: ResidualTerm) -> ResidualKind:
+    """Kind of a residual; a structure that is none is the covariance matrix of the positions of a unit."""
+    return KINDS.get(part.structure, UNITS)
+
+
+def one_variance(parts: Sequence[ResidualTerm], frame: pd.DataFrame, inverse_weights: Array | None) -> ClassResidual:
+    """Independent residuals with one variance."""
+    return ClassResidual(Identity(1), (), np.zeros(len(frame), dtype=np.intp), inverse_weights)
+
+
+def log_linear(parts: Sequence[ResidualTerm], frame: pd.DataFrame, inverse_weights: Array | None) -> LogLinearResidual:
+    """Independent residuals whose log-variance is linear in a column."""
+    name = parts[0].positions
+    x = numeric(frame[name], name, frame.index)
     every = np.zeros(len(frame), dtype=np.intp)
-    if not parts or parts[0].structure == "idv":
-        return ClassResidual(Identity(1), (), every, inverse_weights)
-    part = parts[0]
-    if part.structure == "exp":
-        x = numeric(frame[part.positions], part.positions, frame.index)
-        return LogLinearResidual(LogLinear(part.positions), (), every, inverse_weights, x)
+    return LogLinearResidual(LogLinear(name), (), every, inverse_weights, x, (name,))
+
+
+def by_class(parts: Sequence[ResidualTerm], frame: pd.DataFrame, inverse_weights: Array | None) -> ClassResidual:
+    """Independent residuals with a variance for each level of a column; one variance for one level or ``hom=True``."""
+    (part,) = parts
+    if part.unit is not None:
+        raise FormulaError(f"{part.structure}({part.positions}) has no units: leave out '|{part.unit}'.")
     position, levels, place = places(frame[part.positions])
-    classes = tuple(str(v) for v in levels)
-    options = dict(part.options)
-    if part.structure == "diag":
-        if part.unit is not None:
-            raise FormulaError(f"diag({part.positions}) has no units: leave out '|{part.unit}'.")
-        hom = len(levels) == 1 or bool(options.get("hom"))
-        structure: Structure = Identity(1) if hom else Diagonal(len(levels))
-        return ClassResidual(structure, () if hom else classes, every if hom else position, inverse_weights)
+    structure = residual_structure(part, levels, place)
+    if structure.homogeneous:
+        return one_variance(parts, frame, inverse_weights)
+    return ClassResidual(structure, tuple(str(v) for v in levels), position, inverse_weights)
+
+
+def within_units(parts: Sequence[ResidualTerm], frame: pd.DataFrame, inverse_weights: Array | None) -> UnitResidual:
+    """Residuals with a covariance matrix of the positions of each unit."""
+    (part,) = parts
     if part.unit is None:
         raise FormulaError(
             f"{part.structure}({part.positions}) needs units: write {part.structure}({part.positions}|unit)."
         )
+    position, levels, place = places(frame[part.positions])
     unit, units = codes_of(frame[part.unit])
     check_once(unit, position, units, levels, part)
     structure = residual_structure(part, levels, place)
-    return UnitResidual(structure, classes, position, inverse_weights, unit)
+    return UnitResidual(structure, tuple(str(v) for v in levels), position, inverse_weights, unit)
 
 
 def check_once(unit: IntArray, position: IntArray, units: pd.Index, levels: pd.Index, part: ResidualTerm) -> None:
@@ -71,42 +131,23 @@ def check_once(unit: IntArray, position: IntArray, units: pd.Index, levels: pd.I
         )
 
 
-def residual_of(parts: Sequence[ResidualTerm], frame: pd.DataFrame, weights: Array | None) -> Residual:
-    """R of any residual structure on a frame."""
-    sections = [p for p in parts if p.structure == "at"]
-    if not sections:
-        return (build_product if len(parts) > 1 else build_residual)(parts, frame, weights)
-    rest = [p for p in parts if p.structure != "at"]
-    column = sections[0].positions
-    if len(sections) > 1 or not rest:
-        raise FormulaError(
-            f"at({column}) says whose residuals have parameters of their own, and stands once beside their structure: "
-            f"at({column}):ar1(row):ar1(col), at({column}):us(time|subject)."
-        )
-    return build_sections(column, rest, frame, weights)
-
-
 def build_sections(
-    column: str, parts: Sequence[ResidualTerm], frame: pd.DataFrame, weights: Array | None
+    parts: Sequence[ResidualTerm], frame: pd.DataFrame, inverse_weights: Array | None
 ) -> SectionResidual:
-    """R of the sections that the levels of a column make."""
+    """R of the sections that the levels of the first part's column make, each of the structure of the others."""
+    column, rest = parts[0].positions, parts[1:]
     code, levels = codes_of(frame[column])
     rows = [np.flatnonzero(code == k) for k in range(len(levels))]
-    residuals = [section(column, str(v), parts, frame, weights, own) for v, own in zip(levels, rows, strict=True)]
+    residuals = [
+        section(column, str(v), rest, frame, inverse_weights, own) for v, own in zip(levels, rows, strict=True)
+    ]
     structure = Sections([str(v) for v in levels], [r.structure for r in residuals], [r.classes for r in residuals])
     position = np.empty(len(frame), dtype=np.intp)
     starts = np.cumsum([0, *(r.structure.dim for r in residuals)])
     for r, own, start in zip(residuals, rows, starts, strict=False):
         position[own] = start + np.minimum(r.position, r.structure.dim - 1)
     classes = [c for v, r in zip(levels, residuals, strict=True) for c in classes_of(str(v), r)]
-    return SectionResidual(
-        structure=structure,
-        classes=tuple(classes),
-        position=position,
-        inverse_weights=None if weights is None else 1.0 / weights,
-        parts=tuple(residuals),
-        rows=tuple(rows),
-    )
+    return SectionResidual(structure, tuple(classes), position, inverse_weights, tuple(residuals), tuple(rows))
 
 
 def classes_of(level: str, residual: Residual) -> list[str]:
@@ -115,7 +156,12 @@ def classes_of(level: str, residual: Residual) -> list[str]:
 
 
 def section(
-    column: str, level: str, parts: Sequence[ResidualTerm], frame: pd.DataFrame, weights: Array | None, rows: IntArray
+    column: str,
+    level: str,
+    parts: Sequence[ResidualTerm],
+    frame: pd.DataFrame,
+    inverse_weights: Array | None,
+    rows: IntArray,
 ) -> Residual:
     """R of one section; an error in it says which."""
     own: Any = frame.iloc[rows]
@@ -123,7 +169,18 @@ def section(
         **{c: own[c].cat.remove_unused_categories() for c in own if isinstance(own[c].dtype, pd.CategoricalDtype)}
     )
     try:
-        return residual_of(parts, own, None if weights is None else weights[rows])
+        return residual_of(parts, own, some(inverse_weights, rows))
     except MixedgenError as err:
         err.args = (f"{column} {level}: {err}", *err.args[1:])
         raise
+
+
+UNITS = ResidualKind(within_units)
+
+# Kinds by the tag that a user writes; a structure of the registry that is not here is a matrix within units.
+KINDS: dict[str, ResidualKind] = {
+    "idv": ResidualKind(one_variance),
+    "diag": ResidualKind(by_class),
+    "exp": ResidualKind(log_linear, units=False),
+    "at": ResidualKind(build_sections, units=False, divides=True),
+}

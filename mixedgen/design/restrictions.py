@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 
@@ -11,11 +12,8 @@ from mixedgen.covariance.restricted import FIXED, Restricted, diagonal_places
 from mixedgen.covariance.structure import Structure
 from mixedgen.design.terms import Term
 from mixedgen.errors import ArgumentError, NotAvailableError, examples
-from mixedgen.residual.diagonal import ClassResidual
-from mixedgen.residual.known import KnownResidual
 from mixedgen.residual.residual import Residual
 from mixedgen.residual.restricted import RestrictedResidual
-from mixedgen.residual.units import UnitResidual
 
 
 @dataclass(frozen=True)
@@ -97,14 +95,15 @@ def restrict(
             raise ArgumentError(f"{examples(group)} are parameters of different terms: only those of one can be equal.")
     if not sum(s.size for s in new):
         raise ArgumentError("every variance parameter is fixed: use model.solve(variances).")
-    if new[-1] is not residual.structure and residual.structure.tag == "exp":
-        raise NotAvailableError("parameters of the residual structure exp() cannot be restricted.")
+    if new[-1] is not residual.structure and not residual.restrictable:
+        raise NotAvailableError(
+            f"parameters of the residual structure {residual.structure.tag}() cannot be restricted."
+        )
     out = tuple(t if s is t.structure else replace(t, structure=s) for t, s in zip(terms, new, strict=False))
-    if not isinstance(new[-1], Restricted):
+    R = new[-1]
+    if R is residual.structure:
         return out, residual
-    if isinstance(residual, ClassResidual | UnitResidual | KnownResidual):  # which take all from their structure
-        return out, replace(residual, structure=new[-1])
-    return out, RestrictedResidual(residual, new[-1])
+    return out, residual.over(R) or RestrictedResidual(residual, cast(Restricted, R))
 
 
 def restricted(restrictions: Restrictions, structure: Structure, names: Sequence[str]) -> Structure:

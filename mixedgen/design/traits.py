@@ -10,15 +10,14 @@ import pandas as pd
 import scipy.sparse as sp
 
 from mixedgen.arrays import Array, IntArray
-from mixedgen.covariance.registry import make_structure
-from mixedgen.covariance.variances import Diagonal
+from mixedgen.covariance.registry import DEFAULT, STRUCTURES, Levels, make_structure
 from mixedgen.design.coding import Operand, Origin, operand_values
 from mixedgen.design.loads import load_ranges
 from mixedgen.design.terms import INTERCEPT_NAMES, Term
 from mixedgen.errors import DataError, FormulaError
 from mixedgen.formula.parts import ResidualTerm
 from mixedgen.residual.diagonal import ClassResidual
-from mixedgen.residual.residual import Residual
+from mixedgen.residual.residual import Residual, some
 from mixedgen.residual.units import UnitResidual
 
 
@@ -67,7 +66,9 @@ class Traits:
         values = np.zeros((len(load), len(self.names) * c))
         values[np.arange(len(load))[:, None], trait[:, None] * c + np.arange(c)] = term.values[load]
         effects = tuple(self._effect(t, e, c) for t in self.names for e in term.effects)
-        structure = make_structure(term.written.structure, len(effects), dict(term.written.options), effects)
+        structure = make_structure(
+            term.written.structure, Levels(effects), dict(term.written.options), term.written.entry
+        )
         level = term.level[load]
         return replace(
             term,
@@ -89,26 +90,28 @@ class Traits:
     def _effect(trait: str, effect: str, c: int) -> str:
         return trait if c == 1 and effect in INTERCEPT_NAMES else f"{trait}:{effect}"
 
-    def residual(self, parts: Sequence[ResidualTerm], weights: Array | None) -> Residual:
-        """One covariance matrix of the traits of a row; `us` when nothing else is written.
+    def residual(self, parts: Sequence[ResidualTerm], inverse_weights: Array | None) -> Residual:
+        """One covariance matrix of the traits of a row, any one when nothing is written; of each row 1 / w.
 
         Raises
         ------
         FormulaError
             If the residual structure is over anything but ``trait``.
         """
-        inverse_weights = None if weights is None else 1.0 / weights[self.row]
-        tag, options = ("us", {}) if not parts else (parts[0].structure, dict(parts[0].options))
-        if parts and (len(parts) > 1 or parts[0].positions != "trait" or tag == "exp"):
+        tag, options, own = DEFAULT, {}, None
+        if parts:
+            tag, options, own = parts[0].structure, dict(parts[0].options), parts[0].entry
+        if parts and (len(parts) > 1 or parts[0].positions != "trait" or (tag not in STRUCTURES and own is None)):
             written = ":".join(f"{p.structure}({p.positions})" for p in parts)
             raise FormulaError(
                 f"the residual of cbind(...) is a structure over its traits, such as us(trait) or diag(trait), not "
                 f"{written}. The long form, with a column of traits, takes any."
             )
-        if tag == "diag":
-            return ClassResidual(Diagonal(len(self.names)), self.names, self.trait, inverse_weights)
-        structure = make_structure(tag, len(self.names), options, self.names)
-        return UnitResidual(structure, self.names, self.trait, inverse_weights, self.row)
+        structure = make_structure(tag, Levels(self.names), options, own)
+        own_weights = some(inverse_weights, self.row)
+        if structure.independent:
+            return ClassResidual(structure, self.names, self.trait, own_weights)
+        return UnitResidual(structure, self.names, self.trait, own_weights, self.row)
 
     def select(self, values: IntArray) -> Traits:
         """Some of the values."""

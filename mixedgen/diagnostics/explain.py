@@ -132,28 +132,11 @@ def model_sentence(fitted: Fitted) -> str:
     )
 
 
-COMPOSED = {
-    "product": "correlated within units by a product of structures over the places of a grid",
-    "at": "independent between sections, each with parameters of its own",
-}
-
-
 def residual_sentence(fitted: Fitted) -> str:
     """R in words."""
     residual, names = fitted.design.residual, fitted.design.theta_names[fitted.design.slices[-1]]
-    tag, dim = residual.structure.tag, residual.structure.dim
-    if tag == "idv":
-        what = "independent, one variance" if residual.pairs is None else "a known matrix times one variance"
-    elif tag in COMPOSED:
-        what = COMPOSED[tag]
-    elif residual.pairs is not None:
-        what = f"one {tag} covariance matrix of {dim} positions ({examples(residual.classes)}) within units"
-    elif residual.classes:
-        what = f"independent, a variance for each of {dim} classes ({examples(residual.classes)})"
-    else:
-        what = f"independent, structure {tag}"
     weights = "" if residual.inverse_weights is None else ", divided by the weights of the records"
-    return f"Residuals: {what}{weights}; parameters {', '.join(names) or 'none'}."
+    return f"Residuals: {residual.words}{weights}; parameters {', '.join(names) or 'none'}."
 
 
 def method_sentence(fitted: Fitted) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from mixedgen.errors import FormulaError
+from mixedgen.formula.parts import NO_TAGS, Tags
 from mixedgen.formula.sides import Token, canonical, quoted_name, tokens
 
 BARS = ("|", "||")
@@ -46,7 +47,7 @@ class Text:
     relationships: frozenset[str] = frozenset()
     columns: frozenset[str] | None = None
     dots: bool = False  # whether a dot may stand for what was there
-    structures: tuple[tuple[str, object], ...] = ()  # of the user's, by their names
+    tags: Tags = NO_TAGS  # structures that it may name
 
     def error(self, message: str, position: int) -> FormulaError:
         """Error with the source and a caret under the place."""

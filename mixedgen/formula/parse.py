@@ -6,11 +6,11 @@ is handed back as right-hand sides for formulaic. Nothing here looks at data.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 from mixedgen.errors import FormulaError, RelationshipError, examples
 from mixedgen.formula.lexemes import Lexeme, Summand, Text, as_written, has_sign, operand, sides, split_at, summands_of
-from mixedgen.formula.parts import ParsedFormula, RandomTerm
+from mixedgen.formula.parts import ParsedFormula, RandomTerm, Tags
 from mixedgen.formula.random import _random_terms
 from mixedgen.formula.sides import terms_of
 from mixedgen.formula.summands import _right_hand_side
@@ -18,10 +18,10 @@ from mixedgen.formula.summands import _right_hand_side
 
 def parse(
     formula: str,
+    tags: Tags,
     *,
     relationships: Collection[str] = (),
     columns: Collection[str] | None = None,
-    structures: Mapping[str, object] | None = None,
 ) -> ParsedFormula:
     """Read a model formula.
 
@@ -29,12 +29,12 @@ def parse(
     ----------
     formula : str
         lme4's syntax with links, ``members``, ``mm``, structure tags and ``cbind``.
+    tags : Tags
+        The structures of terms.
     relationships : collection of str
         Names that may stand as links right of a bar.
     columns : collection of str, optional
         Columns of the data; given, links are checked against them.
-    structures : mapping of str to object, optional
-        Structures of the user's by their names in formulas; the object becomes the option ``source`` of the term.
 
     Returns
     -------
@@ -54,12 +54,13 @@ def parse(
 
     Examples
     --------
-    >>> parsed = parse("Reaction ~ Days + (Days|Subject)")
+    >>> tags = Tags({"us": Tag({})}, {}, default="us")
+    >>> parsed = parse("Reaction ~ Days + (Days|Subject)", tags)
     >>> parsed.fixed, parsed.terms[0].effects, parsed.terms[0].label
     ('1 + Days', '1 + Days', 'Subject')
     """
     names = None if columns is None else frozenset(columns)
-    text = Text(formula, frozenset(relationships), names, structures=tuple((structures or {}).items()))
+    text = Text(formula, frozenset(relationships), names, tags=tags)
     left, right = sides(text, text.all_lexemes())
     fixed: list[Summand] = []
     offsets: list[str] = []

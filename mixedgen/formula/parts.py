@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 Options = tuple[tuple[str, object], ...]
 
@@ -103,6 +104,37 @@ class Factor:
 
 
 @dataclass(frozen=True)
+class Tag:
+    """A structure that a formula may name.
+
+    Parameters
+    ----------
+    options : mapping of str to object
+        Its arguments with their defaults.
+    units : bool
+        Whether units may stand right of a bar, where it is the structure of residuals.
+    entry : object, optional
+        What makes a structure of the user's; it is handed through.
+    """
+
+    options: Mapping[str, object]
+    units: bool = True
+    entry: object = None
+
+
+@dataclass(frozen=True)
+class Tags:
+    """The structures of terms and of residuals by their names, and that of a term without one."""
+
+    terms: Mapping[str, Tag]
+    residuals: Mapping[str, Tag]
+    default: str
+
+
+NO_TAGS = Tags({}, {}, default="")
+
+
+@dataclass(frozen=True)
 class RandomTerm:
     """One block of random effects.
 
@@ -111,7 +143,7 @@ class RandomTerm:
     effects : str
         Right-hand side for formulaic with the intercept stated: ``"1"``, ``"1 + Days"``, ``"0 + Machine"``.
     structure : str
-        Structure of the covariance of one level's effects, a key of `STRUCTURES`.
+        Structure of the covariance of one level's effects, a key of `Tags.terms`.
     options : tuple of (str, object)
         Arguments of the structure, sorted, defaults filled in.
     factors : tuple of Factor
@@ -120,6 +152,8 @@ class RandomTerm:
         lme4's name of the term: ``"Subject"``, ``"cask:batch"``, ``"animal:A"``.
     source : str
         The term as written, with white space normalised.
+    entry : object, optional
+        `Tag.entry` of the structure.
     """
 
     effects: str
@@ -128,6 +162,7 @@ class RandomTerm:
     factors: tuple[Factor, ...]
     label: str
     source: str
+    entry: object = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -162,16 +197,19 @@ class ResidualTerm:
     Parameters
     ----------
     structure : str
-        A key of `RESIDUAL_STRUCTURES`.
+        A key of `Tags.residuals`.
     options : tuple of (str, object)
         Arguments of the structure, sorted, defaults filled in.
     positions : str
         Column (or ``trait``) whose levels index the covariance; the covariate of ``exp``.
     unit : str, optional
         Column of the units that share no residual with each other.
+    entry : object, optional
+        `Tag.entry` of the structure.
     """
 
     structure: str
     options: Options
     positions: str
     unit: str | None = None
+    entry: object = field(default=None, repr=False, compare=False)

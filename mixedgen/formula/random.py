@@ -29,15 +29,16 @@ def _random_terms(text: Text, summand: Summand) -> list[RandomTerm]:
     lexemes = summand.lexemes
     _refuse_operators(text, summand)
     tagged = lexemes[0].kind == "call"
-    structure, options, inside = _tag(text, lexemes[0]) if tagged else ("us", (), list(lexemes[1:-1]))
+    structure, options, inside = _tag(text, lexemes[0]) if tagged else (text.tags.default, (), list(lexemes[1:-1]))
     bar, left, right = _bar(text, inside)
     if bar.text == "||" and tagged:
         raise text.error(f"'||' has no place in {structure}(): write diag(...|...) for uncorrelated effects", bar.start)
     source = as_written(text, lexemes)
     effects = _uncorrelated_effects(text, left) if bar.text == "||" else [_effects(text, left)]
     groups = _groups(text, right, as_written(text, left))
+    entry = text.tags.terms[structure].entry
     return [
-        RandomTerm(effect, structure, options, factors, ":".join(map(str, factors)), source)
+        RandomTerm(effect, structure, options, factors, ":".join(map(str, factors)), source, entry)
         for effect in effects
         for factors in groups
     ]

@@ -7,34 +7,18 @@ from collections.abc import Mapping, Sequence
 from mixedgen.errors import examples
 from mixedgen.formula.grouping import _names
 from mixedgen.formula.lexemes import Lexeme, Text, as_written, split_at
-from mixedgen.formula.parts import Options, ResidualTerm
-
-# Structures and their arguments with defaults, as in lme4 >= 2 and glmmTMB.
-STRUCTURES: dict[str, dict[str, object]] = {
-    "us": {},
-    "diag": {"hom": False},
-    "cs": {"hom": False},
-    "ar1": {"hom": True},
-    "corh": {},
-    "toep": {},
-    "fa": {"k": 1},
-    "rr": {"k": 1},
-    "idv": {},
-}
-# A reduced-rank residual covariance is singular; `exp` is the log-linear variance; `at` divides the records.
-RESIDUAL_STRUCTURES: dict[str, dict[str, object]] = {k: v for k, v in STRUCTURES.items() if k != "rr"}
-RESIDUAL_STRUCTURES |= {"exp": {}, "at": {}}
+from mixedgen.formula.parts import Options, ResidualTerm, Tags
 
 
-def parse_residual(residual: str, structures: Mapping[str, object] | None = None) -> tuple[ResidualTerm, ...]:
+def parse_residual(residual: str, tags: Tags) -> tuple[ResidualTerm, ...]:
     """Read the structure of the residual.
 
     Parameters
     ----------
     residual : str
         Such as ``"diag(site)"``, ``"us(trait|unit)"``, ``"ar1(row):ar1(col)"``, ``"exp(x)"``.
-    structures : mapping of str to object, optional
-        As in `parse`.
+    tags : Tags
+        The structures.
 
     Returns
     -------
@@ -48,10 +32,11 @@ def parse_residual(residual: str, structures: Mapping[str, object] | None = None
 
     Examples
     --------
-    >>> parse_residual("ar1(time|subject)")
+    >>> ar1 = Tag({"hom": True})
+    >>> parse_residual("ar1(time|subject)", Tags({}, {"ar1": ar1}, default=""))
     (ResidualTerm(structure='ar1', options=(('hom', True),), positions='time', unit='subject'),)
     """
-    text = Text(residual, structures=tuple((structures or {}).items()))
+    text = Text(residual, tags=tags)
     parts = split_at(text.all_lexemes(), (":",))
     return tuple(_residual_term(text, part) for _, part in parts)
 
@@ -59,7 +44,7 @@ def parse_residual(residual: str, structures: Mapping[str, object] | None = None
 def _tag(text: Text, call: Lexeme) -> tuple[str, Options, list[Lexeme]]:
     """Structure, options and lexemes around the bar of `us(...|..., hom=True)`."""
     structure = call.function or ""
-    known_here = STRUCTURES | own_structures(text)
+    known_here = text.tags.terms
     if structure not in known_here:
         known = ", ".join(known_here)
         raise text.error(
@@ -67,27 +52,16 @@ def _tag(text: Text, call: Lexeme) -> tuple[str, Options, list[Lexeme]]:
             call.start,
         )
     first, *rest = text.arguments(call)
-    return structure, _with_source(text, structure, _options(text, call, known_here[structure], rest)), first
+    return structure, _options(text, call, known_here[structure].options, rest), first
 
 
-def own_structures(text: Text) -> dict[str, dict[str, object]]:
-    """Structures of the user's and their arguments with defaults."""
-    return {name: {"hom": True} for name, _ in text.structures}
-
-
-def _with_source(text: Text, structure: str, options: Options) -> Options:
-    """Options of a structure of the user's with the object that makes it."""
-    own = dict(text.structures)
-    return (*options, ("source", own[structure])) if structure in own else options
-
-
-def _options(text: Text, call: Lexeme, defaults: dict[str, object], arguments: list[list[Lexeme]]) -> Options:
+def _options(text: Text, call: Lexeme, defaults: Mapping[str, object], arguments: list[list[Lexeme]]) -> Options:
     """Arguments of a structure over its defaults, sorted."""
     given: dict[str, object] = {}
     for argument in arguments:
         name, value = _literal_argument(argument)
         written = as_written(text, argument)
-        if name not in defaults or name in given:
+        if name is None or name not in defaults or name in given:
             allowed = f"takes {examples(defaults)}" if defaults else "takes no argument"
             raise text.error(f"'{written}' in {call.function}(): it {allowed}", call.start)
         if type(value) is not type(defaults[name]) or (name == "k" and value == 0):
@@ -112,21 +86,17 @@ def _literal_argument(argument: Sequence[Lexeme]) -> tuple[str | None, object]:
 def _residual_term(text: Text, lexemes: Sequence[Lexeme]) -> ResidualTerm:
     """One factor such as `us(trait|unit)`."""
     structure = lexemes[0].function if len(lexemes) == 1 else None
-    known_here = RESIDUAL_STRUCTURES | own_structures(text)
+    known_here = text.tags.residuals
     if structure not in known_here:
         known = ", ".join(f"{name}()" for name in known_here)
         what = f"'{as_written(text, lexemes)}' is no" if lexemes else "missing is a"
         raise text.error(f"{what} residual structure; known are {known}", lexemes[0].start if lexemes else 0)
     assert structure is not None
-    call = lexemes[0]
+    call, tag = lexemes[0], known_here[structure]
     first, *rest = text.arguments(call) or [[]]
     names = _names([part for _, part in split_at(first, ("|",))])
-    if names is None or len(names) > (1 if structure in ("exp", "at") else 2):
-        form = (
-            f"{structure}(column)"
-            if structure in ("exp", "at")
-            else f"{structure}(positions) or {structure}(positions|unit)"
-        )
+    if names is None or len(names) > (2 if tag.units else 1):
+        form = f"{structure}(positions) or {structure}(positions|unit)" if tag.units else f"{structure}(column)"
         raise text.error(f"'{call.text}' is not of the form {form} with names of columns", call.start)
-    options = _with_source(text, structure, _options(text, call, known_here[structure], rest))
-    return ResidualTerm(structure, options, *names)
+    unit = names[1] if len(names) == 2 else None
+    return ResidualTerm(structure, _options(text, call, tag.options, rest), names[0], unit, tag.entry)

@@ -11,9 +11,7 @@ from mixedgen.covariance.structure import Structure
 from mixedgen.covariance.variances import Diagonal, Unstructured
 from mixedgen.errors import NotAvailableError
 from mixedgen.estimation.fitted import Fitted
-from mixedgen.residual.diagonal import ClassResidual
 from mixedgen.residual.residual import Residual
-from mixedgen.residual.units import UnitResidual
 
 
 @dataclass(frozen=True)
@@ -61,13 +59,12 @@ def linear_hull(fitted: Fitted) -> LinearHull:
 
 def wider_residual(residual: Residual) -> Residual:
     """R of the same positions with any covariance matrix, or with any variances."""
-    if isinstance(residual, UnitResidual):
-        return replace(residual, structure=Unstructured(residual.structure.dim))
-    if isinstance(residual, ClassResidual):
-        return replace(residual, structure=Diagonal(residual.structure.dim))
-    raise NotAvailableError(
-        f"Kenward-Roger is not available for {residual.structure.tag} residuals; use ddf='satterthwaite'."
-    )
+    wider = None if residual.linear is None else residual.over(residual.linear)
+    if wider is None:
+        raise NotAvailableError(
+            f"Kenward-Roger is not available for {residual.structure.tag} residuals; use ddf='satterthwaite'."
+        )
+    return wider
 
 
 def elements(wider: Structure, structure: Structure, theta: Array) -> tuple[Array, Array]:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import chdtrc
 
+from mixedgen.covariance.registry import DEFAULT
 from mixedgen.covariance.structure import Structure
 from mixedgen.design.coding import INTERCEPT
 from mixedgen.design.design import Design
@@ -161,7 +162,7 @@ def n_variances(structure: Structure) -> int:
 
 def smaller_terms(parsed: RandomTerm, term: Term) -> list[tuple[str, Term | None]]:
     """What may be dropped of a term: its name, and what is left of the term."""
-    tag = "" if parsed.structure == "us" else parsed.structure
+    tag = "" if parsed.structure == DEFAULT else parsed.structure
     text = f"{tag}({parsed.effects} | {parsed.label})"
     names = {o.name: o.parts for o in term.origins}
     slopes = [name for name, own in names.items() if own and not any(own < other for other in names.values())]

@@ -55,7 +55,7 @@ def cross_check(fit: Result) -> pd.DataFrame:
         raise NotAvailableError("cross_check needs statsmodels: pip install statsmodels.") from err
     require_expressible(fit)
     design = fit.fitted.design
-    one = len(design.terms) == 1 and design.terms[0].structure.tag == "us"
+    one = len(design.terms) == 1 and design.terms[0].structure.unstructured
     model, own, names = (grouped if one else crossed)(fit, MixedLM)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -88,7 +88,7 @@ def require_expressible(fit: Result) -> None:
         why = "weights or residual classes"
     elif len(design.terms) > 1 and any(t.c > 1 for t in design.terms):
         why = "several terms of which one has several effects"
-    elif len(design.terms) == 1 and design.terms[0].c > 1 and design.terms[0].structure.tag != "us":
+    elif len(design.terms) == 1 and design.terms[0].c > 1 and not design.terms[0].structure.unstructured:
         why = f"the structure {design.terms[0].structure.tag}()"
     elif len(design.terms) > 1 and design.n > MAX_DENSE:
         why = f"crossed terms of {design.n} records within its memory"

@@ -69,7 +69,7 @@ def principal_components(fitted: Fitted) -> dict[str, PrincipalComponents]:
     design = fitted.design
     fitted.require_solved()  # negative estimates have no roots
     structure = design.residual.structure  # of one variance, which may be fixed, or of several
-    sigma = float(np.sqrt(structure.matrix(fitted.theta_R)[0, 0])) if structure.tag == "idv" else 1.0
+    sigma = float(np.sqrt(structure.matrix(fitted.theta_R)[0, 0])) if structure.scalar else 1.0
     shared: dict[str, list[int]] = {}
     for k, t in enumerate(design.terms):
         shared.setdefault(t.written.label, []).append(k)

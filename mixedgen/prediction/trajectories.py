@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from mixedgen.arrays import Array
-from mixedgen.covariance.variances import LogLinear
 from mixedgen.design.frame import read_frame, require_columns
 from mixedgen.design.terms import Term
 from mixedgen.errors import ArgumentError, NotAvailableError, examples
@@ -189,19 +188,12 @@ def variance_parts(fitted: Fitted, frame: pd.DataFrame) -> Iterator[tuple[str, t
 def residual_part(fitted: Fitted, frame: pd.DataFrame) -> tuple[Array, Array]:
     """Residual variance at points, and its derivatives by theta."""
     residual, s = fitted.design.residual, fitted.design.slices[-1]
+    require_columns(frame, residual.covariates, "at=")
+    covariates = {name: frame[name].to_numpy(dtype=float) for name in residual.covariates}
+    value, own = residual.at_points(fitted.theta[s], covariates, len(frame))
     gradient = np.zeros((len(frame), len(fitted.theta)))
-    structure = residual.structure
-    if isinstance(structure, LogLinear):
-        require_columns(frame, [structure.covariate], "at=")
-        x = frame[structure.covariate].to_numpy(dtype=float)
-        value = np.exp(fitted.theta[s.start] + fitted.theta[s.start + 1] * x)
-        gradient[:, s] = value[:, None] * np.column_stack([np.ones(len(x)), x])
-        return value, gradient
-    Sigma = structure.matrix(fitted.theta[s])
-    if residual.pairs is not None or structure.dim > 1:
-        raise NotAvailableError("the residual variance differs between classes, which the points do not say.")
-    gradient[:, s] = structure.derivatives(fitted.theta[s])[:, 0, 0]
-    return np.full(len(frame), Sigma[0, 0]), gradient
+    gradient[:, s] = own
+    return value, gradient
 
 
 def basis_at(t: Term, frame: pd.DataFrame) -> Array:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mixedgen.arrays import Array, IntArray
 from mixedgen.covariance.structure import Structure
-from mixedgen.residual.residual import Residual, columns, take
+from mixedgen.covariance.variances import Diagonal
+from mixedgen.errors import examples
+from mixedgen.residual.residual import Residual, columns, some
 
 
 class DiagonalResidual(Residual):
@@ -20,15 +23,15 @@ class DiagonalResidual(Residual):
         """Derivative of `variances`, shape (n,)."""
 
     def solve(self, theta: Array, V: Array) -> Array:
-        """R^-1 V."""
+        """R^-1 V, shape of V."""
         return V / columns(self.variances(theta), V)
 
     def multiply(self, theta: Array, V: Array) -> Array:
-        """R V."""
+        """R V, shape of V."""
         return V * columns(self.variances(theta), V)
 
     def multiply_derivative(self, theta: Array, k: int, V: Array) -> Array:
-        """(dR/dtheta_k) V."""
+        """(dR/dtheta_k) V, shape of V."""
         return V * columns(self._derivative(theta, k), V)
 
     def logdet(self, theta: Array) -> float:
@@ -65,6 +68,22 @@ class ClassResidual(DiagonalResidual):
     inverse_weights: Array | None
 
     @property
+    def words(self) -> str:
+        """One variance, or one for each class."""
+        if self.structure.scalar:
+            return "independent, one variance"
+        return f"independent, a variance for each of {self.structure.dim} classes ({examples(self.classes)})"
+
+    @property
+    def linear(self) -> Structure:
+        """A variance for each class."""
+        return Diagonal(self.structure.dim)
+
+    def over(self, structure: Structure) -> ClassResidual:
+        """R of other variances of the same classes."""
+        return replace(self, structure=structure)
+
+    @property
     def homogeneous(self) -> bool:
         """Whether there is one class, with a variance that is not fixed."""
         return self.structure.dim == self.structure.size == 1
@@ -83,7 +102,7 @@ class ClassResidual(DiagonalResidual):
 
     def select(self, rows: IntArray) -> ClassResidual:
         """R of some records."""
-        return replace(self, position=self.position[rows], inverse_weights=take(self.inverse_weights, rows))
+        return replace(self, position=self.position[rows], inverse_weights=some(self.inverse_weights, rows))
 
 
 @dataclass(frozen=True)
@@ -95,6 +114,14 @@ class LogLinearResidual(DiagonalResidual):
     position: IntArray
     inverse_weights: Array | None
     x: Array
+    covariates: tuple[str, ...] = ()
+    restrictable = False
+
+    def at_points(self, theta: Array, covariates: Mapping[str, Array], n: int) -> tuple[Array, Array]:
+        """Variance at values of the covariate, and its derivatives."""
+        (x,) = (covariates[name] for name in self.covariates)
+        value = np.exp(theta[0] + theta[1] * x)
+        return value, value[:, None] * np.column_stack([np.ones(n), x])
 
     def variances(self, theta: Array) -> Array:
         """Diagonal of R."""
@@ -105,5 +132,5 @@ class LogLinearResidual(DiagonalResidual):
 
     def select(self, rows: IntArray) -> LogLinearResidual:
         """R of some records."""
-        weights = take(self.inverse_weights, rows)
+        weights = some(self.inverse_weights, rows)
         return replace(self, position=self.position[rows], inverse_weights=weights, x=self.x[rows])

@@ -14,8 +14,8 @@ from functools import cached_property, reduce
 import numpy as np
 
 from mixedgen.arrays import Array, IntArray
+from mixedgen.covariance.margins import Margin
 from mixedgen.residual.holes import Holes, find_holes
-from mixedgen.residual.margins import Margin
 
 Parameters = Sequence[Array]  # of each margin
 

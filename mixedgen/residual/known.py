@@ -40,6 +40,12 @@ class KnownResidual(Residual):
     classes: tuple[str, ...] = ()
     inverse_weights: Array | None = None
 
+    words = "a known matrix times one variance"
+
+    def over(self, structure: Structure) -> KnownResidual:
+        """R of another structure of the variance."""
+        return replace(self, structure=structure)
+
     @property
     def pairs(self) -> tuple[IntArray, IntArray]:
         """Records of each element of R^-1."""
@@ -59,15 +65,15 @@ class KnownResidual(Residual):
         return self._variance(theta) * self.R0.diagonal()
 
     def solve(self, theta: Array, V: Array) -> Array:
-        """R^-1 V."""
+        """R^-1 V, shape of V."""
         return np.asarray(self.inverse @ V) / self._variance(theta)
 
     def multiply(self, theta: Array, V: Array) -> Array:
-        """R V."""
+        """R V, shape of V."""
         return np.asarray(self.R0 @ V) * self._variance(theta)
 
     def multiply_derivative(self, theta: Array, k: int, V: Array) -> Array:
-        """R0 V."""
+        """R0 V: the derivative by sigma^2."""
         return np.asarray(self.R0 @ V)
 
     def logdet(self, theta: Array) -> float:

@@ -8,11 +8,13 @@ same positions.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 import numpy as np
 
 from mixedgen.arrays import Array, IntArray
 from mixedgen.covariance.structure import Structure
+from mixedgen.errors import NotAvailableError
 
 
 class Residual(ABC):
@@ -34,6 +36,39 @@ class Residual(ABC):
     classes: tuple[str, ...]
     position: IntArray
     inverse_weights: Array | None
+    covariates: tuple[str, ...] = ()  # numeric columns that the variance of a record depends on
+    restrictable = True  # whether its parameters may be fixed, equal or bounded
+
+    @property
+    def words(self) -> str:
+        """What it is, in words."""
+        return (
+            f"structure {self.structure.tag}"
+            if self.pairs is not None
+            else f"independent, structure {self.structure.tag}"
+        )
+
+    @property
+    def linear(self) -> Structure | None:
+        """Structure in whose parameters R is linear, and of which its own is a case; None where there is none."""
+        return None
+
+    def over(self, structure: Structure) -> Residual | None:
+        """R of another structure of the same positions; None for one that reads its own parameters."""
+        return None
+
+    def at_points(self, theta: Array, covariates: Mapping[str, Array], n: int) -> tuple[Array, Array]:
+        """Variance of a record without weight at n points, shape (n,), and its derivatives, shape (n, n_theta).
+
+        Raises
+        ------
+        NotAvailableError
+            If it depends on more than the covariates.
+        """
+        if self.pairs is not None or self.structure.dim > 1:
+            raise NotAvailableError("the residual variance differs between classes, which the points do not say.")
+        gradient = np.tile(self.structure.derivatives(theta)[:, 0, 0], (n, 1))
+        return np.full(n, self.structure.matrix(theta)[0, 0]), gradient
 
     @property
     def homogeneous(self) -> bool:
@@ -91,7 +126,7 @@ class Residual(ABC):
         """Draws from N(0, R), shape (records, n)."""
 
 
-def take(values: Array | None, rows: IntArray) -> Array | None:
+def some(values: Array | None, rows: IntArray) -> Array | None:
     """Some elements of an array; None of None."""
     return None if values is None else values[rows]
 

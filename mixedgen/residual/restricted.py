@@ -25,23 +25,28 @@ class RestrictedResidual(Residual):
     structure: Restricted
 
     @property
+    def words(self) -> str:
+        """What the base is."""
+        return self.base.words
+
+    @property
     def classes(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Those of the base."""
+        """Names of the positions of the base."""
         return self.base.classes
 
     @property
     def position(self) -> IntArray:  # type: ignore[override]
-        """Those of the base."""
+        """Position of each record in the base."""
         return self.base.position
 
     @property
     def inverse_weights(self) -> Array | None:  # type: ignore[override]
-        """Those of the base."""
+        """1 / w of the base."""
         return self.base.inverse_weights
 
     @property
     def pairs(self) -> tuple[IntArray, IntArray] | None:
-        """Those of the base."""
+        """Records of each element of R^-1: a restriction leaves the pattern."""
         return self.base.pairs
 
     @property
@@ -58,15 +63,15 @@ class RestrictedResidual(Residual):
         return self.base.variances(self.structure.full(theta))
 
     def solve(self, theta: Array, V: Array) -> Array:
-        """R^-1 V."""
+        """R^-1 V, shape of V."""
         return self.base.solve(self.structure.full(theta), V)
 
     def multiply(self, theta: Array, V: Array) -> Array:
-        """R V."""
+        """R V, shape of V."""
         return self.base.multiply(self.structure.full(theta), V)
 
     def multiply_derivative(self, theta: Array, k: int, V: Array) -> Array:
-        """(dR/dtheta_k) V."""
+        """(dR/dtheta_k) V, shape of V."""
         full = self.structure.full(theta)
         return np.sum([self.base.multiply_derivative(full, i, V) for i in self._members(k)], axis=0)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from mixedgen.arrays import Array, IntArray
 from mixedgen.covariance.sections import Sections, consecutive
-from mixedgen.residual.residual import Residual
+from mixedgen.residual.residual import Residual, some
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,11 @@ class SectionResidual(Residual):
     parts: tuple[Residual, ...]
     rows: tuple[IntArray, ...]
 
+    words = "independent between sections, each with parameters of its own"
+
     @property
     def multiplicity(self) -> tuple[float, ...]:
-        """Those of each section."""
+        """Records or units behind each block, one section after the other."""
         return tuple(m for r in self.parts for m in r.multiplicity)
 
     @cached_property
@@ -65,15 +67,15 @@ class SectionResidual(Residual):
         return self._assemble(theta, lambda r, own, rows: r.variances(own), np.empty(len(self.position)))
 
     def solve(self, theta: Array, V: Array) -> Array:
-        """R^-1 V."""
+        """R^-1 V, shape of V."""
         return self._assemble(theta, lambda r, own, rows: r.solve(own, V[rows]), V)
 
     def multiply(self, theta: Array, V: Array) -> Array:
-        """R V."""
+        """R V, shape of V."""
         return self._assemble(theta, lambda r, own, rows: r.multiply(own, V[rows]), V)
 
     def multiply_derivative(self, theta: Array, k: int, V: Array) -> Array:
-        """(dR/dtheta_k) V."""
+        """(dR/dtheta_k) V, shape of V."""
         a, i = self._owner(k)
         out = np.zeros_like(V)
         rows = self.rows[a]
@@ -122,7 +124,7 @@ class SectionResidual(Residual):
         return replace(
             self,
             position=self.position[rows],
-            inverse_weights=None if self.inverse_weights is None else self.inverse_weights[rows],
+            inverse_weights=some(self.inverse_weights, rows),
             parts=tuple(r.select(k) for r, k in zip(self.parts, kept, strict=True)),
             rows=tuple(new[own[k]] for own, k in zip(self.rows, kept, strict=True)),
         )

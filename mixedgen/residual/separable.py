@@ -15,10 +15,10 @@ import numpy as np
 import scipy.sparse as sp
 
 from mixedgen.arrays import Array, IntArray
+from mixedgen.covariance.margins import Margin
 from mixedgen.covariance.product import Product
 from mixedgen.residual.grid import Grid
-from mixedgen.residual.margins import Margin
-from mixedgen.residual.residual import Residual, columns
+from mixedgen.residual.residual import Residual, columns, some
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,8 @@ class SeparableResidual(Residual):
     outside: bool
     block: IntArray
     levels: IntArray
+
+    words = "correlated within units by a product of structures over the places of a grid"
 
     @property
     def multiplicity(self) -> tuple[float, ...]:
@@ -138,16 +140,16 @@ class SeparableResidual(Residual):
         return own if self.inverse_weights is None else own * self.inverse_weights
 
     def solve(self, theta: Array, V: Array) -> Array:
-        """R^-1 V."""
+        """R^-1 V, shape of V."""
         n = len(self.position)
         return np.asarray(sp.csr_array((self.precision(theta), self.pairs), shape=(n, n)) @ V)
 
     def multiply(self, theta: Array, V: Array) -> Array:
-        """R V."""
+        """R V, shape of V."""
         return self._apply(theta, V)
 
     def multiply_derivative(self, theta: Array, k: int, V: Array) -> Array:
-        """(dR/dtheta_k) V."""
+        """(dR/dtheta_k) V, shape of V."""
         owner = self._owner(k)
         if owner is not None:
             return self._apply(theta, V, owner)
@@ -190,7 +192,7 @@ class SeparableResidual(Residual):
 
     def select(self, rows: IntArray) -> SeparableResidual:
         """R of some records; the others leave holes."""
-        weights = None if self.inverse_weights is None else self.inverse_weights[rows]
+        weights = some(self.inverse_weights, rows)
         return replace(
             self,
             position=self.position[rows],

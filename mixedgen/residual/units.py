@@ -10,7 +10,9 @@ import numpy as np
 
 from mixedgen.arrays import Array, IntArray
 from mixedgen.covariance.structure import Structure
-from mixedgen.residual.residual import Residual, columns, take
+from mixedgen.covariance.variances import Unstructured
+from mixedgen.errors import examples
+from mixedgen.residual.residual import Residual, columns, some
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,21 @@ class UnitResidual(Residual):
     position: IntArray
     inverse_weights: Array | None
     unit: IntArray
+
+    @property
+    def words(self) -> str:
+        """Its structure over the positions."""
+        s = self.structure
+        return f"one {s.tag} covariance matrix of {s.dim} positions ({examples(self.classes)}) within units"
+
+    @property
+    def linear(self) -> Structure:
+        """Any covariance matrix of the positions."""
+        return Unstructured(self.structure.dim)
+
+    def over(self, structure: Structure) -> UnitResidual:
+        """R of another covariance matrix of the same positions."""
+        return replace(self, structure=structure)
 
     @property
     def multiplicity(self) -> tuple[float, ...]:
@@ -97,16 +114,16 @@ class UnitResidual(Residual):
         return np.diag(self.structure.matrix(theta))[self.position] / self._root_weights**2
 
     def solve(self, theta: Array, V: Array) -> Array:
-        """R^-1 V."""
+        """R^-1 V, shape of V."""
         return self._apply(self._inverses(theta), V, self._root_weights)
 
     def multiply(self, theta: Array, V: Array) -> Array:
-        """R V."""
+        """R V, shape of V."""
         Sigma = self.structure.matrix(theta)
         return self._apply([self._block(Sigma, p) for p in self.patterns], V, 1.0 / self._root_weights)
 
     def multiply_derivative(self, theta: Array, k: int, V: Array) -> Array:
-        """(dR/dtheta_k) V."""
+        """(dR/dtheta_k) V, shape of V."""
         D = self.structure.derivatives(theta)[k]
         return self._apply([self._block(D, p) for p in self.patterns], V, 1.0 / self._root_weights)
 
@@ -147,7 +164,7 @@ class UnitResidual(Residual):
 
     def select(self, rows: IntArray) -> UnitResidual:
         """R of some records; the units keep the positions that are left."""
-        weights = take(self.inverse_weights, rows)
+        weights = some(self.inverse_weights, rows)
         return replace(self, position=self.position[rows], inverse_weights=weights, unit=self.unit[rows])
 
     def draw(self, theta: Array, rng: np.random.Generator, n: int) -> Array:

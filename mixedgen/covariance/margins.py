@@ -1,14 +1,15 @@
-"""Precision matrices of one factor of a product of residuals."""
+"""Precision matrices of the correlations of one factor of a product."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from mixedgen.arrays import Array, IntArray
-from mixedgen.covariance.correlated import Autoregressive, Correlated
+from mixedgen.covariance.correlated import Autoregressive
 from mixedgen.covariance.structure import Structure
 
 
@@ -122,28 +123,35 @@ class FullMargin(Margin):
     ----------
     structure : Structure
         The matrix of all levels.
-    held : int
-        Number of leading parameters, variances, that are held at one.
+    held : sequence of int
+        Parameters, variances, that are held at one.
     """
 
     structure: Structure
-    held: int
+    held: tuple[int, ...] = ()
+
+    @cached_property
+    def _left(self) -> IntArray:
+        """Parameters that are not held."""
+        return np.setdiff1d(np.arange(self.structure.size), self.held)
 
     @property
     def size(self) -> int:
         """Parameters that are not held."""
-        return self.structure.size - self.held
+        return len(self._left)
 
     def _all(self, theta: Array) -> Array:
-        return np.concatenate([np.ones(self.held), theta])
+        out = np.ones(self.structure.size)
+        out[self._left] = theta
+        return out
 
     def matrix(self, theta: Array, at: IntArray) -> Array:
         """C of the levels."""
         return self.structure.matrix(self._all(theta))[np.ix_(at, at)]
 
     def derivative(self, theta: Array, k: int, at: IntArray) -> Array:
-        """DC/dtheta_k."""
-        return np.asarray(self.structure.derivatives(self._all(theta))[self.held + k][np.ix_(at, at)])
+        """dC/dtheta_k at the levels."""
+        return np.asarray(self.structure.derivatives(self._all(theta))[self._left[k]][np.ix_(at, at)])
 
     def pattern(self, m: int) -> tuple[IntArray, IntArray]:
         """All elements."""
@@ -168,6 +176,6 @@ class FullMargin(Margin):
         return float(np.trace(np.linalg.solve(self.matrix(theta, at), self.derivative(theta, k, at))))
 
 
-def correlation_margin(structure: Correlated) -> Margin:
-    """Margin of a structure whose one variance is held at one."""
-    return Chain(structure) if isinstance(structure, Autoregressive) else FullMargin(structure, 1)
+def full_margin(structure: Structure) -> Margin:
+    """Correlations of any structure with one variance, which is held at one."""
+    return FullMargin(structure, structure.variances)
