@@ -39,9 +39,12 @@ class Case:
     weights: str | None = None
     tolerance: float = RELATIVE
 
-    def design(self) -> Design:
+    def arguments(self) -> ModelArguments:
         how = {"relationships": self.relationships, "residual": self.residual, "weights": self.weights}
-        return build(ModelArguments(self.formula, self.frame, **how))
+        return ModelArguments(self.formula, self.frame, **how)
+
+    def design(self) -> Design:
+        return build(self.arguments())
 
 
 def base_frame(rng: np.random.Generator, n: int) -> pd.DataFrame:

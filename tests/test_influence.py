@@ -146,7 +146,7 @@ def test_deleted_records_equal_dense_deletion(case: str) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_deleted_groups_equal_dense_deletion(case: str) -> None:
     fit = CASES[case]()
-    data = fit.arguments["data"]
+    data = fit.arguments.data
     by = "Subject" if "Subject" in data else "pen"
     found = fit.influence(by)
     design = fit.fitted.design
@@ -202,7 +202,7 @@ def test_random_designs_equal_dense_algebra(seed: int) -> None:
         pytest.skip("no fixed effects")
     engine = choose(design)
     theta = random_theta(design, np.random.default_rng(1000 + seed), spread(design))
-    fit = mg.Fit(Fitted(design, engine, engine.at(theta), theta, "reml", mg.Control()), None, {"data": case.frame})
+    fit = mg.Fit(Fitted(design, engine, engine.at(theta), theta, "reml", mg.Control()), case.arguments())
     found, dense = fit.influence("site"), Dense(fit)
     H = np.eye(fit.nobs) - dense.R @ dense.P
     np.testing.assert_allclose(found.leverage["total"], np.diag(H), LAW_RTOL, LAW_RTOL)
@@ -330,7 +330,7 @@ def test_groups_by_term_interaction_and_values() -> None:
     fit = mg.lmm("angle ~ recipe + temperature + (1|recipe:replicate)", mg.data.cake())
     term = fit.influence("recipe:replicate")
     assert len(term.cases) == 45
-    data = fit.arguments["data"]
+    data = fit.arguments.data
     rows = data["recipe"].astype(str) + ":" + data["replicate"].astype(str)
     values = fit.influence(rows)
     pd.testing.assert_frame_equal(term.cases.sort_index(), values.cases.sort_index(), check_index_type=False)
