@@ -12,7 +12,7 @@ from mixedgen.errors import ArgumentError
 from mixedgen.estimation.fitted import Fitted
 from mixedgen.inference.inference import Inference
 from mixedgen.inference.information import WORKSPACE, moved_weights
-from mixedgen.inference.kenward_roger import Moments, kenward_roger_moments, kenward_roger_scale
+from mixedgen.inference.kenward_roger import AdjustedMoments, kenward_roger_moments, kenward_roger_scale
 
 SAME_DF = 1e-8  # difference below which lmerTest takes degrees of freedom for equal
 
@@ -101,7 +101,7 @@ def ratio(a: Array, b: Array) -> Array:
         return np.where(b > 0, a / b, np.where(a > 0, np.inf, np.nan))
 
 
-def adjusted_moments(inference: Inference, L: Array) -> Moments:
+def adjusted_moments(inference: Inference, L: Array) -> AdjustedMoments:
     """Kenward and Roger's moments of L b."""
     return kenward_roger_moments(inference.fitted, inference.covariance, inference.expected_covariance, L)
 

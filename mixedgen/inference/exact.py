@@ -11,7 +11,7 @@ from mixedgen.estimation.fitted import Fitted
 
 MOST_LEVELS = 4000  # whose matrix of levels by levels has its eigenvalues computed
 GRID = np.concatenate([[0.0], np.exp(np.linspace(np.log(1e-6), np.log(1e8), 300))])  # ratios, in units of the largest
-BLOCK = 2_000_000  # random numbers at once
+NUMBERS_AT_ONCE = 2_000_000  # random numbers at once
 
 
 def exact_p(fitted: Fitted, lrt: float, draws: int, rng: np.random.Generator) -> float:
@@ -52,8 +52,8 @@ def exact_p(fitted: Fitted, lrt: float, draws: int, rng: np.random.Generator) ->
     shrink = 1.0 / (1.0 + np.outer(mu / mu.max(), GRID))
     penalty = -np.log(shrink).sum(axis=0)
     beyond = 0
-    for start in range(0, draws, max(BLOCK // len(mu), 1)):
-        size = min(max(BLOCK // len(mu), 1), draws - start)
+    for start in range(0, draws, max(NUMBERS_AT_ONCE // len(mu), 1)):
+        size = min(max(NUMBERS_AT_ONCE // len(mu), 1), draws - start)
         w2 = rng.standard_normal((size, len(mu))) ** 2
         rest = rng.chisquare(freedom - len(mu), size)[:, None] if freedom > len(mu) else 0.0
         left = w2 @ shrink + rest

@@ -66,7 +66,7 @@ def reml_information(fitted: Fitted) -> Array:
 
 
 @dataclass(frozen=True)
-class Moments:
+class AdjustedMoments:
     """Covariance of L b, shape (m, m), its derivatives by theta, shape (n_theta, m, m), and the adjusted one."""
 
     covariance: Array
@@ -74,7 +74,7 @@ class Moments:
     adjusted: Array
 
 
-def kenward_roger_moments(fitted: Fitted, Phi: Array, weights: Array, L: Array) -> Moments:
+def kenward_roger_moments(fitted: Fitted, Phi: Array, weights: Array, L: Array) -> AdjustedMoments:
     """Covariance of L b, its derivatives by theta, and Kenward and Roger's adjusted covariance.
 
     Parameters
@@ -90,7 +90,7 @@ def kenward_roger_moments(fitted: Fitted, Phi: Array, weights: Array, L: Array) 
 
     Returns
     -------
-    Moments
+    AdjustedMoments
         ``covariance`` L Phi L', ``derivatives`` w'V_i w = -L Phi P_i Phi L' with w = V^-1 X Phi L', and ``adjusted``
         L (Phi + 2 Phi [sum_ij W_ij (Q_ij - P_i Phi P_j - R_ij / 4)] Phi) L' [1]_.
 
@@ -115,7 +115,7 @@ def kenward_roger_moments(fitted: Fitted, Phi: Array, weights: Array, L: Array) 
     adjusted = V + adjustment + adjustment.T
     if not is_linear(fitted.design):
         adjusted -= 0.5 * second_order(fitted, w, weights)
-    return Moments(V, derivatives, adjusted)
+    return AdjustedMoments(V, derivatives, adjusted)
 
 
 def second_order(fitted: Fitted, w: Array, W: Array) -> Array:

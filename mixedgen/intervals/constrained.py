@@ -28,7 +28,7 @@ from mixedgen.estimation.point import rounding_noise
 
 ENOUGH = 1e-11  # of the deviance, expected from one more step
 MAX_STEPS = 200  # of one minimum
-SMALLEST_CURVATURE = 1e-3  # eigenvalue, beside the largest, of the information that scales the coordinates
+LEAST_EIGENVALUE = 1e-3  # eigenvalue, beside the largest, of the information that scales the coordinates
 # Of a typical standard deviation: a factor starts this far from zero, where its gradient vanishes whatever the slope.
 OFF_BOUNDARY = 0.03
 BREAKDOWN = 1e8  # beside the drop of a region, where the equations break down
@@ -248,7 +248,7 @@ def inverse_curvature(engine: Engine, coordinates: Coordinates, x: Array) -> Arr
     H = 2.0 * J.T @ average_information(engine.at(coordinates.theta(x))) @ J
     d = np.sqrt(np.maximum(np.diag(H), 1e-12 * max(float(np.diag(H).max()), 1e-300)))
     values, vectors = np.linalg.eigh(H / np.outer(d, d))
-    root = vectors / np.sqrt(np.maximum(values, SMALLEST_CURVATURE)) / d[:, None]
+    root = vectors / np.sqrt(np.maximum(values, LEAST_EIGENVALUE)) / d[:, None]
     return root @ root.T
 
 

@@ -182,10 +182,10 @@ def variance_parts(fitted: Fitted, frame: pd.DataFrame) -> Iterator[tuple[str, t
         derivatives = t.structure.derivatives(fitted.theta[s])
         gradient[:, s] = np.einsum("ma,iab,mb->mi", W, derivatives, W, optimize=True)
         yield t.key, (np.einsum("ma,ab,mb->m", W, fitted.Sigma(k), W), gradient)
-    yield "residual", residual_part(fitted, frame)
+    yield "residual", residual_variance_at(fitted, frame)
 
 
-def residual_part(fitted: Fitted, frame: pd.DataFrame) -> tuple[Array, Array]:
+def residual_variance_at(fitted: Fitted, frame: pd.DataFrame) -> tuple[Array, Array]:
     """Residual variance at points, and its derivatives by theta."""
     residual, s = fitted.design.residual, fitted.design.slices[-1]
     require_columns(frame, residual.covariates, "at=")
