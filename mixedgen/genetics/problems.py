@@ -7,6 +7,29 @@ from typing import Any
 
 from mixedgen.errors import PedigreeError, examples
 
+# what is wrong, in the order in which it is told: the field of `_Problems`, and its sentence
+_SENTENCES = {
+    "rows_without_id": "{count} rows have no id: rows {which}, counted from 0.",
+    "conflicting": "{count} ids have rows with different parents: {which}. Keep the right row of each.",
+    "own_parents": "{count} animals are their own parent: {which}. Correct or blank that parent.",
+    "sires_too": "{count} ids are sire and dam: {which}. Correct them, or pass monoecious=True for plants.",
+    "misspelt": (
+        "{count} parents without a row are written almost like an animal that has one: {which}. Write both "
+        "alike, or give the parent a row."
+    ),
+    "loops": "{count} loops, each animal a parent of the next: {which}. Break each loop.",
+    "unknown_with_row": "{count} names of unknown parents have a row: {which}. Drop that row.",
+    "unnamed": (
+        "{count} animals have an unknown parent that belongs to no group: {which}. Where unknown parents have "
+        "names, all need one: write it in place of the missing parent, and give parents without a row a row "
+        "of their own."
+    ),
+    "not_younger": "{count} animals are not younger than a parent: {which}. Correct the date or the parent.",
+    "unreadable_dates": "{count} dates are neither numbers nor like 2024-05-31: {which}. Correct or blank them.",
+    "wrong_selfing": "{count} animals have a number of selfings that is negative, broken or no number: {which}.",
+    "two_genotypes": "{count} individuals have two genotypes: {which}. Keep the right row of each.",
+}
+
 
 @dataclass
 class _Problems:
@@ -27,47 +50,11 @@ class _Problems:
 
     def report(self) -> None:
         """Raise one error for everything found."""
+        found = {**vars(self), "loops": self._printed_loops()}
         lines = [
-            text.format(count=len(found), which=examples(found))
-            for text, found in (
-                ("{count} rows have no id: rows {which}, counted from 0.", self.rows_without_id),
-                (
-                    "{count} ids have rows with different parents: {which}. Keep the right row of each.",
-                    self.conflicting,
-                ),
-                ("{count} animals are their own parent: {which}. Correct or blank that parent.", self.own_parents),
-                (
-                    "{count} ids are sire and dam: {which}. Correct them, or pass monoecious=True for plants.",
-                    self.sires_too,
-                ),
-                (
-                    "{count} parents without a row are written almost like an animal that has one: {which}. "
-                    "Write both alike, or give the parent a row.",
-                    self.misspelt,
-                ),
-                ("{count} loops, each animal a parent of the next: {which}. Break each loop.", self._printed_loops()),
-                ("{count} names of unknown parents have a row: {which}. Drop that row.", self.unknown_with_row),
-                (
-                    "{count} animals have an unknown parent that belongs to no group: {which}. Where unknown parents "
-                    "have names, all need one: write it in place of the missing parent, and give parents without a "
-                    "row a row of their own.",
-                    self.unnamed,
-                ),
-                (
-                    "{count} animals are not younger than a parent: {which}. Correct the date or the parent.",
-                    self.not_younger,
-                ),
-                (
-                    "{count} dates are neither numbers nor like 2024-05-31: {which}. Correct or blank them.",
-                    self.unreadable_dates,
-                ),
-                (
-                    "{count} animals have a number of selfings that is negative, broken or no number: {which}.",
-                    self.wrong_selfing,
-                ),
-                ("{count} individuals have two genotypes: {which}. Keep the right row of each.", self.two_genotypes),
-            )
-            if found
+            text.format(count=len(found[name]), which=examples(found[name]))
+            for name, text in _SENTENCES.items()
+            if found[name]
         ]
         if lines:
             raise PedigreeError("the pedigree contradicts itself. " + " ".join(lines), **vars(self))

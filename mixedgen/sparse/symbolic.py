@@ -94,6 +94,45 @@ def memberships(block_start: Pointer, block_members: Index, n: int) -> tuple[Poi
 
 
 @kernel
+def _inverse(order: Index) -> Index:
+    """Place of each variable in an order, shape (n,)."""
+    inverse = np.empty(len(order), np.int32)
+    for k in range(len(order)):
+        inverse[order[k]] = k
+    return inverse
+
+
+@kernel
+def _grouped(keys: Any, n_keys: int) -> tuple[Pointer, Index]:
+    """Counting sort: pointers (n_keys + 1,) and the positions of each key, ascending; negative keys are left out."""
+    start = np.zeros(n_keys + 1, np.int64)
+    for i in range(len(keys)):
+        if keys[i] >= 0:
+            start[keys[i] + 1] += 1
+    for k in range(n_keys):
+        start[k + 1] += start[k]
+    fill = start[:n_keys].copy()
+    positions = np.empty(start[n_keys], np.int32)
+    for i in range(len(keys)):
+        if keys[i] >= 0:
+            positions[fill[keys[i]]] = i
+            fill[keys[i]] += 1
+    return start, positions
+
+
+@kernel
+def _last_children(parent: Index) -> tuple[Index, Index]:
+    """Last child of each front, and of each front the sibling before it; -1 where there is none."""
+    child = np.full(len(parent), -1, np.int32)
+    sibling = np.full(len(parent), -1, np.int32)
+    for s in range(len(parent)):
+        if parent[s] >= 0:
+            sibling[s] = child[parent[s]]
+            child[parent[s]] = s
+    return child, sibling
+
+
+@kernel
 def _block_heads(pattern: Pattern, inverse: Index) -> Index:
     """First eliminated place of each block: its clique has the fill of a star around it."""
     heads = np.empty(len(pattern.block_start) - 1, np.int32)
@@ -109,19 +148,11 @@ def _block_heads(pattern: Pattern, inverse: Index) -> Index:
 def _postorder(parent: Index, weights: Index) -> Index:
     """Postorder of a forest, children by ascending weight, so that the heaviest stands beside its parent."""
     n = len(parent)
-    count = np.zeros(n + 2, np.int64)
-    for j in range(n):
-        count[weights[j] + 1] += 1
-    for k in range(n + 1):
-        count[k + 1] += count[k]
-    sorted_columns = np.empty(n, np.int32)
-    for j in range(n):
-        sorted_columns[count[weights[j]]] = j
-        count[weights[j]] += 1
+    _, by_weight = _grouped(weights, n + 1)
     child = np.full(n + 1, -1, np.int32)
     sibling = np.full(n, -1, np.int32)
     for k in range(n - 1, -1, -1):
-        j = sorted_columns[k]
+        j = by_weight[k]
         p = parent[j] if parent[j] >= 0 else n
         sibling[j] = child[p]
         child[p] = j
@@ -149,12 +180,29 @@ def _postorder(parent: Index, weights: Index) -> Index:
 
 @kernel
 def elimination(pattern: Pattern, order: Index) -> Tree:
-    """Elimination tree [1]_ and column counts [2]_ of an order, both relabelled to its postorder."""
+    """Elimination tree and column counts of an order, both relabelled to its postorder."""
     n = len(order)
-    inverse = np.empty(n, np.int32)
-    for k in range(n):
-        inverse[order[k]] = k
+    inverse = _inverse(order)
     heads = _block_heads(pattern, inverse)
+    parent = _parents(pattern, order, inverse, heads)
+    counts = _column_counts(pattern, order, inverse, heads, parent)
+    post = _postorder(parent, counts)
+    place = _inverse(post)
+    new_order = np.empty(n, np.int32)
+    new_parent = np.empty(n, np.int32)
+    new_counts = np.empty(n, np.int32)
+    for k in range(n):
+        j = post[k]
+        new_order[k] = order[j]
+        new_counts[k] = counts[j]
+        new_parent[k] = place[parent[j]] if parent[j] >= 0 else -1
+    return Tree(new_order, new_parent, new_counts)
+
+
+@kernel
+def _parents(pattern: Pattern, order: Index, inverse: Index, heads: Index) -> Index:
+    """Elimination tree [1]_, shape (n,): the parent of each column, -1 at a root."""
+    n = len(order)
     parent = np.full(n, -1, np.int32)
     ancestor = np.full(n, -1, np.int32)
     for i in range(n):
@@ -174,7 +222,13 @@ def elimination(pattern: Pattern, order: Index) -> Tree:
                 if following < 0:
                     parent[j] = i
                 j = following
+    return parent
 
+
+@kernel
+def _column_counts(pattern: Pattern, order: Index, inverse: Index, heads: Index, parent: Index) -> Index:
+    """Entries of each column of L [2]_, shape (n,)."""
+    n = len(order)
     counts = np.zeros(n, np.int32)
     post = _postorder(parent, counts)
     # first descendant of each column in the postorder, and leaves of the row subtrees
@@ -188,8 +242,7 @@ def elimination(pattern: Pattern, order: Index) -> Tree:
             j = parent[j]
     latest = np.full(n, -1, np.int32)
     leaf = np.full(n, -1, np.int32)
-    for j in range(n):
-        ancestor[j] = j
+    ancestor = np.arange(n).astype(np.int32)
     for k in range(n):
         j = post[k]
         if parent[j] >= 0:
@@ -212,19 +265,7 @@ def elimination(pattern: Pattern, order: Index) -> Tree:
         j = post[k]
         if parent[j] >= 0:
             counts[parent[j]] += counts[j]
-
-    post = _postorder(parent, counts)
-    for k in range(n):
-        ancestor[post[k]] = k
-    new_order = np.empty(n, np.int32)
-    new_parent = np.empty(n, np.int32)
-    new_counts = np.empty(n, np.int32)
-    for k in range(n):
-        j = post[k]
-        new_order[k] = order[j]
-        new_counts[k] = counts[j]
-        new_parent[k] = ancestor[parent[j]] if parent[j] >= 0 else -1
-    return Tree(new_order, new_parent, new_counts)
+    return counts
 
 
 @kernel
@@ -320,18 +361,12 @@ def front_rows(pattern: Pattern, order: Index, first: Pointer, parent: Index, si
     """Rows of every front, ascending: pointers (ns + 1,) and rows."""
     n = len(order)
     ns = len(parent)
-    inverse = np.empty(n, np.int32)
-    for k in range(n):
-        inverse[order[k]] = k
+    inverse = _inverse(order)
     heads = _block_heads(pattern, inverse)
-    child = np.full(ns, -1, np.int32)
-    sibling = np.full(ns, -1, np.int32)
+    child, sibling = _last_children(parent)
     row_start = np.zeros(ns + 1, np.int64)
     for s in range(ns):
         row_start[s + 1] = row_start[s] + sizes[s]
-        if parent[s] >= 0:
-            sibling[s] = child[parent[s]]
-            child[parent[s]] = s
     unsorted = np.empty(row_start[ns], np.int32)
     seen = np.full(n, -1, np.int32)
     for s in range(ns):
@@ -404,11 +439,9 @@ def places_in_fronts(
     """Offsets of the panels (ns + 1,), rows' places in the parent's front, and entries' places in the factor."""
     n = len(order)
     ns = len(parent)
-    inverse = np.empty(n, np.int32)
+    inverse = _inverse(order)
     of_column = np.empty(n, np.int32)
     panel = np.zeros(ns + 1, np.int64)
-    for k in range(n):
-        inverse[order[k]] = k
     for s in range(ns):
         panel[s + 1] = panel[s] + (row_start[s + 1] - row_start[s]) * (first[s + 1] - first[s])
         for j in range(first[s], first[s + 1]):
@@ -432,12 +465,7 @@ def places_in_fronts(
             entries[fill[column]] = k
             entry_row[fill[column]] = max(a, b)
             fill[column] += 1
-    child = np.full(ns, -1, np.int32)
-    sibling = np.full(ns, -1, np.int32)
-    for s in range(ns):
-        if parent[s] >= 0:
-            sibling[s] = child[parent[s]]
-            child[parent[s]] = s
+    child, sibling = _last_children(parent)
     relative = np.zeros(len(rows), np.int32)
     places = np.empty(len(entries), np.int64)
     place = np.zeros(n, np.int32)
@@ -463,29 +491,19 @@ def block_assembly(
     pattern: Pattern, order: Index, first: Pointer, row_start: Pointer, rows: Index
 ) -> tuple[Pointer, Index, Index]:
     """Blocks assembled in each front (pointers and numbers), and the members' places in it."""
-    n = len(order)
     ns = len(first) - 1
-    inverse = np.empty(n, np.int32)
-    for k in range(n):
-        inverse[order[k]] = k
+    inverse = _inverse(order)
     heads = _block_heads(pattern, inverse)
     n_blocks = len(heads)
-    start = np.zeros(ns + 1, np.int64)
     front = np.empty(n_blocks, np.int64)
     for b in range(n_blocks):
         front[b] = 0
         if pattern.block_start[b + 1] > pattern.block_start[b]:
             front[b] = np.searchsorted(first, heads[b], side="right") - 1
-        start[front[b] + 1] += 1
-    for s in range(ns):
-        start[s + 1] += start[s]
-    fill = start[:ns].copy()
-    ids = np.empty(n_blocks, np.int32)
+    start, ids = _grouped(front, ns)
     places = np.empty(len(pattern.block_members), np.int32)
     for b in range(n_blocks):
         s = front[b]
-        ids[fill[s]] = b
-        fill[s] += 1
         here = rows[row_start[s] : row_start[s + 1]]
         for k in range(pattern.block_start[b], pattern.block_start[b + 1]):
             places[k] = np.searchsorted(here, inverse[pattern.block_members[k]])
@@ -502,22 +520,13 @@ def stack_plan(
     (late) the updates of all children wait. The one with the smaller peak is taken, front by front [1]_.
     """
     ns = len(parent)
-    child_start = np.zeros(ns + 1, np.int64)
+    child_start, children = _grouped(parent, ns)
     thin = np.ones(ns, np.bool_)
     for s in range(ns):
         if parent[s] >= 0:
-            child_start[parent[s] + 1] += 1
             thin[parent[s]] = False
         if parent[s] < 0 or first[s + 1] - first[s] > thin_columns or block_start[s + 1] > block_start[s]:
             thin[s] = False
-    for s in range(ns):
-        child_start[s + 1] += child_start[s]
-    fill = child_start[:ns].copy()
-    children = np.empty(child_start[ns], np.int32)
-    for s in range(ns):
-        if parent[s] >= 0:
-            children[fill[parent[s]]] = s
-            fill[parent[s]] += 1
     early = np.zeros(ns, np.bool_)
     size = np.zeros(ns, np.int64)
     peak = np.zeros(ns, np.int64)
