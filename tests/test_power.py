@@ -32,7 +32,7 @@ def exact(fit: mg.Fit, effect: float, groups: int, alpha: float = 0.05) -> float
 
 
 def test_power_is_that_of_the_noncentral_f(fit):
-    table = fit.power("t", coefficients={"t[T.b]": [0.0, 2.0, 4.0]}, levels={"g": [12, 24]}, n=200, seed=1)
+    table = fit.power("t", coefficients={"t[T.b]": [0.0, 3.0]}, levels={"g": [12, 24]}, n=200, seed=1)
     assert list(table.columns) == ["t[T.b]", "g", "power", "lower", "upper", "n", "failed"]
     want = [exact(fit, effect, groups) for effect, groups in zip(table["t[T.b]"], table["g"], strict=True)]
     error = np.sqrt(np.array(want) * (1.0 - np.array(want)) / 200)

@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from simulation_study import covers, fits, p_values
+from scipy.stats import chi2
+from simulation_study import TRUTH, covers, fits, layout, p_values, responses
 
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "simulation.json").read_text())
 SETS = 500
+GRID = 1e-2  # of a likelihood ratio: the next of 400 points is so near
 LME4_STOPS = 5e-5  # of a p-value: its optimiser ends about 1e-6 from the optimum
 
 
@@ -35,6 +37,32 @@ def test_size_at_five_percent(p, ddf):
     assert 0.04 <= (p[ddf] < 0.05).mean() <= 0.06
 
 
+def ratios_at_the_truth(studied) -> np.ndarray:
+    """Restricted likelihood ratio of each data set at the true intraclass correlation, by dense algebra on a grid.
+
+    V = T V1(k), where k divides what is not of the rows between columns and residual: V1 is the same for all data sets.
+    """
+    data, truth = layout(), TRUTH["row"] / sum(TRUTH.values())
+    Y, n = responses(SETS), len(data)
+    X = np.column_stack([np.ones(n), data["t"] == "v", data["t"] == "w", data["x"]]).astype(float)
+    row, col = (np.equal.outer(data[g].to_numpy(), data[g].to_numpy()) for g in ("row", "col"))
+    least = np.full(SETS, np.inf)
+    for k in np.linspace(0.0, 0.995, 400):
+        Vi = np.linalg.inv(truth * row + (1.0 - truth) * (k * col + (1.0 - k) * np.eye(n)))
+        inner = X.T @ Vi @ X
+        P = Vi - Vi @ X @ np.linalg.solve(inner, X.T @ Vi)
+        quadratic = np.einsum("is,ij,js->s", Y, P, Y, optimize=True)
+        logdets = np.linalg.slogdet(inner)[1] - np.linalg.slogdet(Vi)[1]
+        least = np.minimum(least, logdets + (n - 4) * (1.0 + np.log(2.0 * np.pi * quadratic / (n - 4))))
+    return least - np.array([fit.reml_criterion for fit in studied])
+
+
 def test_coverage_of_the_profile_interval_of_the_intraclass_correlation(studied):
+    """An interval holds the truth where the ratio is small: asked of the intervals that end nearest to it."""
+    ratio, limit = ratios_at_the_truth(studied), chi2.ppf(0.95, 1)
+    assert ratio.min() > -1e-6
     error = np.sqrt(0.95 * 0.05 / SETS)
-    assert abs(np.mean([covers(fit) for fit in studied]) - 0.95) < 2.0 * error
+    assert abs(np.mean(ratio < limit) - 0.95) < 2.0 * error
+    far = np.flatnonzero(np.abs(ratio - limit) > GRID)
+    nearest = far[np.argsort(np.abs(ratio[far] - limit))[:60]]
+    assert [covers(studied[k]) for k in nearest] == [bool(ratio[k] < limit) for k in nearest]
