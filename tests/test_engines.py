@@ -369,3 +369,17 @@ def test_joint_covariance_is_the_inverse_of_the_equations(engine: str) -> None:
         C[at : at + len(B), at : at + len(B)] += B
         at += len(B)
     close(choose(design, engine).at(theta).joint_covariance(), np.linalg.inv(C), tolerance=1e-7)
+
+
+def test_auto_takes_the_engine_of_least_work() -> None:
+    rng = np.random.default_rng(4)
+    ids = [f"i{k}" for k in range(1000)]
+    K = mg.Relationship.from_matrix(
+        np.exp(-np.abs(np.subtract.outer(np.arange(1000), np.arange(1000))) / 40.0), ids=ids
+    )
+    frame = pd.DataFrame({"y": rng.normal(size=30), "id": rng.choice(ids, 30)})
+    few = build(ModelArguments("y ~ 1 + (1|id:K)", frame, relationships={"K": K}))
+    assert choose(few).name == "dense"  # V is 30 x 30, the equations have a dense block of 1000
+    theta = np.array([1.0, 0.5])
+    assert deviance(choose(few).at(theta), True) == pytest.approx(deviance(choose(few, "henderson").at(theta), True))
+    assert choose(build(ModelArguments("y ~ 1 + (1|id)", frame))).name == "henderson"

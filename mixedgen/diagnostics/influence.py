@@ -240,8 +240,7 @@ def refitted(fitted: Fitted, rows: IntArray, exact: bool) -> Fitted | str:
     try:
         design = fitted.design.select(keep)
         if not exact:
-            engine = fitted.engine.anew(design)
-            return Fitted(design, engine, engine.at(fitted.theta), fitted.theta, fitted.method, fitted.control)
+            return fitted.carried_to(design)
         require_variances(design)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # one warning tells of all

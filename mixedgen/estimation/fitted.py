@@ -79,6 +79,11 @@ class Fitted:
         """The estimator of `method`."""
         return estimator_of(self.method)
 
+    def carried_to(self, design: Design, theta: Array | None = None) -> Fitted:
+        """Another design at the variances of this fit, or at others, which are then given and not estimated."""
+        engine, at = self.engine.anew(design), self.theta if theta is None else theta
+        return Fitted(design, engine, engine.at(at), at, self.method, self.control)
+
     def Sigma(self, k: int) -> Array:
         """Covariance matrix of the effects of term k at theta, shape (c, c)."""
         return self.design.terms[k].structure.matrix(self.theta[self.design.slices[k]])

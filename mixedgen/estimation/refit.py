@@ -64,9 +64,9 @@ def refit_design(fitted: Fitted, design: Design) -> Fitted:
 
     Variances that were given stay. Raises and warns as `refit`.
     """
-    engine = fitted.engine.anew(design)
     if not fitted.outcome.estimated:
-        return Fitted(design, engine, engine.at(fitted.theta), fitted.theta, fitted.method, fitted.control)
+        return fitted.carried_to(design)
+    engine = fitted.engine.anew(design)
     first = starts(fitted, engine) if fitted.estimator.resumes else ()
     return fit(design, engine, fitted.method, fitted.control, starts=first, stacklevel=5)
 

@@ -52,8 +52,7 @@ def linear_hull(fitted: Fitted) -> LinearHull:
         row += len(value)
     terms = tuple(replace(t, structure=s) for t, s in zip(design.terms, wider, strict=True))
     widened = replace(design, terms=terms, residual=residual)
-    engine = fitted.engine.anew(widened)
-    hull = Fitted(widened, engine, engine.at(sigma), sigma, fitted.method, fitted.control)
+    hull = fitted.carried_to(widened, sigma)
     return LinearHull(hull, jacobian)
 
 

@@ -16,7 +16,6 @@ from mixedgen.arrays import Array
 from mixedgen.design.arguments import ModelArguments
 from mixedgen.design.build import build
 from mixedgen.design.design import Design
-from mixedgen.engines import choose
 from mixedgen.errors import (
     ArgumentError,
     ConvergenceWarning,
@@ -219,9 +218,7 @@ def resized(fitted: Fitted, arguments: ModelArguments | None, column: str, count
     design = build(given, constraints=control.constraints, restrictions=control.restrictions)
     if design.fixed.names != fitted.design.fixed.names:
         raise NotAvailableError(f"with {count} levels of {column!r} the fixed effects are not those of the fit.")
-    engine = choose(design, fitted.control.engine)
-    truth = Fitted(design, engine, engine.at(fitted.theta), fitted.theta, fitted.method, fitted.control)
-    return truth, mean_at(fitted)[rows]
+    return fitted.carried_to(design), mean_at(fitted)[rows]
 
 
 def require_resizable(fitted: Fitted, arguments: ModelArguments | None, column: str) -> None:

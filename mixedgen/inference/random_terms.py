@@ -82,10 +82,10 @@ def random_anova(fitted: Fitted, draws: int | None = None, seed: int | None = No
     """
     if not fitted.design.terms:
         raise NotAvailableError("the model has no random term to test.")
-    if not fitted.outcome.has_likelihood:
-        raise NotAvailableError(f"method={fitted.method!r} maximises no likelihood: test by method='reml' or 'ml'.")
-    if not fitted.outcome.maximised:
+    if not fitted.outcome.estimated:
         raise NotAvailableError("the variances were given, not estimated: there is no likelihood ratio to test them.")
+    if not fitted.outcome.maximised:
+        raise NotAvailableError(f"method={fitted.method!r} maximises no likelihood: test by method='reml' or 'ml'.")
     if draws is not None:
         require_count(draws, "draws")
         require_one_variance(fitted)

@@ -299,15 +299,21 @@ def maximum_likelihood(fitted: Fitted) -> Fitted:
 
 
 def require_estimated(fitted: Fitted) -> None:
-    """Raise for given variances, and for estimates by moments."""
-    require_likelihood(fitted)
-    if not fitted.outcome.maximised:
+    """Raise for given variances, and for estimates that maximise no likelihood."""
+    if not fitted.outcome.estimated:
         raise NotAvailableError("the variances were given, not estimated: there is nothing to profile over.")
+    if not fitted.outcome.maximised:
+        raise no_maximum(fitted.method)
 
 
 def require_likelihood(fitted: Fitted) -> None:
     """Raise for a method without a likelihood."""
     if not fitted.outcome.has_likelihood:
-        raise NotAvailableError(
-            f"method={fitted.method!r} maximises no likelihood: intervals are those of method='reml' or 'ml'."
-        )
+        raise no_maximum(fitted.method)
+
+
+def no_maximum(method: str) -> NotAvailableError:
+    """The error for a method that maximises no likelihood."""
+    return NotAvailableError(
+        f"method={method!r} maximises no likelihood: intervals are those of method='reml' or 'ml'."
+    )
