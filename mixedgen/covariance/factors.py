@@ -12,7 +12,10 @@ from mixedgen.covariance.triangle import lower_indices
 from mixedgen.covariance.variances import Unstructured
 from mixedgen.errors import FormulaError
 
-PRINCIPAL_STEPS, POLISHING_STEPS = 200, 60  # of a start by principal factors
+# Of a start by principal factors, which creep where a specific variance nears zero, and of its polishing from there.
+PRINCIPAL_STEPS, POLISHING_STEPS = 200, 60
+
+ROUNDING = 1e-15  # a step of a specific variance, beside its variance, after which none follows
 
 
 class Loadings(Structure):
@@ -63,6 +66,7 @@ class ReducedRank(Loadings):
     """`rr`: Sigma = Lambda Lambda' of rank k."""
 
     tag = "rr"
+    singular = True
 
     def parameters(self, effects: Sequence[str]) -> tuple[Parameter, ...]:
         """`[factor1,a]`."""
@@ -152,7 +156,10 @@ class FactorAnalytic(Loadings):
             loadings = self._principal(S0 - np.diag(psi))
             Lambda = self.loadings(loadings)
             new = np.clip(d - np.einsum("ak,ak->a", Lambda, Lambda), 0.0, d)
+            moved = np.abs(new - psi)
             psi = new
+            if np.all(moved <= ROUNDING * d):
+                break
         return self._polished(np.concatenate([loadings, psi]), S0)
 
     def _polished(self, theta: Array, S0: Array) -> Array:

@@ -59,6 +59,11 @@ class Restricted(Structure):
         return self.base.tag
 
     @property
+    def singular(self) -> bool:  # type: ignore[override]
+        """As the base."""
+        return self.base.singular
+
+    @property
     def scalar(self) -> bool:  # type: ignore[override]
         """As the base."""
         return self.base.scalar
@@ -129,10 +134,13 @@ class Restricted(Structure):
         """L with L L' = Sigma(theta), shape (dim, dim)."""
         return self.base.factor(self.full(theta))
 
-    def factor_derivatives(self, theta: Array) -> Array | None:
+    def factor_derivatives(self, theta: Array) -> Array:
         """dL/dtheta, shape (size, dim, dim), where the base has them."""
-        D = self.base.factor_derivatives(self.full(theta))
-        return None if D is None else np.tensordot(self.expand.T, D, axes=1)
+        return np.tensordot(self.expand.T, self.base.factor_derivatives(self.full(theta)), axes=1)
+
+    def loadings(self, theta: Array) -> Array | None:
+        """Lambda of the base, shape (dim, k)."""
+        return self.base.loadings(self.full(theta))
 
     def start(self, S0: Array) -> Array:
         """Means over equal parameters, within the bounds; covariances shrunk until the matrix is positive definite."""

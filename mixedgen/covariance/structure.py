@@ -84,6 +84,7 @@ class Structure(ABC):
     restricted = False  # whether some of its parameters are fixed, equal or bounded
     unstructured = False  # whether theta is the lower triangle of any covariance matrix
     scalar = False  # whether Sigma is a variance times the identity
+    singular = False  # whether Sigma is singular at every theta, and has a factor of its own
 
     def __init__(self, dim: int) -> None:
         self.dim = dim
@@ -173,6 +174,10 @@ class Structure(ABC):
         """L with L L' = Sigma(theta), shape (dim, dim); lower triangular."""
         return lower_factor(self.matrix(theta))
 
-    def factor_derivatives(self, theta: Array) -> Array | None:
-        """dL/dtheta, shape (size, dim, dim), for a Sigma that is singular everywhere; None for others."""
+    def factor_derivatives(self, theta: Array) -> Array:
+        """dL/dtheta, shape (size, dim, dim), of a Sigma that is `singular`; of others L has none on the boundary."""
+        raise NotImplementedError(f"{self.tag}() has derivatives of Sigma, not of its factor.")
+
+    def loadings(self, theta: Array) -> Array | None:
+        """Lambda with Sigma = Lambda Lambda' + a diagonal matrix, shape (dim, k); None without factors."""
         return None

@@ -172,8 +172,8 @@ def boundary(fitted: Fitted) -> list[Finding]:
 
 def near_boundary(fitted: Fitted, k: int) -> list[str]:
     """Variances near zero and correlations near one of a term; factors are so by nature."""
-    t, s = fitted.design.terms[k], fitted.design.slices[k]
-    if t.structure.factor_derivatives(fitted.theta[s]) is not None:
+    t = fitted.design.terms[k]
+    if t.structure.singular:
         return []
     Sigma = fitted.Sigma(k)
     size = np.diag(Sigma) * np.mean(t.values**2, axis=0)

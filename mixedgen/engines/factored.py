@@ -59,7 +59,7 @@ def component_factor(design: Design, c: Component, theta: Array, Sigma: tuple[Ar
     if c.term < 0:
         return np.eye(c.width)
     structure, s = design.terms[c.term].structure, design.slices[c.term]
-    if structure.factor_derivatives(theta[s]) is not None:
+    if structure.singular:
         L = structure.factor(theta[s])
         return L if c.unit is None else c.unit @ L
     own = Sigma[c.term][np.ix_(c.coefs, c.coefs)]

@@ -174,8 +174,8 @@ class HendersonSystem(System):
             if c.term < 0:
                 continue
             s, structure = self.design.slices[c.term], self.design.terms[c.term].structure
-            dL = structure.factor_derivatives(self.theta[s])
-            if dL is not None:
+            if structure.singular:
+                dL = structure.factor_derivatives(self.theta[s])
                 out[s] += 2.0 * np.einsum("tab,ab->t", dL if c.unit is None else c.unit @ dL, M[k])
                 continue
             S = np.linalg.solve(L.T, M[k].T).T
@@ -208,8 +208,7 @@ class HendersonSystem(System):
 
     def _singular_by_nature(self, c: Component) -> bool:
         """Whether the structure of a component has fewer factors than effects."""
-        structure, s = self.design.terms[c.term].structure, self.design.slices[c.term]
-        return structure.factor_derivatives(self.theta[s]) is not None
+        return self.design.terms[c.term].structure.singular
 
     def _crossed(self, Cinv: Array) -> list[Array]:
         """M of each component, (width, width)."""

@@ -8,8 +8,6 @@ import numpy as np
 import pandas as pd
 
 from mixedgen.arrays import Array
-from mixedgen.covariance.factors import Loadings
-from mixedgen.covariance.restricted import Restricted
 from mixedgen.covariance.structure import Structure
 from mixedgen.errors import NotAvailableError
 from mixedgen.estimation.fitted import Fitted
@@ -105,9 +103,7 @@ def factors(fitted: Fitted, term: str) -> Factors:
 
 def loadings_and_specific(structure: Structure, theta: Array, key: str) -> tuple[Array, Array]:
     """Lambda, shape (c, k), and the specific variances, shape (c,)."""
-    base = structure.base if isinstance(structure, Restricted) else structure
-    full = structure.full(theta) if isinstance(structure, Restricted) else theta
-    if not isinstance(base, Loadings):
+    Lambda = structure.loadings(theta)
+    if Lambda is None:
         raise NotAvailableError(f"term {key!r} has no factors: they are those of fa(...) and rr(...).")
-    Lambda = base.loadings(full)
-    return Lambda, np.maximum(np.diag(base.matrix(full)) - np.sum(Lambda**2, axis=1), 0.0)
+    return Lambda, np.maximum(np.diag(structure.matrix(theta)) - np.sum(Lambda**2, axis=1), 0.0)

@@ -119,23 +119,12 @@ def find_holes(rows: IntArray, cols: IntArray, cell: IntArray) -> Holes:
     row, column, hole = number[rows[inner]], number[cols[inner]], number[cols[border]]
     graph = sp.coo_array((np.ones(len(inner), dtype=bool), (row, column)), shape=(count, count))
     patch = connected_components(graph, directed=False)[1]
-    n = int(cell.max()) + 1
-    pairs, beside = np.unique(patch[hole] * np.int64(n) + cell[rows[border]], return_inverse=True)
-    owner, around = np.divmod(pairs, n)
-    size = np.bincount(owner, minlength=int(patch.max()) + 1)
-    start = np.cumsum(size) - size
-    width, elements = int(size.max()), int(np.sum(size**2))
-    if max(elements, width * count) > MOST_ELEMENTS:
-        raise DesignError(
-            f"{count} places of the grid have no record, and up to {width} plots lie around a patch of them: the "
-            f"inverse of R would have {elements:,} elements. Give parts of the field that lie apart a unit of their "
-            "own, as ar1(row|field):ar1(col|field)."
-        )
-    pair = np.repeat(np.arange(len(pairs)), size[owner])
-    slot = np.arange(len(pair)) - np.repeat(np.cumsum(size[owner]) - size[owner], size[owner])
+    rims = find_rims(patch[hole], cell[rows[border]], int(patch.max()) + 1)
+    require_room(count, rims)
     lower = np.flatnonzero(row >= column)
     lower = lower[np.lexsort((row[lower], column[lower]))]
     indptr = np.searchsorted(column[lower], np.arange(count + 1))
+    first, second, at = rims.squares()
     return Holes(
         inner=inner,
         lower=inner[lower],
@@ -145,11 +134,60 @@ def find_holes(rows: IntArray, cols: IntArray, cell: IntArray) -> Holes:
         diagonal=row[lower] == column[lower],
         border=border,
         hole=hole,
-        beside=beside,
-        slot=beside - start[owner[beside]],
-        first=around[pair].astype(np.intp),
-        second=around[start[owner[pair]] + slot].astype(np.intp),
-        at=(pair, slot),
+        beside=rims.beside,
+        slot=rims.beside - rims.start[rims.owner[rims.beside]],
+        first=first,
+        second=second,
+        at=at,
         count=count,
-        width=width,
+        width=int(rims.size.max()),
     )
+
+
+@dataclass(frozen=True)
+class Rims:
+    """The cells beside each patch of holes.
+
+    Attributes
+    ----------
+    owner, around : ndarray of int, shape (pairs,)
+        Patch and cell of each pair that lies side by side, by patches.
+    beside : ndarray of int
+        Pair of each element between a cell and a hole.
+    size, start : ndarray of int, shape (patches,)
+        Number of cells beside each patch, and its first pair.
+    """
+
+    owner: IntArray
+    around: IntArray
+    beside: IntArray
+    size: IntArray
+    start: IntArray
+
+    def squares(self) -> tuple[IntArray, IntArray, tuple[IntArray, IntArray]]:
+        """Cells of each element among the cells of a rim, and its pair and slot."""
+        times = self.size[self.owner]
+        pair = np.repeat(np.arange(len(self.owner)), times)
+        slot = np.arange(len(pair)) - np.repeat(np.cumsum(times) - times, times)
+        second = self.around[self.start[self.owner[pair]] + slot]
+        return self.around[pair].astype(np.intp), second.astype(np.intp), (pair, slot)
+
+
+def find_rims(patch: IntArray, cell: IntArray, patches: int) -> Rims:
+    """Rims from the patch and the cell of each element between them."""
+    n = int(cell.max(initial=-1)) + 1
+    pairs, beside = np.unique(patch * np.int64(n) + cell, return_inverse=True)
+    owner, around = np.divmod(pairs, n)
+    size = np.bincount(owner, minlength=patches)
+    return Rims(owner, around, beside, size, np.cumsum(size) - size)
+
+
+def require_room(count: int, rims: Rims) -> None:
+    """Raise a DesignError where the inverse would be too full."""
+    width, elements = int(rims.size.max()), int(np.sum(rims.size**2))
+    if max(elements, width * count) > MOST_ELEMENTS:
+        raise DesignError(
+            f"{count} places of the grid have no record, and up to {width} plots lie around a patch of them: the "
+            f"inverse of R would have {elements:,} elements. Give parts of the field that lie apart a unit of their "
+            "own, as ar1(row|field):ar1(col|field)."
+        )
