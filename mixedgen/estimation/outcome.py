@@ -206,9 +206,12 @@ class Moments(Outcome):
     ----------
     sums : MomentEstimates or None
         The quadratic forms.
+    how : str
+        What was done, in words.
     """
 
     sums: MomentEstimates | None = None
+    how: str = "quadratic forms of y equated to their expectations"
 
     has_likelihood: ClassVar[bool] = False
     has_df: ClassVar[bool] = False
@@ -223,5 +226,4 @@ class Moments(Outcome):
 
     def account(self, method: str, criterion: str, value: str) -> str:
         """What was equated."""
-        how = "quadratic forms of y equated to their expectations; there is no likelihood"
-        return f"Variances by {method}: {how}."
+        return f"Variances by {method}: {self.how}; there is no likelihood."
