@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 
 import mixedgen as mg
-from mixedgen.covariance.correlated import Autoregressive
+from mixedgen.covariance.correlated import Autoregressive, CompoundSymmetry, Toeplitz
+from mixedgen.covariance.product import Product
 from mixedgen.covariance.registry import STRUCTURES, make_structure
+from mixedgen.covariance.restricted import Restricted
+from mixedgen.covariance.sections import Sections
 from mixedgen.covariance.structure import Structure
 from mixedgen.covariance.triangle import lower_factor, lower_indices
-from mixedgen.errors import FormulaError
+from mixedgen.covariance.variances import Diagonal, Identity, LogLinear, Unstructured
+from mixedgen.errors import FormulaError, NotAvailableError
 
 # Central differences of a smooth function: the rounding of 1e-16 / step and the curvature of step^2 are both 1e-11.
 DIFFERENCE, DIFFERENCE_TOLERANCE = 1e-5, 1e-9
@@ -157,6 +161,37 @@ def test_law_parameters_outside_the_blocks_have_their_bounds(structure: Structur
     inside = {int(i) for b in structure.blocks for i in b}
     assert bounds == {i: p.bounds for i, p in enumerate(parameters) if i not in inside}
     assert all(parameters[i].kind in ("variance", "covariance") for i in inside)
+
+
+COMPOSED = [
+    LogLinear("x"),
+    Product(Diagonal(3), [("row", Autoregressive(4, True)), ("col", CompoundSymmetry(3, True))]),
+    Product(Unstructured(2), [("row", Autoregressive(4, True))]),
+    Sections(["a", "b"], [Identity(1), Toeplitz(3, False)], [[], ["u", "v", "w"]]),
+    Restricted(Unstructured(3), {1: 0.0}, [[0, 2]], {5: (0.5, 2.0)}),
+]
+
+
+@pytest.mark.parametrize("structure", COMPOSED, ids=lambda s: s.tag)
+def test_law_parameters_of_composed_structures(structure: Structure) -> None:
+    """As many as theta, with names of their own, within bounds, of effects whose elements they move or of a column."""
+    effects = [f"e{k}" for k in range(structure.dim)]
+    theta = structure.start(covariance(structure.dim))
+    parameters = structure.parameters(effects)
+    assert len({p.name for p in parameters}) == len(parameters) == len(theta) == structure.size
+    for k, (p, value, D) in enumerate(zip(parameters, theta, structure.derivatives(theta), strict=True)):
+        own = np.array([e in p.effects for e in effects])
+        assert p.bounds[0] <= value <= p.bounds[1]
+        assert (k in structure.unseen) == bool(p.column) == (not own.any())
+        assert structure.restricted or not D[np.ix_(~own, ~own)].any()
+
+
+def test_composed_structures_reduced() -> None:
+    product, sections = COMPOSED[1].reduced([0, 2]), COMPOSED[3].reduced([1, 3])
+    assert product.names(["a", "b"]) == ("[a,a]", "[b,b]", "[rho,row]", "[rho,col]")
+    assert sections.names(["b,u", "b,w"]) == ("[b,u,u]", "[b,w,w]", "[b,rho]")
+    with pytest.raises(NotAvailableError, match="restrictions"):
+        COMPOSED[4].reduced([0])
 
 
 def anew(structure: Structure, dim: int) -> Structure:

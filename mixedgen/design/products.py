@@ -74,7 +74,7 @@ def build_product(terms: Sequence[ResidualTerm], frame: pd.DataFrame, inverse_we
         margins=tuple(FullMargin(p.structure) if p is carrier else margin(p) for p in correlated),
         slices=tuple(slice(0, p.structure.size) if p is carrier else next(rest) for p in correlated),
         outside=carrier is None or carrier.structure.independent,
-        block=combination([*units, *(p.code for p in parts if p.structure.independent)], len(frame)),
+        block=joint_codes([*units, *(p.code for p in parts if p.structure.independent)], len(frame)),
         levels=np.stack([p.code for p in correlated], axis=1),
     )
 
@@ -126,7 +126,7 @@ def build_part(term: ResidualTerm, frame: pd.DataFrame) -> Part:
     return Part(term, residual_structure(term, levels, place), code, tuple(str(v) for v in levels))
 
 
-def combination(codes: Sequence[IntArray], n: int) -> IntArray:
+def joint_codes(codes: Sequence[IntArray], n: int) -> IntArray:
     """Number of each combination of codes that occurs, shape (n,)."""
     out = np.zeros(n, dtype=np.intp)
     for code in codes:
@@ -136,7 +136,7 @@ def combination(codes: Sequence[IntArray], n: int) -> IntArray:
 
 def check_places(terms: Sequence[ResidualTerm], codes: Sequence[IntArray], frame: pd.DataFrame) -> None:
     """Raise a DesignError where several records stand at one place."""
-    place = combination(codes, len(frame))
+    place = joint_codes(codes, len(frame))
     times = np.bincount(place)
     twice = np.flatnonzero(times > 1)
     if len(twice):
