@@ -150,7 +150,7 @@ def test_deleted_groups_equal_dense_deletion(case: str) -> None:
     by = "Subject" if "Subject" in data else "pen"
     found = fit.influence(by)
     design = fit.fitted.design
-    rows = design.kept if design.traits is None else design.kept[design.traits.row]
+    rows = design.records.rows
     labels = data[by].to_numpy()[rows]
     check_deletions(fit, found, [np.flatnonzero(labels == label) for label in found.cases.index])
     assert set(found.cases.index) == set(labels)

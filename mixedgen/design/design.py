@@ -16,6 +16,7 @@ from mixedgen.covariance.structure import Structure
 from mixedgen.design.arguments import NaAction
 from mixedgen.design.coding import Operand, variables_in
 from mixedgen.design.fixed import FixedPart
+from mixedgen.design.records import OneResponse, Records, SeveralResponses
 from mixedgen.design.terms import INTERCEPT_NAMES, Term, normal_key
 from mixedgen.design.traits import Traits
 from mixedgen.errors import ArgumentError, examples
@@ -89,6 +90,14 @@ class Design:
         """Response as observed, shape (n,): `y`, which the equations see, with the offset added back."""
         return self.y if self.offset is None else self.y + self.offset
 
+    @cached_property
+    def records(self) -> Records:
+        """Where the values of the response lie in the data."""
+        padded = self.na_action == "exclude"
+        if self.traits is None:
+            return OneResponse(self.index, self.kept, padded)
+        return SeveralResponses(self.index, self.kept, padded, self.traits)
+
     @property
     def as_written(self) -> tuple[Term, ...]:
         """Random terms in the order of the formula."""
@@ -155,6 +164,11 @@ class Design:
             if normal_key(t.key) == wanted:
                 return k
         raise ArgumentError(f"there is no random term {name!r}; the terms are {examples([t.key for t in self.terms])}.")
+
+    def with_response(self, values: Array) -> Design:
+        """The same model of other values, as observed, shape (n,)."""
+        traits = None if self.traits is None else replace(self.traits, y=values)
+        return replace(self, y=values if self.offset is None else values - self.offset, traits=traits)
 
     def select(self, records: IntArray) -> Design:
         """The same model on some of its records, increasing: the same effects and parameters.

@@ -13,7 +13,6 @@ from mixedgen.arrays import IntArray
 from mixedgen.design.design import Design
 from mixedgen.design.frame import require_columns
 from mixedgen.design.levels import interaction
-from mixedgen.design.records import record_index
 from mixedgen.errors import ArgumentError, DataError, examples
 
 
@@ -36,7 +35,7 @@ class Cases:
 def cases_of(design: Design, data: pd.DataFrame | None, by: str | ArrayLike | None) -> Cases:
     """Records of each case, in the order of the levels."""
     if by is None:
-        return Cases(record_index(design), [np.array([i]) for i in range(design.n)])
+        return Cases(design.records.labels, [np.array([i]) for i in range(design.n)])
     codes, levels = codes_by_name(design, data, by) if isinstance(by, str) else codes_of_rows(design, by)
     order = np.argsort(codes, kind="stable")
     ends = np.cumsum(np.bincount(codes, minlength=len(levels)))
@@ -57,7 +56,7 @@ def codes_by_name(design: Design, data: pd.DataFrame | None, by: str) -> tuple[I
         )
     names = [by] if by in data.columns else by.split(":")
     require_columns(data, names, "by=")
-    return complete_codes([data[name].iloc[used_rows(design)] for name in names], by)
+    return complete_codes([data[name].iloc[design.records.rows] for name in names], by)
 
 
 def codes_of_rows(design: Design, by: ArrayLike) -> tuple[IntArray, pd.Index]:
@@ -67,12 +66,7 @@ def codes_of_rows(design: Design, by: ArrayLike) -> tuple[IntArray, pd.Index]:
         raise ArgumentError(f"by has {len(values)} groups for {len(design.index)} rows of the data.")
     if isinstance(by, pd.Series) and not by.index.equals(design.index):
         raise ArgumentError("by has other labels than the rows of the data: give it on their index.")
-    return complete_codes([values.iloc[used_rows(design)]], "by")
-
-
-def used_rows(design: Design) -> IntArray:
-    """Row of the data of each record."""
-    return design.kept if design.traits is None else design.kept[design.traits.row]
+    return complete_codes([values.iloc[design.records.rows]], "by")
 
 
 def complete_codes(columns: Sequence[pd.Series], name: str) -> tuple[IntArray, pd.Index]:

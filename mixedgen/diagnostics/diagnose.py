@@ -9,7 +9,6 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from mixedgen.design.records import record_index
 from mixedgen.design.terms import Term
 from mixedgen.diagnostics.cost import cost_text
 from mixedgen.errors import examples
@@ -271,7 +270,7 @@ def outliers(fitted: Fitted) -> list[Finding]:
     if not len(far):
         return [Finding("outliers", "ok", f"largest scaled residual {np.abs(r).max():.2f}.")]
     far = far[np.argsort(-np.abs(r[far]), kind="stable")]
-    labels = [f"{label} ({v:.1f})" for label, v in zip(record_index(fitted.design)[far], r[far], strict=True)]
+    labels = [f"{label} ({v:.1f})" for label, v in zip(fitted.design.records.labels[far], r[far], strict=True)]
     shown = ", ".join(labels[:5]) + (" ..." if len(far) > 5 else "")
     evidence = f"scaled residual beyond {OUTLYING:.0f} in {len(far)} of {len(r)} records: {shown}."
     return [
@@ -286,7 +285,7 @@ def lost_records(fitted: Fitted) -> list[Finding]:
     if not rows:
         return [Finding("records", "ok", f"all {len(design.index)} rows are used.")]
     why = ", ".join(f"{n} for {name}" for name, n in list(design.lost.items())[:5])
-    other = " by subset=." if design.traits is None else " by subset=, or for want of all traits."
+    other = " by subset=, or for want of all traits." if design.records.several else " by subset=."
     evidence = f"{rows} of {len(design.index)} rows are left out" + (f": {why}." if why else other)
     return [Finding("records", "note" if why else "ok", evidence, "Are they missing at random?" if why else "")]
 

@@ -15,7 +15,6 @@ from tqdm.auto import tqdm
 
 from mixedgen.arrays import Array, IntArray
 from mixedgen.design.design import Design
-from mixedgen.design.records import record_index
 from mixedgen.diagnostics.cases import Cases, cases_of
 from mixedgen.diagnostics.deletion import (
     BLOCK_ELEMENTS,
@@ -313,7 +312,7 @@ def leverage_frame(fitted: Fitted, precision: Precision) -> pd.DataFrame:
     fixed = row_products(fitted.design.fixed.X, precision.weights)
     total = 1.0 - precision.RP
     table = {"fixed": fixed, "random": total - fixed, "total": total}
-    return pd.DataFrame(table, index=record_index(fitted.design))
+    return pd.DataFrame(table, index=fitted.design.records.labels)
 
 
 def residual_frame(fitted: Fitted, precision: Precision) -> pd.DataFrame:
@@ -330,7 +329,7 @@ def residual_frame(fitted: Fitted, precision: Precision) -> pd.DataFrame:
             "studentised_marginal": studentised(marginal, left, variances),
             "studentised_conditional": studentised(solution.e, precision.RPR, variances),
         },
-        index=record_index(design),
+        index=design.records.labels,
     )
 
 

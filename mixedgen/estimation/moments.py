@@ -57,7 +57,7 @@ def require_scalar(design: Design, method: str) -> None:
             f"method={method!r} estimates one variance for each term; {examples(several)} has several coefficients. "
             "Use method='reml'."
         )
-    if not design.residual.homogeneous or design.residual.structure.size != 1 or design.traits is not None:
+    if not design.residual.homogeneous or design.residual.structure.size != 1 or design.records.several:
         raise NotAvailableError(
             f"method={method!r} estimates one residual variance for one response. Use method='reml'."
         )

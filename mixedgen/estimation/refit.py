@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,6 @@ from numpy.typing import ArrayLike
 
 from mixedgen.arrays import Array
 from mixedgen.design.design import Design
-from mixedgen.design.records import record_index
 from mixedgen.engines.system import Engine
 from mixedgen.errors import DataError, examples
 from mixedgen.estimation.estimate import fit
@@ -80,19 +78,16 @@ def starts(fitted: Fitted, engine: Engine) -> list[Array]:
 
 def with_response(design: Design, y: ArrayLike | pd.Series) -> Design:
     """The design with another response."""
-    values = record_values(design, y)
-    less = values if design.offset is None else values - design.offset
-    traits = None if design.traits is None else replace(design.traits, y=values)
-    return replace(design, y=less, traits=traits)
+    return design.with_response(record_values(design, y))
 
 
 def record_values(design: Design, y: Any) -> Array:
     """Values of the records used, shape (n,), checked."""
     values = np.asarray(y, dtype=float)
-    index = record_index(design)
+    index = design.records.labels
     if values.shape == index.shape:
         labels = index
-    elif design.traits is None and values.shape == design.index.shape:
+    elif not design.records.several and values.shape == design.index.shape:
         labels, values = design.index, values[design.kept]
     else:
         raise DataError(f"y has shape {values.shape}; the model has {design.n} records: give one value for each.")

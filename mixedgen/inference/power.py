@@ -230,7 +230,7 @@ def require_resizable(fitted: Fitted, arguments: ModelArguments | None, column: 
         raise ArgumentError(f"no grouping column {column!r}; there are {examples(sorted(known))}.")
     if any(f.link or not isinstance(f.source, Column) for t in fitted.design.parsed.terms for f in t.factors):
         raise NotAvailableError("levels with relatives, or in several columns, cannot be repeated.")
-    if fitted.design.traits is not None or fitted.design.residual.pairs is not None:
+    if fitted.design.records.several or fitted.design.residual.pairs is not None:
         raise NotAvailableError("records of several traits or with correlated residuals cannot be repeated by level.")
     if arguments.weights is not None and not isinstance(arguments.weights, str):
         raise NotAvailableError("weights must be a column of the data for other numbers of levels.")

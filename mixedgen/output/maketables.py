@@ -72,7 +72,7 @@ def maketables_keys(fitted: Fitted) -> list[str]:
     """Statistics that maketables shows unasked."""
     levels = [f"Levels of {t.key}" for t in fitted.design.terms]
     criteria = ["ll", "aic", "bic"] if fitted.outcome.has_likelihood else []
-    shares = ["r2m", "r2c"] if fitted.solved and fitted.design.traits is None else []
+    shares = ["r2m", "r2c"] if fitted.solved and not fitted.design.records.several else []
     return ["N", *levels, *criteria, *shares, "method", *random_rows(fitted)]
 
 

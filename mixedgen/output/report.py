@@ -327,7 +327,7 @@ def statistic_rows(model: Result) -> dict[str, Any]:
     out |= {f"Levels of {t.key}": t.q for t in fitted.design.terms}
     if fitted.outcome.has_likelihood:
         out |= {"log-likelihood": -0.5 * fitted.deviance, "AIC": criteria.aic(fitted), "BIC": criteria.bic(fitted)}
-    if fitted.solved and fitted.design.traits is None:
+    if fitted.solved and not fitted.design.records.several:
         r2 = proportions.r_squared(fitted)
         out |= {"R² marginal": r2.marginal, "R² conditional": r2.conditional}
     out["Method"] = fitted.method.upper()

@@ -313,7 +313,7 @@ def augment(fitted: Fitted, data: Any = None, *, influence: bool = True) -> pd.D
     0   249.560     0     308  253.664  -4.104  0.229    0.005
     1   258.705     1     308  273.330 -14.625  0.170    0.040
     """
-    if fitted.design.traits is not None:
+    if fitted.design.records.several:
         raise NotAvailableError("augment is not available for cbind(...): fit the long form, with a column of traits.")
     own = record_columns(fitted) if data is None else given_records(fitted, data)
     out = pd.concat([own, fitted_columns(fitted, influence)], axis=1)

@@ -16,7 +16,7 @@ from mixedgen.design.frame import read_frame, recode
 from mixedgen.errors import ArgumentError, NotAvailableError, examples
 from mixedgen.estimation.fitted import Fitted
 from mixedgen.prediction.new_rows import NewLevels, Rows, complete_frame, new_rows, own_rows
-from mixedgen.prediction.records import fitted_values, on_data
+from mixedgen.prediction.records import fitted_values
 from mixedgen.relationship.relationship import Relationship
 
 Interval = Literal["confidence", "prediction"]
@@ -97,11 +97,11 @@ def predict(
     design = fitted.design
     chosen = chosen_terms(design, re_form)
     if data is None and interval is None and len(chosen) == len(design.terms):
-        return fitted_values(fitted).rename(None) if design.traits is None else fitted_values(fitted)
+        return shaped({"mean": fitted_values(fitted)})
     if data is None:
         rows = own_rows(fitted, chosen, interval)
         table = prediction_table(fitted, rows, interval, level, residual_variance(fitted, interval, new=False))
-        return shaped({name: on_data(fitted, values, name) for name, values in table.items()})
+        return shaped({name: design.records.on_data(values, name) for name, values in table.items()})
     frame = read_frame(data)
     complete, index = complete_frame(design, frame, chosen, interval)
     table = {name: np.zeros(0) for name in (("mean", "se", "lower", "upper") if interval else ("mean",))}
@@ -133,7 +133,7 @@ def check_options(
     pairs = [t.key for t in fitted.design.terms if any(f.link in (relationships or {}) for f in t.written.factors[:-1])]
     if pairs:
         raise NotAvailableError(f"new pairs of two related factors are not predicted: {examples(pairs)}.")
-    if fitted.design.traits is not None and (data is not None or interval is not None):
+    if fitted.design.records.several and (data is not None or interval is not None):
         raise NotAvailableError(
             "predictions for new data and intervals are not available for cbind(...): fit the long form, with a column "
             "of traits."

@@ -50,7 +50,7 @@ def several_loads_variances(t: Term, Sigma: Array) -> Array:
 
 def require_one_trait(design: Design, what: str) -> None:
     """Raise a NotAvailableError for several traits, whose variances do not add up."""
-    if design.traits is not None:
+    if design.records.several:
         raise NotAvailableError(f"{what} is that of one response: fit the traits one by one for it.")
 
 

@@ -7,7 +7,6 @@ import pandas as pd
 
 from mixedgen.arrays import Array
 from mixedgen.covariance.triangle import lower_factor
-from mixedgen.design.records import record_index
 from mixedgen.design.terms import Term
 from mixedgen.errors import require_count
 from mixedgen.estimation.fitted import Fitted
@@ -56,7 +55,7 @@ def simulate(
     require_count(n, "n")
     mean = mean_of_records(fitted, conditional=not new_effects)
     out = draw(fitted, mean, int(n), np.random.default_rng(seed), new_effects=new_effects)
-    return pd.DataFrame(out, index=record_index(fitted.design))
+    return pd.DataFrame(out, index=fitted.design.records.labels)
 
 
 def draw(fitted: Fitted, mean: Array, n: int, rng: np.random.Generator, *, new_effects: bool = True) -> Array:
