@@ -54,6 +54,7 @@ def parse(
 
     Examples
     --------
+    >>> from mixedgen.formula.parts import Tag
     >>> tags = Tags({"us": Tag({})}, {}, default="us")
     >>> parsed = parse("Reaction ~ Days + (Days|Subject)", tags)
     >>> parsed.fixed, parsed.terms[0].effects, parsed.terms[0].label

@@ -32,6 +32,7 @@ def parse_residual(residual: str, tags: Tags) -> tuple[ResidualTerm, ...]:
 
     Examples
     --------
+    >>> from mixedgen.formula.parts import Tag
     >>> ar1 = Tag({"hom": True})
     >>> parse_residual("ar1(time|subject)", Tags({}, {"ar1": ar1}, default=""))
     (ResidualTerm(structure='ar1', options=(('hom', True),), positions='time', unit='subject'),)
