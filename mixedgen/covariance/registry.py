@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 from mixedgen.arrays import IntArray
@@ -91,8 +92,12 @@ ONE_VARIANCE = ("diag", (("hom", True),))  # tag and options of independent effe
 
 
 def own_entry(name: str, source: CorrelationFunction) -> StructureEntry:
-    """Entry of a structure of the user's, by its name in formulas."""
-    return StructureEntry(lambda over, own: source.structure(name, over.dim, own["hom"], over.names), {"hom": True})
+    """Entry of a structure of the user's, by its name in formulas; it can be pickled, for a parsed term keeps it."""
+    return StructureEntry(partial(_from_function, name, source), {"hom": True})
+
+
+def _from_function(name: str, source: CorrelationFunction, over: Levels, own: Options) -> Structure:
+    return source.structure(name, over.dim, own["hom"], over.names)
 
 
 def entry_of(tag: str, own: object = None) -> StructureEntry:
