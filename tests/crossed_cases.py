@@ -207,10 +207,20 @@ def term(response: str, text: str, smaller: Mapping[str, str], same: str | None 
 
 SHAPES = [
     term("nest", "(1|animal)", {"(1 | animal)": ""}),
-    term("curve", "(x||animal)", {"(1 | animal)": "(0 + x|animal)", "(0 + x | animal)": "(1|animal)"}),
-    term("nest", "(1|block/animal)", {"(1 | animal:block)": "(1|block)", "(1 | block)": "(1|block:animal)"}),
-    term("nest", "(1|animal:site)", {"(1 | animal:site)": ""}),
-    term("nest", "(1|site:animal:A)", {"(1 | site:animal:A)": ""}),
+    term(
+        "curve",
+        "(x||animal)",
+        {"(1 | animal)": "(0 + x|animal)", "(0 + x | animal)": "(1|animal)"},
+        "(1|animal) + (0 + x|animal)",
+    ),
+    term(
+        "nest",
+        "(1|block/animal)",
+        {"(1 | animal:block)": "(1|block)", "(1 | block)": "(1|block:animal)"},
+        "(1|block) + (1|block:animal)",
+    ),
+    term("nest", "(1|animal:site)", {"(1 | animal:site)": ""}, "(1|site:animal)"),
+    term("nest", "(1|site:animal:A)", {"(1 | site:animal:A)": ""}, "diag(0 + site|animal:A, hom=True)"),
     term("curve", "(x|animal:A)", {"x in (1 + x | animal:A)": "(1|animal:A)"}),
     term("direct", "us(1|members(animal, nurse):A)", {"(1 | members(animal, nurse):A)": ""}),
     term("social", "us(1|members(animal, mates(animal, pen)):A)", {"(1 | members(animal, mates(animal, pen)):A)": ""}),

@@ -167,3 +167,12 @@ def test_a_fit_survives_a_pickle(case, fit):
 def test_containment_does_not_depend_on_the_structure(name):
     """Twelve intercepts and twelve slopes of x, one of each in X already: eleven degrees of freedom for both."""
     assert fit_of(name).tidy("fixed", ddf="containment")["df"].tolist() == [11.0, 11.0]
+
+
+@pytest.mark.parametrize("name", [case.name for case in CASES if case.same])
+def test_a_model_written_out_has_the_same_likelihood_and_containment(name):
+    one, two = fit_of(name), BY_NAME[name].fit(BY_NAME[name].same)
+    assert one.llf == pytest.approx(two.llf, abs=CRITERION)
+    np.testing.assert_allclose(one.predict(), two.predict(), rtol=THETA)
+    one_df, two_df = (f.tidy("fixed", ddf="containment")["df"].tolist() for f in (one, two))
+    assert one_df == two_df
