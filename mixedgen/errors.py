@@ -10,7 +10,7 @@ from importlib import import_module
 from numbers import Integral
 from typing import Any
 
-MAX_EXAMPLES = 5  # more names than this hide the message
+_MAX_EXAMPLES = 5  # more names than this hide the message
 
 
 class MixedgenError(Exception):
@@ -69,8 +69,8 @@ class ConvergenceWarning(UserWarning):
 def examples(values: Iterable[Any]) -> str:
     """Up to five values for a message, and how many more there are."""
     seen: Sequence[Any] = list(values)
-    shown = ", ".join(repr(v) if isinstance(v, str) else str(v) for v in seen[:MAX_EXAMPLES])
-    rest = len(seen) - MAX_EXAMPLES
+    shown = ", ".join(repr(v) if isinstance(v, str) else str(v) for v in seen[:_MAX_EXAMPLES])
+    rest = len(seen) - _MAX_EXAMPLES
     return f"{shown} and {rest} more" if rest > 0 else shown
 
 

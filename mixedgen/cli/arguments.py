@@ -45,12 +45,12 @@ def add_sources(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--pedigree-columns",
         metavar="ID,SIRE,DAM",
-        type=three_names,
+        type=_three_names,
         default=("id", "sire", "dam"),
         help="columns of the pedigree (default: id,sire,dam)",
     )
     command.add_argument(
-        "--groups", metavar="NAMES", type=comma_separated, help="unknown-parent groups in the pedigree"
+        "--groups", metavar="NAMES", type=_comma_separated, help="unknown-parent groups in the pedigree"
     )
     command.add_argument(
         "--genotypes", metavar="FILE", help="genotypes: G and M; CSV or Parquet with the ids first, or PLINK .bed"
@@ -65,7 +65,7 @@ def add_sources(command: argparse.ArgumentParser) -> None:
     )
 
 
-def comma_separated(text: str) -> list[str]:
+def _comma_separated(text: str) -> list[str]:
     """Split names between commas."""
     names = [name.strip() for name in text.split(",")]
     if not all(names):
@@ -73,7 +73,7 @@ def comma_separated(text: str) -> list[str]:
     return names
 
 
-def three_names(text: str) -> tuple[str, str, str]:
+def _three_names(text: str) -> tuple[str, str, str]:
     """Split "id,sire,dam" into three column names."""
     names = [name.strip() for name in text.split(",")]
     if len(names) != 3 or not all(names):
@@ -88,7 +88,7 @@ def positive_number(text: str) -> int:
     return int(text)
 
 
-VARIANCE = re.compile(r"\s*(?P<term>[^=]+?)\s*=\s*(?P<value>\[\[.*?\]\]|[^,=\[\]]+)\s*(?:,|$)")
+_VARIANCE = re.compile(r"\s*(?P<term>[^=]+?)\s*=\s*(?P<value>\[\[.*?\]\]|[^,=\[\]]+)\s*(?:,|$)")
 
 
 def variances_of(text: str) -> dict[str, Any]:
@@ -96,11 +96,11 @@ def variances_of(text: str) -> dict[str, Any]:
     out: dict[str, Any] = {}
     at = 0
     while at < len(text):
-        found = VARIANCE.match(text, at)
+        found = _VARIANCE.match(text, at)
         try:
             value = None if found is None else json.loads(found["value"])
         except json.JSONDecodeError:
-            value = float_of(found["value"]) if found is not None else None
+            value = _float_of(found["value"]) if found is not None else None
         if found is None or value is None or found["term"] in out:
             what = "gives a term twice" if found is not None and found["term"] in out else "cannot be read"
             raise argparse.ArgumentTypeError(f"{text[at:]!r} {what}: write animal:A=20,residual=40")
@@ -109,7 +109,7 @@ def variances_of(text: str) -> dict[str, Any]:
     return out
 
 
-def float_of(text: str) -> float | None:
+def _float_of(text: str) -> float | None:
     """Number that JSON does not know, such as .5; None if it is none."""
     try:
         return float(text)

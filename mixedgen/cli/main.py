@@ -25,10 +25,10 @@ from mixedgen.output.check import ID_COLUMNS, genotypes_text, likely_ids, matche
 from mixedgen.output.files import FRAME_WRITERS, frame_writer, write_results
 from mixedgen.output.predictions import predictions
 
-UNMATCHED_STATUS = 1
-ERROR_STATUS = 2  # argparse's own status for a wrong command line
-ROWS_SHOWN = 10  # of the predictions, under the summary
-READING_ERRORS = (OSError, UnicodeDecodeError, pd.errors.EmptyDataError, pd.errors.ParserError)
+_UNMATCHED_STATUS = 1
+_ERROR_STATUS = 2  # argparse's own status for a wrong command line
+_ROWS_SHOWN = 10  # of the predictions, under the summary
+_READING_ERRORS = (OSError, UnicodeDecodeError, pd.errors.EmptyDataError, pd.errors.ParserError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,35 +53,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ...
     0
     """
-    options = parser().parse_args(arguments)
+    options = _parser().parse_args(arguments)
     with warnings.catch_warnings():
         warnings.simplefilter("always", ConvergenceWarning)
-        warnings.showwarning = show_warning
+        warnings.showwarning = _show_warning
         try:
             status: int | None = options.run(options)
         except BrokenPipeError:  # the reader, such as head, has seen enough; Python must not flush to it again
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
-        except (MixedgenError, *READING_ERRORS) as error:
+        except (MixedgenError, *_READING_ERRORS) as error:
             print(f"mixedgen: error: {error}", file=sys.stderr)
-            return ERROR_STATUS
+            return _ERROR_STATUS
     return status or 0
 
 
-def parser() -> argparse.ArgumentParser:
+def _parser() -> argparse.ArgumentParser:
     """Grammar of the command line."""
     root = argparse.ArgumentParser(prog="mixedgen", description="Linear mixed models with relationship matrices.")
     root.add_argument("--version", action="version", version=f"mixedgen {__version__}")
     commands = root.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    add_fit(commands.add_parser("fit", help="fit a model and print its summary"))
-    add_blup(commands.add_parser("blup", help="predict the random effects, at known or estimated variances"))
-    add_check(commands.add_parser("check", help="compare the ids of data, pedigree and genotypes"))
-    add_command(commands, "warmup", "compile the numerical kernels, once for each installation", run_warmup)
-    add_command(commands, "data", "list the shipped data sets", run_data)
+    _add_fit(commands.add_parser("fit", help="fit a model and print its summary"))
+    _add_blup(commands.add_parser("blup", help="predict the random effects, at known or estimated variances"))
+    _add_check(commands.add_parser("check", help="compare the ids of data, pedigree and genotypes"))
+    add_command(commands, "warmup", "compile the numerical kernels, once for each installation", _run_warmup)
+    add_command(commands, "data", "list the shipped data sets", _run_data)
     return root
 
 
-def add_fit(fit: argparse.ArgumentParser) -> None:
+def _add_fit(fit: argparse.ArgumentParser) -> None:
     """Arguments of `mixedgen fit`."""
     fit.description = "Fit a linear mixed model, by REML unless told otherwise, and print its summary."
     add_model(fit)
@@ -92,10 +92,10 @@ def add_fit(fit: argparse.ArgumentParser) -> None:
         help="degrees of freedom (default: Satterthwaite's where they cost little)",
     )
     fit.add_argument("-o", "--output", metavar="FILE", type=Path, help="write the results: " + ", ".join(FRAME_WRITERS))
-    fit.set_defaults(run=run_fit)
+    fit.set_defaults(run=_run_fit)
 
 
-def add_blup(blup: argparse.ArgumentParser) -> None:
+def _add_blup(blup: argparse.ArgumentParser) -> None:
     """Arguments of `mixedgen blup`."""
     blup.description = (
         "Predict the random effects at the variances given, or at their REML estimates; print the summary and the "
@@ -112,10 +112,10 @@ def add_blup(blup: argparse.ArgumentParser) -> None:
     blup.add_argument("--top", metavar="N", type=positive_number, help="only the N largest values of each term")
     blup.add_argument("--animals", action="store_true", help="of markers (M): the animals' values, not the effects")
     blup.add_argument("-o", "--output", metavar="FILE", type=Path, help="write the table: " + ", ".join(FRAME_WRITERS))
-    blup.set_defaults(run=run_blup)
+    blup.set_defaults(run=_run_blup)
 
 
-def add_check(check: argparse.ArgumentParser) -> None:
+def _add_check(check: argparse.ArgumentParser) -> None:
     """Arguments of `mixedgen check`."""
     check.description = (
         "Compare the ids of records, pedigree and genotypes, count what the pedigree holds, and judge the genotypes. "
@@ -129,10 +129,10 @@ def add_check(check: argparse.ArgumentParser) -> None:
         help="column of the ids of the records (default: as in the pedigree, animal, id, or that of most ids)",
     )
     add_sources(check)
-    check.set_defaults(run=run_check)
+    check.set_defaults(run=_run_check)
 
 
-def run_fit(options: argparse.Namespace) -> None:
+def _run_fit(options: argparse.Namespace) -> None:
     """Fit the model, print its summary and write its results."""
     if options.output is not None:
         frame_writer(options.output)  # raises before time is spent on the fit
@@ -142,19 +142,19 @@ def run_fit(options: argparse.Namespace) -> None:
         write_results(fit.fitted, options.output, {"name": "mixedgen", "version": __version__})
 
 
-def run_blup(options: argparse.Namespace) -> None:
+def _run_blup(options: argparse.Namespace) -> None:
     """Solve or fit the model, print its summary and the first predictions, and write the predictions."""
     write = None if options.output is None else frame_writer(options.output)
-    chosen = None if options.select is None else selected_ids(options.select)
+    chosen = None if options.select is None else _selected_ids(options.select)
     model = model_of(options)
     fit = model.fit() if options.variances is None else model.solve(options.variances)
     found = predictions(fit.fitted, animals=options.animals, ids=chosen, top=options.top)
-    print(f"{str(fit.summary()).rstrip()}\n\n{first_rows(found)}")
+    print(f"{str(fit.summary()).rstrip()}\n\n{_first_rows(found)}")
     if write is not None:
         write(found, options.output)
 
 
-def run_check(options: argparse.Namespace) -> int:
+def _run_check(options: argparse.Namespace) -> int:
     """Print how the ids meet, what the pedigree holds and how good the genotypes are."""
     if options.pedigree is None and options.genotypes is None:
         raise ArgumentError("there is nothing to compare the data with: give --pedigree, --genotypes or both.")
@@ -174,10 +174,10 @@ def run_check(options: argparse.Namespace) -> int:
         print(pedigree_text(ped))
     if genotypes is not None:
         print(genotypes_text(genotypes))
-    return 0 if options.unmatched == "omit" or matches(report) else UNMATCHED_STATUS
+    return 0 if options.unmatched == "omit" or matches(report) else _UNMATCHED_STATUS
 
 
-def selected_ids(text: str) -> list[str]:
+def _selected_ids(text: str) -> list[str]:
     """Ids of a file, one on each line or between commas, or those between the commas of the text itself.
 
     Raises
@@ -194,14 +194,14 @@ def selected_ids(text: str) -> list[str]:
     return ids
 
 
-def first_rows(found: pd.DataFrame) -> str:
+def _first_rows(found: pd.DataFrame) -> str:
     """The first predictions as text, and how many there are."""
-    table = found.head(ROWS_SHOWN).to_string(index=False, na_rep="", float_format=lambda v: f"{v:.5g}")
-    title = f"Predictions, the first {ROWS_SHOWN} of {len(found)}:" if len(found) > ROWS_SHOWN else "Predictions:"
+    table = found.head(_ROWS_SHOWN).to_string(index=False, na_rep="", float_format=lambda v: f"{v:.5g}")
+    title = f"Predictions, the first {_ROWS_SHOWN} of {len(found)}:" if len(found) > _ROWS_SHOWN else "Predictions:"
     return f"{title}\n{table}"
 
 
-def run_warmup(options: argparse.Namespace) -> None:
+def _run_warmup(options: argparse.Namespace) -> None:
     """Compile the kernels and say how long it took."""
     start = time.perf_counter()
     sparse.compile_kernels()
@@ -209,14 +209,14 @@ def run_warmup(options: argparse.Namespace) -> None:
     print(f"kernels are compiled and stored: {time.perf_counter() - start:.1f} s")
 
 
-def run_data(options: argparse.Namespace) -> None:
+def _run_data(options: argparse.Namespace) -> None:
     """List the shipped data sets."""
     for name in data.names():
         purpose = (getattr(data, name).__doc__ or "").partition("\n")[0]
         print(f"{name:<15} {len(data.load(name)):>4} rows  {purpose}")
 
 
-def show_warning(
+def _show_warning(
     message: Warning | str,
     category: type[Warning],
     filename: str,

@@ -33,7 +33,7 @@ class Binding(NamedTuple):
     build: Callable[..., Relationship]
 
 
-BINDINGS = {
+_BINDINGS = {
     "A": Binding(("pedigree",), additive),
     "D": Binding(("pedigree",), dominance),
     "G": Binding(("genotypes",), genomic),
@@ -49,7 +49,7 @@ def model_of(options: argparse.Namespace) -> MixedModel:
     return MixedModel(
         options.formula,
         frame,
-        relationships=bound_relationships(options, [str(c) for c in frame.columns]),
+        relationships=_bound_relationships(options, [str(c) for c in frame.columns]),
         residual=options.residual,
         weights=options.weights,
         subset=options.subset,
@@ -59,7 +59,7 @@ def model_of(options: argparse.Namespace) -> MixedModel:
     )
 
 
-def bound_relationships(options: argparse.Namespace, columns: Sequence[str]) -> dict[str, Relationship] | None:
+def _bound_relationships(options: argparse.Namespace, columns: Sequence[str]) -> dict[str, Relationship] | None:
     """The relationships among A, D, G, H and M that the formula links to, built from the files given.
 
     Raises
@@ -70,26 +70,26 @@ def bound_relationships(options: argparse.Namespace, columns: Sequence[str]) -> 
         If a name is both a relationship and a column.
     """
     given = [name for name in ("pedigree", "genotypes") if getattr(options, name) is not None]
-    used = linked(options.formula, [name for name in BINDINGS if name not in columns])
+    used = _linked(options.formula, [name for name in _BINDINGS if name not in columns])
     for name in used:
-        lacking = [f"--{option}" for option in BINDINGS[name].options if option not in given]
+        lacking = [f"--{option}" for option in _BINDINGS[name].options if option not in given]
         if lacking:
             raise ArgumentError(f"a term links to {name!r}, which is made of {' and '.join(lacking)}: give the file.")
     # only here do the columns count: a name that is one as well is ambiguous where its file is given
-    linked(options.formula, [n for n, b in BINDINGS.items() if set(b.options) <= set(given)], columns)
-    idle = [o for o in given if not any(o in BINDINGS[name].options for name in used)]
+    _linked(options.formula, [n for n, b in _BINDINGS.items() if set(b.options) <= set(given)], columns)
+    idle = [o for o in given if not any(o in _BINDINGS[name].options for name in used)]
     for option in idle:
-        names = examples(name for name, b in BINDINGS.items() if option in b.options)
+        names = examples(name for name, b in _BINDINGS.items() if option in b.options)
         message = f"no term uses --{option} {getattr(options, option)}, which gives {names}"
         if not used:
             raise ArgumentError(f"{message}: link to one, as in (1|animal:{names[1]}), or leave the file out.")
         print(f"mixedgen: warning: {message}.", file=sys.stderr)
     readers = {"pedigree": read_pedigree, "genotypes": read_genotypes}
     files = {option: readers[option](options) for option in given if option not in idle}
-    return {name: BINDINGS[name].build(*(files[o] for o in BINDINGS[name].options)) for name in used} or None
+    return {name: _BINDINGS[name].build(*(files[o] for o in _BINDINGS[name].options)) for name in used} or None
 
 
-def linked(formula: str, names: Sequence[str], columns: Collection[str] | None = None) -> list[str]:
+def _linked(formula: str, names: Sequence[str], columns: Collection[str] | None = None) -> list[str]:
     """Those of the names that a term links to."""
     try:
         parse(formula, tags(), relationships=names, columns=columns)

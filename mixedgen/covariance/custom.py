@@ -15,8 +15,8 @@ from mixedgen.covariance.structure import Parameter
 from mixedgen.definite import asymmetry
 from mixedgen.errors import ArgumentError
 
-STEP = 1e-3  # of the distance to the nearer bound, or of a parameter's size: differences of fourth order
-SYMMETRIC = 1e-10
+_STEP = 1e-3  # of the distance to the nearer bound, or of a parameter's size: differences of fourth order
+_SYMMETRIC = 1e-10
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,7 @@ class CorrelationFunction:
             If the function does not return a correlation matrix at its start.
         """
         out = Custom(self, tag, hom, levels)
-        require_correlations(out.correlation(out.starts), tag, dim)
+        _require_correlations(out.correlation(out.starts), tag, dim)
         return out
 
 
@@ -87,7 +87,7 @@ class Custom(Correlated):
     def __init__(self, source: CorrelationFunction, tag: str, hom: bool, levels: Sequence[object]) -> None:
         super().__init__(len(levels), hom)
         self.source, self._tag = source, tag
-        self._levels, self.levels = tuple(levels), level_values(levels)
+        self._levels, self.levels = tuple(levels), _level_values(levels)
 
     lowest = -1.0
 
@@ -125,7 +125,7 @@ class Custom(Correlated):
         out = np.empty((self.n_correlations, self.dim, self.dim))
         for k, (_, low, high) in enumerate(self.free):
             room = min(rho[k] - low, high - rho[k])
-            h = STEP * np.eye(len(rho))[k] * max(min(room, max(abs(rho[k]), 1e-3)), 1e-9)
+            h = _STEP * np.eye(len(rho))[k] * max(min(room, max(abs(rho[k]), 1e-3)), 1e-9)
             near = self.correlation(rho + h) - self.correlation(rho - h)
             far = self.correlation(rho + 2.0 * h) - self.correlation(rho - 2.0 * h)
             out[k] = (8.0 * near - far) / (12.0 * h[k])
@@ -136,7 +136,7 @@ class Custom(Correlated):
         return self.starts
 
 
-def level_values(levels: Sequence[object]) -> Levels:
+def _level_values(levels: Sequence[object]) -> Levels:
     """Numbers where all levels are, also within the names of effects such as ``time[1.5]``; else text."""
     text = [str(level) for level in levels]
     inner = [t[t.index("[") + 1 : -1].removeprefix("T.") if t.endswith("]") and "[" in t else t for t in text]
@@ -146,13 +146,13 @@ def level_values(levels: Sequence[object]) -> Levels:
         return np.array(inner)
 
 
-def require_correlations(C: Array, tag: str, dim: int) -> None:
+def _require_correlations(C: Array, tag: str, dim: int) -> None:
     """Raise an ArgumentError for what is no correlation matrix."""
     if C.shape != (dim, dim):
         raise ArgumentError(f"{tag}(): the function returns shape {C.shape}; ({dim}, {dim}) is wanted.")
     if not np.all(np.isfinite(C)):
         raise ArgumentError(f"{tag}(): the function returns missing or infinite correlations at its start.")
-    if asymmetry(C)[0] > SYMMETRIC or np.abs(np.diag(C) - 1.0).max() > SYMMETRIC:
+    if asymmetry(C)[0] > _SYMMETRIC or np.abs(np.diag(C) - 1.0).max() > _SYMMETRIC:
         raise ArgumentError(f"{tag}(): the function does not return a symmetric matrix with ones on its diagonal.")
-    if np.linalg.eigvalsh(C)[0] < -SYMMETRIC:
+    if np.linalg.eigvalsh(C)[0] < -_SYMMETRIC:
         raise ArgumentError(f"{tag}(): the correlations at the start are not positive semi-definite.")

@@ -13,9 +13,9 @@ from mixedgen.covariance.variances import Unstructured
 from mixedgen.errors import FormulaError
 
 # Of a start by principal factors, which creep where a specific variance nears zero, and of its polishing from there.
-PRINCIPAL_STEPS, POLISHING_STEPS = 200, 60
+_PRINCIPAL_STEPS, _POLISHING_STEPS = 200, 60
 
-ROUNDING = 1e-15  # a step of a specific variance, beside its variance, after which none follows
+_ROUNDING = 1e-15  # a step of a specific variance, beside its variance, after which none follows
 
 
 class Loadings(Structure):
@@ -107,7 +107,7 @@ class FactorAnalytic(Loadings):
 
     def __init__(self, dim: int, k: int) -> None:
         super().__init__(dim, k)
-        if not is_identified(dim, k):
+        if not _is_identified(dim, k):
             raise FormulaError(
                 f"fa(..., k={k}) of {dim} effects has {self.size} parameters for {dim * (dim + 1) // 2} variances and "
                 "covariances: it is not identified. Take fewer factors, or us(...)."
@@ -123,7 +123,7 @@ class FactorAnalytic(Loadings):
     def reduced(self, kept: Sequence[int]) -> Structure:
         """As many factors of those left; any covariance matrix where these factors are not identified."""
         dim = len(kept)
-        return FactorAnalytic(dim, self.k) if is_identified(dim, self.k) else Unstructured(dim)
+        return FactorAnalytic(dim, self.k) if _is_identified(dim, self.k) else Unstructured(dim)
 
     def matrix(self, theta: Array) -> Array:
         """Lambda Lambda' + Psi."""
@@ -152,13 +152,13 @@ class FactorAnalytic(Loadings):
         d = np.diag(S0)
         psi = 0.5 * d
         loadings = np.zeros(self.n_loadings)
-        for _ in range(PRINCIPAL_STEPS):
+        for _ in range(_PRINCIPAL_STEPS):
             loadings = self._principal(S0 - np.diag(psi))
             Lambda = self.loadings(loadings)
             new = np.clip(d - np.einsum("ak,ak->a", Lambda, Lambda), 0.0, d)
             moved = np.abs(new - psi)
             psi = new
-            if np.all(moved <= ROUNDING * d):
+            if np.all(moved <= _ROUNDING * d):
                 break
         return self._polished(np.concatenate([loadings, psi]), S0)
 
@@ -166,7 +166,7 @@ class FactorAnalytic(Loadings):
         """Theta after Gauss-Newton steps towards S0, as long as they come nearer: principal factors creep."""
         lower = lower_indices(self.dim)
         left, length = (S0 - self.matrix(theta))[lower], 1.0
-        for _ in range(POLISHING_STEPS):
+        for _ in range(_POLISHING_STEPS):
             J = np.stack([D[lower] for D in self.derivatives(theta)], axis=1)
             new = theta + length * np.linalg.lstsq(J, left, rcond=1e-12)[0]
             new[self.n_loadings :] = np.maximum(new[self.n_loadings :], 0.0)
@@ -177,6 +177,6 @@ class FactorAnalytic(Loadings):
         return theta
 
 
-def is_identified(dim: int, k: int) -> bool:
+def _is_identified(dim: int, k: int) -> bool:
     """Whether `fa` has no more parameters than a covariance matrix has elements."""
     return k <= dim and dim * k - k * (k - 1) // 2 + dim <= dim * (dim + 1) // 2

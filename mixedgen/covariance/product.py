@@ -10,7 +10,7 @@ import numpy as np
 from mixedgen.arrays import Array, IntArray
 from mixedgen.covariance.structure import Parameter, Structure
 
-START_CORRELATION = 0.3  # at zero a correlation cannot be told from the variance of a term with one level per record
+_START_CORRELATION = 0.3  # at zero a correlation cannot be told from the variance of a term with one level per record
 
 
 class Product(Structure):
@@ -70,7 +70,7 @@ class Product(Structure):
         """`[variance]` or those of the structure with variances, then `[rho,row]`."""
         own = self.carrier.parameters(effects)
         named = own if any(p.label for p in own) else tuple(replace(p, label=("variance",)) for p in own)
-        return (*named, *(p for column, s in self.correlations for p in correlations_of(column, s)))
+        return (*named, *(p for column, s in self.correlations for p in _correlations_of(column, s)))
 
     def reduced(self, kept: Sequence[int]) -> Product:
         """Some coefficients of the structure with variances, the same correlations."""
@@ -88,18 +88,18 @@ class Product(Structure):
 
     def start(self, S0: Array) -> Array:
         """Variances of S0, and the same correlation everywhere; other parameters where they start by themselves."""
-        rest = [START_CORRELATION if p.kind == "correlation" else own for p, own in self._own_starts()]
+        rest = [_START_CORRELATION if p.kind == "correlation" else own for p, own in self._own_starts()]
         return np.concatenate([self.carrier.start(S0), np.array(rest, dtype=float)])
 
     def _own_starts(self) -> list[tuple[Parameter, float]]:
         """Parameters of the correlations, and where they start without knowledge of S0."""
         out: list[tuple[Parameter, float]] = []
         for column, s in self.correlations:
-            out += zip(correlations_of(column, s), np.delete(s.start(np.eye(s.dim)), s.variances), strict=True)
+            out += zip(_correlations_of(column, s), np.delete(s.start(np.eye(s.dim)), s.variances), strict=True)
         return out
 
 
-def correlations_of(column: str, structure: Structure) -> list[Parameter]:
+def _correlations_of(column: str, structure: Structure) -> list[Parameter]:
     """Parameters of a structure without its variance, named after the column of its levels; they move no element."""
     inner = [p for p in structure.numbered if p.kind != "variance"]
     return [replace(p, effects=(), label=(*p.label, column), column=column) for p in inner]

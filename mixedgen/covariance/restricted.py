@@ -161,7 +161,7 @@ class Restricted(Structure):
         loose = {self.owner[i] for i, _, _ in self.base.free} | set(self.limits)
         shared = {k for k in range(self.size) if np.sum(self.owner == k) > 1}
         for b, effects, times in zip(self.base.blocks, self.base.block_effects, self.base.multiplicity, strict=True):
-            for part, among in parts_of(self.owner[b], self.constant[b]):
+            for part, among in _parts_of(self.owner[b], self.constant[b]):
                 if set(part) & loose or (len(part) > 1 and set(part) & shared):
                     continue
                 before = blocks[part][1] if part in blocks else 0.0
@@ -173,12 +173,12 @@ class Restricted(Structure):
         )
 
 
-def square_size(block: IntArray) -> int:
+def _square_size(block: IntArray) -> int:
     """Number of effects of a lower triangle."""
     return len(square(np.zeros(len(block))))
 
 
-def parts_of(owner: IntArray, constant: Array) -> Iterable[tuple[tuple[int, ...], IntArray]]:
+def _parts_of(owner: IntArray, constant: Array) -> Iterable[tuple[tuple[int, ...], IntArray]]:
     """Covariance matrices into which a block falls apart by covariances fixed at zero, none with a fixed element.
 
     Yields
@@ -188,7 +188,7 @@ def parts_of(owner: IntArray, constant: Array) -> Iterable[tuple[tuple[int, ...]
     among : ndarray of int
         Its effects, within the block.
     """
-    c = square_size(owner)
+    c = _square_size(owner)
     rows, cols = lower_indices(c)
     own = square(owner.astype(float)).astype(int)
     linked = (own != FIXED) | (square(constant) != 0.0)
@@ -203,5 +203,5 @@ def parts_of(owner: IntArray, constant: Array) -> Iterable[tuple[tuple[int, ...]
 
 def diagonal_places(block: IntArray) -> IntArray:
     """Where the variances stand in a lower triangle."""
-    rows, cols = lower_indices(square_size(block))
+    rows, cols = lower_indices(_square_size(block))
     return np.flatnonzero(rows == cols)

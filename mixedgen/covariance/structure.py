@@ -22,7 +22,7 @@ from mixedgen.covariance.triangle import lower_factor
 Kind = Literal["variance", "covariance", "correlation", "loading", "level"]
 Bounds = tuple[float, float]
 
-POSITIVE: Bounds = (0.0, np.inf)
+_POSITIVE: Bounds = (0.0, np.inf)
 ANY: Bounds = (-np.inf, np.inf)
 
 
@@ -69,7 +69,7 @@ class Parameter:
 def variance(*effects: str, label: Sequence[str] | None = None, partial: bool = False) -> Parameter:
     """A variance that some coefficients have; by itself it is named `[a,a]`."""
     words = (effects[0], effects[0]) if label is None else tuple(label)
-    return Parameter("variance", effects, POSITIVE, words, partial=partial)
+    return Parameter("variance", effects, _POSITIVE, words, partial=partial)
 
 
 class Structure(ABC):

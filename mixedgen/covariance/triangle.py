@@ -11,9 +11,9 @@ from mixedgen.arrays import Array, IntArray
 
 # A pivot this small beside its own diagonal element is rounding of an exact zero: twice the unit roundoff for each
 # of the few operations that make it.
-PIVOT_TOLERANCE = 1e-14
+_PIVOT_TOLERANCE = 1e-14
 
-RANK = 1e-10  # an eigenvalue of a scaled matrix at the boundary below this is zero
+_RANK = 1e-10  # an eigenvalue of a scaled matrix at the boundary below this is zero
 
 INDEFINITE = 1e-8  # an eigenvalue of a correlation matrix below minus this is no rounding
 
@@ -67,7 +67,7 @@ def lower_factor(Sigma: Array, indefinite: float = INDEFINITE) -> Array:
     L = np.zeros((c, c))
     for j in range(c):
         column = Sigma[j:, j] - L[j:, :j] @ L[j, :j]
-        if column[0] > PIVOT_TOLERANCE * c * Sigma[j, j]:
+        if column[0] > _PIVOT_TOLERANCE * c * Sigma[j, j]:
             L[j:, j] = column / np.sqrt(column[0])
         elif column[0] != 0.0 or column.any():
             return _semidefinite_factor(Sigma, indefinite)
@@ -81,7 +81,7 @@ def _semidefinite_factor(Sigma: Array, indefinite: float) -> Array:
     values, vectors = np.linalg.eigh(Sigma / np.outer(scale, scale))
     if values[0] < -indefinite:
         raise ValueError("the matrix is not positive semi-definite")
-    root = np.sqrt(np.where(values > PIVOT_TOLERANCE * len(Sigma), values, 0.0))[:, None] * vectors.T * scale
+    root = np.sqrt(np.where(values > _PIVOT_TOLERANCE * len(Sigma), values, 0.0))[:, None] * vectors.T * scale
     L = np.zeros_like(root)
     basis = np.zeros((len(root), 0))
     for j in range(len(root)):  # root'root = Sigma: its columns on an orthonormal basis of those before them are L
@@ -89,7 +89,7 @@ def _semidefinite_factor(Sigma: Array, indefinite: float) -> Array:
         for _ in range(2):
             left = left - basis @ (basis.T @ left)
         size = np.linalg.norm(left)
-        if size > np.sqrt(PIVOT_TOLERANCE) * scale[j]:
+        if size > np.sqrt(_PIVOT_TOLERANCE) * scale[j]:
             L[j:, j] = root[:, j:].T @ (left / size)
             basis = np.column_stack([basis, left / size])
     return L
@@ -102,7 +102,7 @@ def trapezoid(lower: Array, *, boundary: bool) -> Array:
         return np.asarray(np.linalg.cholesky(Sigma), dtype=float)
     scale = np.sqrt(np.maximum(np.diag(Sigma), np.finfo(float).tiny))
     values, vectors = np.linalg.eigh(Sigma / np.outer(scale, scale))
-    kept = values > RANK * max(float(values[-1]), 1.0) if np.diag(Sigma).any() else np.zeros(len(Sigma), dtype=bool)
+    kept = values > _RANK * max(float(values[-1]), 1.0) if np.diag(Sigma).any() else np.zeros(len(Sigma), dtype=bool)
     if kept.all():
         kept[0] = False
     root = np.sqrt(values[kept])[:, None] * vectors[:, kept].T * scale

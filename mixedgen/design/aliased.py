@@ -13,7 +13,7 @@ from mixedgen.sparse import analyse
 ALIAS_TOLERANCE = 1e-7
 
 # Smallest pivot of the unit-length columns of X at which X'X may stand for X: it costs the square of the digits.
-WELL_CONDITIONED = 1e-3
+_WELL_CONDITIONED = 1e-3
 
 
 def triangular_factor(X: Array) -> Array:
@@ -27,7 +27,7 @@ def triangular_factor(X: Array) -> Array:
     scale = np.where(norms > 0, norms, 1.0)
     try:
         R = np.linalg.cholesky((X.T @ X) / np.outer(scale, scale)).T
-        if np.all(np.diag(R) > WELL_CONDITIONED):
+        if np.all(np.diag(R) > _WELL_CONDITIONED):
             return R * scale
     except np.linalg.LinAlgError:
         pass
@@ -93,7 +93,7 @@ def sparse_null_space(X: sp.csr_array) -> Array:
         block = np.linalg.qr(eps * factor.solve(block))[0]
     _, singular, right = np.linalg.svd(unit @ block, full_matrices=False)
     null = block @ right[singular < ALIAS_TOLERANCE * np.sqrt(p)].T
-    return echelon_from_last(null) / scale[:, None] * scale[last_pivots(null)]
+    return _echelon_from_last(null) / scale[:, None] * scale[last_pivots(null)]
 
 
 def last_pivots(null: Array) -> IntArray:
@@ -108,6 +108,6 @@ def last_pivots(null: Array) -> IntArray:
     return np.sort(np.array(pivots, dtype=np.intp))
 
 
-def echelon_from_last(null: Array) -> Array:
+def _echelon_from_last(null: Array) -> Array:
     """Null space with an identity in the rows of `last_pivots`."""
     return null @ np.linalg.inv(null[last_pivots(null)])

@@ -77,13 +77,13 @@ class ModelArguments:
         """Check the arguments and read the data."""
         if not isinstance(self.formula, str):
             raise ArgumentError(f"the formula must be text, not {type(self.formula).__name__}.")
-        check_relationships(self.relationships)
+        _check_relationships(self.relationships)
         object.__setattr__(self, "data", read_frame(self.data))
         if self.na_action not in ("omit", "exclude"):
             raise ArgumentError(f"na_action must be 'omit' or 'exclude', not {self.na_action!r}.")
         if self.unmatched not in ("raise", "omit"):
             raise ArgumentError(f"unmatched must be 'raise' or 'omit', not {self.unmatched!r}.")
-        check_structures(self.structures)
+        _check_structures(self.structures)
 
     @property
     def keywords(self) -> dict[str, Any]:
@@ -100,7 +100,7 @@ class ModelArguments:
         return replace(self, **changes)
 
 
-def check_relationships(relationships: Mapping[str, Relationship] | None) -> None:
+def _check_relationships(relationships: Mapping[str, Relationship] | None) -> None:
     """Raise an ArgumentError that says what stands in the place of relationships by name."""
     if relationships is None:
         return
@@ -115,7 +115,7 @@ def check_relationships(relationships: Mapping[str, Relationship] | None) -> Non
             raise ArgumentError(f"relationship {name!r} is a {type(K).__name__}, not a Relationship: use {advice}.")
 
 
-def check_structures(structures: Mapping[str, CorrelationFunction] | None) -> None:
+def _check_structures(structures: Mapping[str, CorrelationFunction] | None) -> None:
     """Raise an ArgumentError that says what stands in the place of the user's structures by name."""
     known = tags()
     for name, source in (structures or {}).items():

@@ -76,22 +76,22 @@ def build(
     >>> design.n, design.terms[0].q, design.theta_names
     (30, 6, ('Batch', 'residual'))
     """
-    parsed, parts = read_text(arguments)
-    frame, weights = weights_column(arguments)
-    sides = read_sides(parsed, frame, arguments.contrasts)
-    rows = choose_rows(arguments, parsed, frame, needed_columns(parsed, parts, frame, sides, weights), sides)
-    response = read_response(sides, rows.used)
+    parsed, parts = _read_text(arguments)
+    frame, weights = _weights_column(arguments)
+    sides = _read_sides(parsed, frame, arguments.contrasts)
+    rows = _choose_rows(arguments, parsed, frame, _needed_columns(parsed, parts, frame, sides, weights), sides)
+    response = _read_response(sides, rows.used)
     weight = None if weights is None else positive(numeric(rows.used[weights], "weights", rows.used.index))
     terms = [build_term(t, rows.used, arguments.relationships or {}, response.traits) for t in sides.terms]
     fixed = build_fixed(sides.fixed, rows.used, constraints, terms, response.traits)
-    check_freedom(arguments.formula, fixed, terms, len(response.y))
+    _check_freedom(arguments.formula, fixed, terms, len(response.y))
     design = Design(
         parsed=parsed,
         y=response.y if response.offset is None else response.y - response.offset,
         offset=response.offset,
         fixed=fixed,
         terms=tuple(sorted(terms, key=lambda t: -t.q)),
-        residual=residual_part(arguments, parts, rows, response.traits, weight),
+        residual=_residual_part(arguments, parts, rows, response.traits, weight),
         kept=rows.kept,
         index=frame.index,
         offsets=sides.offsets,
@@ -101,10 +101,10 @@ def build(
         linked=linked_ids(terms, frame),
         traits=response.traits,
     )
-    return restricted(design, restrictions)
+    return _restricted(design, restrictions)
 
 
-def read_text(arguments: ModelArguments) -> tuple[ParsedFormula, tuple[ResidualTerm, ...]]:
+def _read_text(arguments: ModelArguments) -> tuple[ParsedFormula, tuple[ResidualTerm, ...]]:
     """The formula and the residual structure, each parsed.
 
     Raises
@@ -125,7 +125,7 @@ def read_text(arguments: ModelArguments) -> tuple[ParsedFormula, tuple[ResidualT
     return parsed, parts
 
 
-def weights_column(arguments: ModelArguments) -> tuple[pd.DataFrame, str | None]:
+def _weights_column(arguments: ModelArguments) -> tuple[pd.DataFrame, str | None]:
     """The data with the weights among their columns, and the name of that column; None without weights."""
     frame: pd.DataFrame = arguments.data
     if arguments.weights is None:
@@ -144,10 +144,10 @@ class Sides:
     terms: tuple[TermText, ...]
 
 
-def read_sides(parsed: ParsedFormula, frame: pd.DataFrame, contrasts: Mapping[str, str] | None) -> Sides:
+def _read_sides(parsed: ParsedFormula, frame: pd.DataFrame, contrasts: Mapping[str, str] | None) -> Sides:
     """Sides of a formula; columns that it needs are there."""
     fixed = read_side(parsed.fixed, frame, contrasts)
-    check_contrasts(contrasts or {}, fixed, frame)
+    _check_contrasts(contrasts or {}, fixed, frame)
     require_columns(frame, grouping_columns(parsed), "right of a bar")
     return Sides(
         responses=tuple(read_operand(r, frame) for r in parsed.responses),
@@ -157,7 +157,7 @@ def read_sides(parsed: ParsedFormula, frame: pd.DataFrame, contrasts: Mapping[st
     )
 
 
-def check_contrasts(contrasts: Mapping[str, str], fixed: Side, frame: pd.DataFrame) -> None:
+def _check_contrasts(contrasts: Mapping[str, str], fixed: Side, frame: pd.DataFrame) -> None:
     """Raise an error for contrasts of what is no factor of the fixed part."""
     for name, contrast in contrasts.items():
         require_columns(frame, [name], "contrasts=")
@@ -167,7 +167,7 @@ def check_contrasts(contrasts: Mapping[str, str], fixed: Side, frame: pd.DataFra
             raise ArgumentError(f"contrasts names {name!r}, which is numeric: make it categorical first.")
 
 
-def needed_columns(
+def _needed_columns(
     parsed: ParsedFormula, parts: Sequence[ResidualTerm], frame: pd.DataFrame, sides: Sides, weights: str | None
 ) -> list[str]:
     """Columns that may not be missing in a record; of several responses each may."""
@@ -192,7 +192,7 @@ class Rows:
     lost: dict[str, int]
 
 
-def choose_rows(
+def _choose_rows(
     arguments: ModelArguments, parsed: ParsedFormula, frame: pd.DataFrame, names: Sequence[str], sides: Sides
 ) -> Rows:
     """Rows of the subset that miss nothing among `names`, have a response, and whose ids are in the relationships."""
@@ -217,7 +217,7 @@ class Response:
     traits: Traits | None
 
 
-def read_response(sides: Sides, used: pd.DataFrame) -> Response:
+def _read_response(sides: Sides, used: pd.DataFrame) -> Response:
     """The responses below each other, and the sum of the offsets."""
     traits = stack(sides.responses, used) if len(sides.responses) > 1 else None
     y = operand_values(sides.responses[0], used, sides.responses[0].text) if traits is None else traits.y
@@ -227,7 +227,7 @@ def read_response(sides: Sides, used: pd.DataFrame) -> Response:
     return Response(y, offset if traits is None else offset[traits.row], traits)
 
 
-def check_freedom(formula: str, fixed: FixedPart, terms: Sequence[Term], n: int) -> None:
+def _check_freedom(formula: str, fixed: FixedPart, terms: Sequence[Term], n: int) -> None:
     """Raise a DesignError for a model without effects, or without degrees of freedom for a variance."""
     if not fixed.p and not terms:
         raise DesignError(f"{formula!r} has neither fixed nor random effects.")
@@ -238,7 +238,7 @@ def check_freedom(formula: str, fixed: FixedPart, terms: Sequence[Term], n: int)
         )
 
 
-def residual_part(
+def _residual_part(
     arguments: ModelArguments,
     parts: Sequence[ResidualTerm],
     rows: Rows,
@@ -256,7 +256,7 @@ def residual_part(
     return residual_of(parts, rows.used, inverse_weights)
 
 
-def restricted(design: Design, restrictions: Restrictions | None) -> Design:
+def _restricted(design: Design, restrictions: Restrictions | None) -> Design:
     """The design under restrictions of its variance parameters."""
     if restrictions is None or not restrictions.names:
         return design

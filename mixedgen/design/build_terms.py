@@ -67,25 +67,25 @@ class TermText:
 
 def term_texts(parsed: ParsedFormula, frame: pd.DataFrame) -> tuple[TermText, ...]:
     """The random terms of a formula as the model takes them."""
-    taken = [t if is_plain(t) or is_pair(t) else nearest_factor(t, frame) for t in parsed.terms]
-    keys = unique_keys(parsed.terms)
+    taken = [t if _is_plain(t) or _is_pair(t) else _nearest_factor(t, frame) for t in parsed.terms]
+    keys = _unique_keys(parsed.terms)
     return tuple(
         TermText(key, place, t, read_side(t.effects, frame))
         for place, (key, t) in enumerate(zip(keys, taken, strict=True))
     )
 
 
-def is_plain(term: RandomTerm) -> bool:
+def _is_plain(term: RandomTerm) -> bool:
     """Whether the term is over one factor, or an interaction of plain columns."""
     return len(term.factors) == 1 or all(f.link is None and isinstance(f.source, Column) for f in term.factors)
 
 
-def is_pair(term: RandomTerm) -> bool:
+def _is_pair(term: RandomTerm) -> bool:
     """Whether the term is over the pairs of two related factors."""
     return len(term.factors) == 2 and all(f.link is not None and isinstance(f.source, Column) for f in term.factors)
 
 
-def groups_right(term: RandomTerm) -> list[frozenset[str]]:
+def _groups_right(term: RandomTerm) -> list[frozenset[str]]:
     """What the levels of a term vary over, for each entry of `members`; one set for any other term."""
     source = term.factors[-1].source
     if isinstance(source, Members):
@@ -93,7 +93,7 @@ def groups_right(term: RandomTerm) -> list[frozenset[str]]:
     return [frozenset(str(f.source) for f in term.factors)]
 
 
-def effects_left(side: Side, frame: pd.DataFrame) -> Coded:
+def _effects_left(side: Side, frame: pd.DataFrame) -> Coded:
     """Columns left of the bar, dense, the intercept named as lme4 names it."""
     coded = intercept(side, len(frame)) if side.text == "1" else code(side, frame)
     names = tuple("(Intercept)" if e in INTERCEPT_NAMES else e for e in coded.names)
@@ -105,19 +105,19 @@ def build_term(
 ) -> Term:
     """Z, structure and relationship of one random term."""
     written = text.written
-    levels = pair_levels if is_pair(written) else several_levels
+    levels = _pair_levels if _is_pair(written) else _several_levels
     loads, labels, relationship = levels(written, frame, relationships)
     if len(labels) < 2:
         raise DesignError(
             f"the grouping factor {text.key!r} has one level only ({examples(list(labels))}): "
             "its variance cannot be estimated."
         )
-    left = effects_left(text.left, frame)
+    left = _effects_left(text.left, frame)
     values, effects = spread(loads, np.asarray(left.X), left.names)
     several = traits is not None
     # with several traits this one takes the place of the structure that spans them all
-    structure = Identity(len(effects)) if several else own_structure(written, effects)
-    groups = groups_right(written)
+    structure = Identity(len(effects)) if several else _own_structure(written, effects)
+    groups = _groups_right(written)
     term = Term(
         key=text.key,
         effects=effects,
@@ -136,12 +136,12 @@ def build_term(
     return term if traits is None else traits.term(term)
 
 
-def own_structure(written: RandomTerm, effects: tuple[str, ...]) -> Structure:
+def _own_structure(written: RandomTerm, effects: tuple[str, ...]) -> Structure:
     """Structure of the effects of a term."""
     return make_structure(written.structure, Levels(effects), dict(written.options), written.entry)
 
 
-def several_levels(
+def _several_levels(
     term: RandomTerm, frame: pd.DataFrame, relationships: Mapping[str, Relationship]
 ) -> tuple[Loads, pd.Index, Relationship | None]:
     """Loads, levels and relationship of a term over one factor, or over an interaction of plain ones."""
@@ -152,7 +152,7 @@ def several_levels(
     return *several_loads(factor, frame, relationship), relationship
 
 
-def pair_levels(
+def _pair_levels(
     term: RandomTerm, frame: pd.DataFrame, relationships: Mapping[str, Relationship]
 ) -> tuple[Loads, pd.Index, Relationship | None]:
     """Loads, levels and relationship of two related factors, such as the crosses of two pools: the pairs that occur."""
@@ -166,7 +166,7 @@ def pair_levels(
     return one_load(level), labels, product_of_pairs(relationships[links[0]], relationships[links[1]], pairs)
 
 
-def nearest_factor(term: RandomTerm, frame: pd.DataFrame) -> RandomTerm:
+def _nearest_factor(term: RandomTerm, frame: pd.DataFrame) -> RandomTerm:
     """`(1|site:animal:A)` as `diag(0 + site|animal:A, hom=True)`: the relationship binds the nearest factor.
 
     Raises
@@ -193,7 +193,7 @@ def grouping_columns(parsed: ParsedFormula) -> list[str]:
     return [c for s in sources for c in (*source_columns(s), *other_columns(s))]
 
 
-def unique_keys(terms: Sequence[RandomTerm]) -> list[str]:
+def _unique_keys(terms: Sequence[RandomTerm]) -> list[str]:
     """Names of the terms: the label, with .1, .2 where it has occurred before, as in lme4."""
     seen: dict[str, int] = {}
     keys = []

@@ -76,7 +76,7 @@ def operand_values(operand: Operand, frame: pd.DataFrame, name: str) -> Array:
     """Values of a response or an offset, shape (n,); `name` is what errors call it."""
     if operand.side is None:
         return numeric(frame[operand.text], name, frame.index)
-    X = dense(model_matrix(operand.side, frame)[0])
+    X = dense(_model_matrix(operand.side, frame)[0])
     if X.shape[1] != 1:
         raise DataError(f"{name!r} must be one numeric column, but {operand.text!r} makes {X.shape[1]}.")
     return numeric(X.ravel(), name, frame.index)
@@ -104,7 +104,7 @@ class Origin:
 INTERCEPT = Origin("1")
 
 
-def origins(spec: Any) -> tuple[Origin, ...]:
+def _origins(spec: Any) -> tuple[Origin, ...]:
     """Origin of each column of a model matrix."""
     out: list[Origin] = []
     for entry in spec.structure:
@@ -168,7 +168,7 @@ class Coder:
         if self.spec is None:
             return np.ones((len(frame), 1))
         matrix = copy.deepcopy(self.spec).get_model_matrix(frame, na_action="ignore", context=BASES)
-        return sparse(matrix.__wrapped__) if sp.issparse(matrix.__wrapped__) else dense(matrix.__wrapped__)
+        return _sparse(matrix.__wrapped__) if sp.issparse(matrix.__wrapped__) else dense(matrix.__wrapped__)
 
 
 @dataclass(frozen=True)
@@ -183,10 +183,10 @@ class Coded:
 
 def code(side: Side, frame: pd.DataFrame) -> Coded:
     """Columns of a right-hand side, all finite."""
-    X, spec = model_matrix(side, frame)
+    X, spec = _model_matrix(side, frame)
     names = tuple(str(c) for c in spec.column_names)
-    check_finite(X, names)
-    return Coded(X, names, origins(spec), Coder(side, spec))
+    _check_finite(X, names)
+    return Coded(X, names, _origins(spec), Coder(side, spec))
 
 
 def intercept(side: Side, n: int) -> Coded:
@@ -204,7 +204,7 @@ def variables_in(coder: Coder, frame: pd.DataFrame) -> pd.DataFrame:
     return variables.astype({v: "category" for v in levels if is_number(variables[v])})
 
 
-def expected_columns(formula: Any, frame: pd.DataFrame) -> int:
+def _expected_columns(formula: Any, frame: pd.DataFrame) -> int:
     """Upper bound of the number of columns a formulaic formula makes of a frame."""
     total = 0
     for term in formula:
@@ -218,7 +218,7 @@ def expected_columns(formula: Any, frame: pd.DataFrame) -> int:
     return total
 
 
-def model_matrix(side: Side, frame: pd.DataFrame) -> tuple[Array | sp.csr_array, Any]:
+def _model_matrix(side: Side, frame: pd.DataFrame) -> tuple[Array | sp.csr_array, Any]:
     """Columns of a right-hand side, sparse when they are many and mostly zeros, and formulaic's specification.
 
     Raises
@@ -227,14 +227,14 @@ def model_matrix(side: Side, frame: pd.DataFrame) -> tuple[Array | sp.csr_array,
         If formulaic cannot evaluate it.
     """
     output = "numpy" if side.text == "1" else "pandas"
-    columns = expected_columns(side.formula, frame)
+    columns = _expected_columns(side.formula, frame)
     if columns > DENSE_COLUMNS and columns * len(frame) > DENSE_ELEMENTS:
         output = "sparse"
     try:
         matrix = side.formula.get_model_matrix(frame, output=output, na_action="ignore", context=BASES)
     except Exception as err:
         raise DataError(f"the model matrix of {side.text!r} cannot be made: {err}.") from err
-    return dense_or_sparse(matrix.__wrapped__), matrix.model_spec
+    return _dense_or_sparse(matrix.__wrapped__), matrix.model_spec
 
 
 def dense(X: Any) -> Array:
@@ -243,21 +243,21 @@ def dense(X: Any) -> Array:
     return np.asarray(X.toarray() if made_sparse else X, dtype=float)
 
 
-def sparse(X: Any) -> sp.csr_array:
+def _sparse(X: Any) -> sp.csr_array:
     """Values that formulaic made sparse, as CSR of floats."""
     return sp.csr_array(X, dtype=np.float64)
 
 
-def dense_or_sparse(values: Any) -> Array | sp.csr_array:
+def _dense_or_sparse(values: Any) -> Array | sp.csr_array:
     """Values as a dense float array, or CSR when they were made sparse and are mostly zeros."""
     if sp.issparse(values):
-        X = sparse(values)
+        X = _sparse(values)
         crowded = X.nnz > 0.2 * X.shape[0] * X.shape[1]
         return X.toarray() if crowded else X
     return np.asarray(values, dtype=float)
 
 
-def check_finite(X: Array | sp.csr_array, names: Sequence[str]) -> None:
+def _check_finite(X: Array | sp.csr_array, names: Sequence[str]) -> None:
     """Raise a DataError that names the columns of X with infinite or undefined values."""
     if sp.issparse(X):
         bad = np.unique(X.tocoo().col[~np.isfinite(X.data)])

@@ -80,7 +80,7 @@ class FixedPart:
         return replace(self, X=X, R=R)
 
 
-def group_columns(terms: Sequence[Term]) -> tuple[sp.csr_array, tuple[str, ...]] | None:
+def _group_columns(terms: Sequence[Term]) -> tuple[sp.csr_array, tuple[str, ...]] | None:
     """Columns Z Q of the unknown-parent groups of all terms, and their names; None without groups.
 
     Notes
@@ -123,26 +123,26 @@ def build_fixed(
     """
     columns = code(side, frame)
     if traits is not None:
-        columns = for_each_trait(columns, traits)
-    columns = with_groups(columns, terms)
+        columns = _for_each_trait(columns, traits)
+    columns = _with_groups(columns, terms)
     unknown = [c for c in constraints if c not in columns.names]
     if unknown:
         raise DesignError(
             f"constraints name no column of X: {examples(unknown)}; the columns are {examples(columns.names)}."
         )
-    return independent(columns, constraints)
+    return _independent(columns, constraints)
 
 
-def for_each_trait(columns: Coded, traits: Traits) -> Coded:
+def _for_each_trait(columns: Coded, traits: Traits) -> Coded:
     """A block of columns for each trait."""
     X, names = traits.fixed(columns.X, columns.names)
     own = tuple(traits.own(o) for _ in traits.names for o in columns.origins)
     return replace(columns, X=X, names=names, origins=own)
 
 
-def with_groups(columns: Coded, terms: Sequence[Term]) -> Coded:
+def _with_groups(columns: Coded, terms: Sequence[Term]) -> Coded:
     """Columns of unknown-parent groups after the others."""
-    groups = group_columns(terms)
+    groups = _group_columns(terms)
     if groups is None:
         return columns
     Q, names = groups
@@ -150,7 +150,7 @@ def with_groups(columns: Coded, terms: Sequence[Term]) -> Coded:
     return replace(columns, X=X, names=(*columns.names, *names), origins=(*columns.origins, *[INTERCEPT] * len(names)))
 
 
-def independent(columns: Coded, constraints: Sequence[str]) -> FixedPart:
+def _independent(columns: Coded, constraints: Sequence[str]) -> FixedPart:
     """Columns that the others do not determine, those that `constraints` name last.
 
     Raises

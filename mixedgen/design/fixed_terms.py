@@ -75,16 +75,18 @@ def fixed_terms(design: Design) -> list[FixedTerm]:
     coder = design.fixed.coder
     structure = coder.spec.structure
     names = coder.side.terms if len(coder.side.terms) == len(structure) else [str(e.term) for e in structure]
-    sizes = covariate_sizes(coder.spec)
+    sizes = _covariate_sizes(coder.spec)
     at = {column: k for k, column in enumerate(design.fixed.kept.tolist())}
     ends = np.cumsum([0, *(len(e.columns) for e in structure)])
     return [
-        fixed_term(name, entry, coder.spec, sizes, [at[c] for c in range(start, start + len(entry.columns)) if c in at])
+        _fixed_term(
+            name, entry, coder.spec, sizes, [at[c] for c in range(start, start + len(entry.columns)) if c in at]
+        )
         for name, entry, start in zip(names, structure, ends, strict=False)
     ]
 
 
-def fixed_term(name: str, entry: Any, spec: Any, sizes: dict[str, int], columns: Sequence[int]) -> FixedTerm:
+def _fixed_term(name: str, entry: Any, spec: Any, sizes: dict[str, int], columns: Sequence[int]) -> FixedTerm:
     """One term of the fixed part, from its entry in the structure that formulaic gave X."""
     scoped = [[(str(f.factor.expr), bool(f.reduced)) for f in s.factors] for s in entry.scoped_terms]
     every = [str(f.expr) for f in entry.term.factors if str(entry.term) != "1"]
@@ -94,13 +96,13 @@ def fixed_term(name: str, entry: Any, spec: Any, sizes: dict[str, int], columns:
         columns=np.array(columns, dtype=np.intp),
         factors=tuple(e for e in every if kinds[e]),
         covariates=frozenset(e for e in every if not kinds[e]),
-        coding=tuple(c for factors in scoped for c in codings(spec, factors, sizes)),
+        coding=tuple(c for factors in scoped for c in _codings(spec, factors, sizes)),
         reduced=frozenset(e for factors in scoped for e, reduced in factors if reduced),
         complete=len(scoped) == 1 and len(scoped[0]) == len(every),
     )
 
 
-def codings(spec: Any, factors: Sequence[tuple[str, bool]], sizes: dict[str, int]) -> list[ColumnCoding]:
+def _codings(spec: Any, factors: Sequence[tuple[str, bool]], sizes: dict[str, int]) -> list[ColumnCoding]:
     """Columns of a product of factors, the first running fastest, as formulaic orders them."""
     parts: list[list[ColumnCoding]] = []
     for name, reduced in factors:
@@ -109,10 +111,10 @@ def codings(spec: Any, factors: Sequence[tuple[str, bool]], sizes: dict[str, int
         elif name != "1":
             matrix = np.asarray(spec.encoder_state[name][1]["contrasts"].get_coding_matrix(reduced_rank=reduced))
             parts.append([ColumnCoding({name: column}, ()) for column in matrix.T])
-    return [product_of(reversed(choice)) for choice in product(*reversed(parts))]
+    return [_product_of(reversed(choice)) for choice in product(*reversed(parts))]
 
 
-def product_of(parts: Iterable[ColumnCoding]) -> ColumnCoding:
+def _product_of(parts: Iterable[ColumnCoding]) -> ColumnCoding:
     """Product of columns."""
     out = ColumnCoding({}, ())
     for part in parts:
@@ -120,7 +122,7 @@ def product_of(parts: Iterable[ColumnCoding]) -> ColumnCoding:
     return out
 
 
-def covariate_sizes(spec: Any) -> dict[str, int]:
+def _covariate_sizes(spec: Any) -> dict[str, int]:
     """Number of columns of each covariate expression: what the factors beside it leave of the columns of a term."""
     sizes: dict[str, int] = {}
     for entry in sorted(spec.structure, key=lambda e: len(e.term.factors)):

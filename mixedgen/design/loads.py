@@ -80,7 +80,7 @@ def several_loads(factor: Factor, frame: pd.DataFrame, relationship: Relationshi
 
 def members_loads(source: Members, codes: Mapping[str, IntArray], frame: pd.DataFrame) -> Loads:
     """Loads of the entries of `members`, in the order of the records."""
-    parts = [entry_loads(e, codes, frame) for e in source.entries]
+    parts = [_entry_loads(e, codes, frame) for e in source.entries]
     record = np.concatenate([r for r, _ in parts])
     level = np.concatenate([v for _, v in parts])
     entry = np.repeat(np.arange(len(parts)), [len(r) for r, _ in parts])
@@ -88,7 +88,9 @@ def members_loads(source: Members, codes: Mapping[str, IntArray], frame: pd.Data
     return Loads(record[order], level[order], entry[order], None, tuple(str(e) for e in source.entries))
 
 
-def entry_loads(entry: Column | Mates, codes: Mapping[str, IntArray], frame: pd.DataFrame) -> tuple[IntArray, IntArray]:
+def _entry_loads(
+    entry: Column | Mates, codes: Mapping[str, IntArray], frame: pd.DataFrame
+) -> tuple[IntArray, IntArray]:
     """Records and levels that one entry of `members` loads."""
     n = len(frame)
     if isinstance(entry, Column):

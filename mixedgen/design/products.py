@@ -54,15 +54,15 @@ def build_product(terms: Sequence[ResidualTerm], frame: pd.DataFrame, inverse_we
     DesignError
         If several records stand at one place, or a column of places is text.
     """
-    parts = [build_part(t, frame) for t in terms]
-    carrier = carrier_of(parts)
+    parts = [_build_part(t, frame) for t in terms]
+    carrier = _carrier_of(parts)
     correlated = [p for p in parts if not p.structure.independent]
     if not correlated:
         raise FormulaError(
-            f"{product_text(parts)} has no correlation: write one structure such as diag(column), or leave it out."
+            f"{_product_text(parts)} has no correlation: write one structure such as diag(column), or leave it out."
         )
     units = [codes_of(frame[c])[0] for c in dict.fromkeys(t.unit for t in terms if t.unit is not None)]
-    check_places(terms, [*units, *(p.code for p in parts)], frame)
+    _check_places(terms, [*units, *(p.code for p in parts)], frame)
     others = [(p.term.positions, p.structure) for p in correlated if p is not carrier]
     structure = Product(Identity(1) if carrier is None else carrier.structure, others)
     rest = iter(structure.slices)
@@ -71,15 +71,15 @@ def build_product(terms: Sequence[ResidualTerm], frame: pd.DataFrame, inverse_we
         classes=() if carrier is None else carrier.levels,
         position=np.zeros(len(frame), dtype=np.intp) if carrier is None else carrier.code,
         inverse_weights=inverse_weights,
-        margins=tuple(FullMargin(p.structure) if p is carrier else margin(p) for p in correlated),
+        margins=tuple(FullMargin(p.structure) if p is carrier else _margin(p) for p in correlated),
         slices=tuple(slice(0, p.structure.size) if p is carrier else next(rest) for p in correlated),
         outside=carrier is None or carrier.structure.independent,
-        block=joint_codes([*units, *(p.code for p in parts if p.structure.independent)], len(frame)),
+        block=_joint_codes([*units, *(p.code for p in parts if p.structure.independent)], len(frame)),
         levels=np.stack([p.code for p in correlated], axis=1),
     )
 
 
-def carrier_of(parts: Sequence[Part]) -> Part | None:
+def _carrier_of(parts: Sequence[Part]) -> Part | None:
     """The part whose variances differ by level; None where one variance serves all.
 
     Raises
@@ -90,29 +90,29 @@ def carrier_of(parts: Sequence[Part]) -> Part | None:
     carriers = [p for p in parts if not p.structure.homogeneous]
     if len(carriers) > 1:
         raise FormulaError(
-            f"{product_text(parts)}: {written(carriers[0].term)} and {written(carriers[1].term)} both have variances, "
-            "of which only products can be estimated. Make one of them a correlation: ar1(...), cs(..., hom=True), "
-            "idv(...)."
+            f"{_product_text(parts)}: {_written(carriers[0].term)} and {_written(carriers[1].term)} both have "
+            "variances, of which only products can be estimated. Make one of them a correlation: ar1(...), "
+            "cs(..., hom=True), idv(...)."
         )
     return carriers[0] if carriers else None
 
 
-def margin(part: Part) -> Margin:
+def _margin(part: Part) -> Margin:
     """Correlations of a part."""
     return entry_of(part.term.structure, part.term.entry).margin(part.structure)
 
 
-def written(term: ResidualTerm) -> str:
+def _written(term: ResidualTerm) -> str:
     """A structure as it is written."""
     return f"{term.structure}({term.positions}{'' if term.unit is None else '|' + term.unit})"
 
 
-def product_text(parts: Sequence[Part]) -> str:
+def _product_text(parts: Sequence[Part]) -> str:
     """A product as it is written."""
-    return ":".join(written(p.term) for p in parts)
+    return ":".join(_written(p.term) for p in parts)
 
 
-def build_part(term: ResidualTerm, frame: pd.DataFrame) -> Part:
+def _build_part(term: ResidualTerm, frame: pd.DataFrame) -> Part:
     """One structure of a product on a frame."""
     if term.structure not in STRUCTURES and term.entry is None:
         raise FormulaError(f"{term.structure}({term.positions}) has no place in a product of structures.")
@@ -120,13 +120,13 @@ def build_part(term: ResidualTerm, frame: pd.DataFrame) -> Part:
     text = pd.api.types.infer_dtype(frame[term.positions]) == "string"
     if text and entry_of(term.structure, term.entry).placed:
         raise DesignError(
-            f"{written(term)}: column {term.positions!r} is text, whose order is alphabetical, and would put 10 before "
-            "2. Make it numeric, or an ordered categorical."
+            f"{_written(term)}: column {term.positions!r} is text, whose order is alphabetical, and would put 10 "
+            "before 2. Make it numeric, or an ordered categorical."
         )
     return Part(term, residual_structure(term, levels, place), code, tuple(str(v) for v in levels))
 
 
-def joint_codes(codes: Sequence[IntArray], n: int) -> IntArray:
+def _joint_codes(codes: Sequence[IntArray], n: int) -> IntArray:
     """Number of each combination of codes that occurs, shape (n,)."""
     out = np.zeros(n, dtype=np.intp)
     for code in codes:
@@ -134,9 +134,9 @@ def joint_codes(codes: Sequence[IntArray], n: int) -> IntArray:
     return out
 
 
-def check_places(terms: Sequence[ResidualTerm], codes: Sequence[IntArray], frame: pd.DataFrame) -> None:
+def _check_places(terms: Sequence[ResidualTerm], codes: Sequence[IntArray], frame: pd.DataFrame) -> None:
     """Raise a DesignError where several records stand at one place."""
-    place = joint_codes(codes, len(frame))
+    place = _joint_codes(codes, len(frame))
     times = np.bincount(place)
     twice = np.flatnonzero(times > 1)
     if len(twice):

@@ -57,9 +57,9 @@ class ResidualKind:
 
 def residual_of(parts: Sequence[ResidualTerm], frame: pd.DataFrame, inverse_weights: Array | None) -> Residual:
     """R of any residual structure on a frame; one variance where none is written."""
-    dividing = [p for p in parts if kind_of(p).divides]
+    dividing = [p for p in parts if _kind_of(p).divides]
     if dividing:
-        rest = [p for p in parts if not kind_of(p).divides]
+        rest = [p for p in parts if not _kind_of(p).divides]
         first = dividing[0]
         if len(dividing) > 1 or not rest:
             here = f"{first.structure}({first.positions})"
@@ -67,24 +67,24 @@ def residual_of(parts: Sequence[ResidualTerm], frame: pd.DataFrame, inverse_weig
                 f"{here} says whose residuals have parameters of their own, and stands once beside their structure: "
                 f"{here}:ar1(row):ar1(col), {here}:us(time|subject)."
             )
-        return kind_of(first).read([first, *rest], frame, inverse_weights)
+        return _kind_of(first).read([first, *rest], frame, inverse_weights)
     if len(parts) > 1:
         return build_product(parts, frame, inverse_weights)
-    read = kind_of(parts[0]).read if parts else one_variance
+    read = _kind_of(parts[0]).read if parts else _one_variance
     return read(parts, frame, inverse_weights)
 
 
-def kind_of(part: ResidualTerm) -> ResidualKind:
+def _kind_of(part: ResidualTerm) -> ResidualKind:
     """Kind of a residual; a structure that is none is the covariance matrix of the positions of a unit."""
     return KINDS.get(part.structure, UNITS)
 
 
-def one_variance(parts: Sequence[ResidualTerm], frame: pd.DataFrame, inverse_weights: Array | None) -> ClassResidual:
+def _one_variance(parts: Sequence[ResidualTerm], frame: pd.DataFrame, inverse_weights: Array | None) -> ClassResidual:
     """Independent residuals with one variance."""
     return ClassResidual(Identity(1), (), np.zeros(len(frame), dtype=np.intp), inverse_weights)
 
 
-def log_linear(parts: Sequence[ResidualTerm], frame: pd.DataFrame, inverse_weights: Array | None) -> LogLinearResidual:
+def _log_linear(parts: Sequence[ResidualTerm], frame: pd.DataFrame, inverse_weights: Array | None) -> LogLinearResidual:
     """Independent residuals whose log-variance is linear in a column."""
     name = parts[0].positions
     x = numeric(frame[name], name, frame.index)
@@ -92,7 +92,7 @@ def log_linear(parts: Sequence[ResidualTerm], frame: pd.DataFrame, inverse_weigh
     return LogLinearResidual(LogLinear(name), (), every, inverse_weights, x, (name,))
 
 
-def by_class(parts: Sequence[ResidualTerm], frame: pd.DataFrame, inverse_weights: Array | None) -> ClassResidual:
+def _by_class(parts: Sequence[ResidualTerm], frame: pd.DataFrame, inverse_weights: Array | None) -> ClassResidual:
     """Independent residuals with a variance for each level of a column; one variance for one level or ``hom=True``."""
     (part,) = parts
     if part.unit is not None:
@@ -100,11 +100,11 @@ def by_class(parts: Sequence[ResidualTerm], frame: pd.DataFrame, inverse_weights
     position, levels, place = places(frame[part.positions])
     structure = residual_structure(part, levels, place)
     if structure.homogeneous:
-        return one_variance(parts, frame, inverse_weights)
+        return _one_variance(parts, frame, inverse_weights)
     return ClassResidual(structure, tuple(str(v) for v in levels), position, inverse_weights)
 
 
-def within_units(parts: Sequence[ResidualTerm], frame: pd.DataFrame, inverse_weights: Array | None) -> UnitResidual:
+def _within_units(parts: Sequence[ResidualTerm], frame: pd.DataFrame, inverse_weights: Array | None) -> UnitResidual:
     """Residuals with a covariance matrix of the positions of each unit."""
     (part,) = parts
     if part.unit is None:
@@ -113,12 +113,12 @@ def within_units(parts: Sequence[ResidualTerm], frame: pd.DataFrame, inverse_wei
         )
     position, levels, place = places(frame[part.positions])
     unit, units = codes_of(frame[part.unit])
-    check_once(unit, position, units, levels, part)
+    _check_once(unit, position, units, levels, part)
     structure = residual_structure(part, levels, place)
     return UnitResidual(structure, tuple(str(v) for v in levels), position, inverse_weights, unit)
 
 
-def check_once(unit: IntArray, position: IntArray, units: pd.Index, levels: pd.Index, part: ResidualTerm) -> None:
+def _check_once(unit: IntArray, position: IntArray, units: pd.Index, levels: pd.Index, part: ResidualTerm) -> None:
     """Raise a DesignError where a unit has two records at one position."""
     key = unit * len(levels) + position
     values, times = np.unique(key, return_counts=True)
@@ -131,7 +131,7 @@ def check_once(unit: IntArray, position: IntArray, units: pd.Index, levels: pd.I
         )
 
 
-def build_sections(
+def _build_sections(
     parts: Sequence[ResidualTerm], frame: pd.DataFrame, inverse_weights: Array | None
 ) -> SectionResidual:
     """R of the sections that the levels of the first part's column make, each of the structure of the others."""
@@ -139,23 +139,23 @@ def build_sections(
     code, levels = codes_of(frame[column])
     rows = [np.flatnonzero(code == k) for k in range(len(levels))]
     residuals = [
-        section(column, str(v), rest, frame, inverse_weights, own) for v, own in zip(levels, rows, strict=True)
+        _section(column, str(v), rest, frame, inverse_weights, own) for v, own in zip(levels, rows, strict=True)
     ]
     structure = Sections([str(v) for v in levels], [r.structure for r in residuals], [r.classes for r in residuals])
     position = np.empty(len(frame), dtype=np.intp)
     starts = np.cumsum([0, *(r.structure.dim for r in residuals)])
     for r, own, start in zip(residuals, rows, starts, strict=False):
         position[own] = start + np.minimum(r.position, r.structure.dim - 1)
-    classes = [c for v, r in zip(levels, residuals, strict=True) for c in classes_of(str(v), r)]
+    classes = [c for v, r in zip(levels, residuals, strict=True) for c in _classes_of(str(v), r)]
     return SectionResidual(structure, tuple(classes), position, inverse_weights, tuple(residuals), tuple(rows))
 
 
-def classes_of(level: str, residual: Residual) -> list[str]:
+def _classes_of(level: str, residual: Residual) -> list[str]:
     """Names of the positions of a section."""
     return [f"{level},{c}" for c in residual.classes] if residual.classes else [level]
 
 
-def section(
+def _section(
     column: str,
     level: str,
     parts: Sequence[ResidualTerm],
@@ -175,12 +175,12 @@ def section(
         raise
 
 
-UNITS = ResidualKind(within_units)
+UNITS = ResidualKind(_within_units)
 
 # Kinds by the tag that a user writes; a structure of the registry that is not here is a matrix within units.
 KINDS: dict[str, ResidualKind] = {
-    "idv": ResidualKind(one_variance),
-    "diag": ResidualKind(by_class),
-    "exp": ResidualKind(log_linear, units=False),
-    "at": ResidualKind(build_sections, units=False, divides=True),
+    "idv": ResidualKind(_one_variance),
+    "diag": ResidualKind(_by_class),
+    "exp": ResidualKind(_log_linear, units=False),
+    "at": ResidualKind(_build_sections, units=False, divides=True),
 }

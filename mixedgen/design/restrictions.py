@@ -89,7 +89,7 @@ def restrict(
     if unknown:
         raise ArgumentError(f"no variance parameter {examples(unknown)}; there are {', '.join(known)}.")
     structures = [*(t.structure for t in terms), residual.structure]
-    new = [restricted(restrictions, s, own) for s, own in zip(structures, names, strict=True)]
+    new = [_restricted(restrictions, s, own) for s, own in zip(structures, names, strict=True)]
     for group in restrictions.equate:
         if not any(set(group) <= set(own) for own in names):
             raise ArgumentError(f"{examples(group)} are parameters of different terms: only those of one can be equal.")
@@ -106,7 +106,7 @@ def restrict(
     return out, residual.over(R) or RestrictedResidual(residual, cast(Restricted, R))
 
 
-def restricted(restrictions: Restrictions, structure: Structure, names: Sequence[str]) -> Structure:
+def _restricted(restrictions: Restrictions, structure: Structure, names: Sequence[str]) -> Structure:
     """A structure with its part of the restrictions; itself where there are none."""
     at = {name: i for i, name in enumerate(names)}
     fixed = {at[n]: float(v) for n, v in restrictions.fix.items() if n in at}
@@ -118,11 +118,11 @@ def restricted(restrictions: Restrictions, structure: Structure, names: Sequence
     if both:
         raise ArgumentError(f"{names[both[0]]!r} is fixed and bounded.")
     out = Restricted(structure, fixed, equal, bounds)
-    require_possible(out, names)
+    _require_possible(out, names)
     return out
 
 
-def require_possible(structure: Restricted, names: Sequence[str]) -> None:
+def _require_possible(structure: Restricted, names: Sequence[str]) -> None:
     """Raise an ArgumentError for fixed values out of their range, and bounds without a value between them."""
     variances = {int(b[r]) for b in structure.base.blocks for r in diagonal_places(b)}
     ranges = {i: (low, high) for i, low, high in structure.base.free} | {i: (0.0, np.inf) for i in variances}

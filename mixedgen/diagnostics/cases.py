@@ -36,7 +36,7 @@ def cases_of(design: Design, data: pd.DataFrame | None, by: str | ArrayLike | No
     """Records of each case, in the order of the levels."""
     if by is None:
         return Cases(design.records.labels, [np.array([i]) for i in range(design.n)])
-    codes, levels = codes_by_name(design, data, by) if isinstance(by, str) else codes_of_rows(design, by)
+    codes, levels = _codes_by_name(design, data, by) if isinstance(by, str) else _codes_of_rows(design, by)
     order = np.argsort(codes, kind="stable")
     ends = np.cumsum(np.bincount(codes, minlength=len(levels)))
     if len(levels) < 2:
@@ -44,7 +44,7 @@ def cases_of(design: Design, data: pd.DataFrame | None, by: str | ArrayLike | No
     return Cases(levels, [np.sort(rows) for rows in np.split(order, ends[:-1])])
 
 
-def codes_by_name(design: Design, data: pd.DataFrame | None, by: str) -> tuple[IntArray, pd.Index]:
+def _codes_by_name(design: Design, data: pd.DataFrame | None, by: str) -> tuple[IntArray, pd.Index]:
     """Group of each record by a column, several joined by a colon, or a random term."""
     for t in design.terms:
         if t.key == by and (data is None or by not in data.columns) and t.record is None:
@@ -56,20 +56,20 @@ def codes_by_name(design: Design, data: pd.DataFrame | None, by: str) -> tuple[I
         )
     names = [by] if by in data.columns else by.split(":")
     require_columns(data, names, "by=")
-    return complete_codes([data[name].iloc[design.records.rows] for name in names], by)
+    return _complete_codes([data[name].iloc[design.records.rows] for name in names], by)
 
 
-def codes_of_rows(design: Design, by: ArrayLike) -> tuple[IntArray, pd.Index]:
+def _codes_of_rows(design: Design, by: ArrayLike) -> tuple[IntArray, pd.Index]:
     """Group of each record from those of all rows of the data."""
     values = by if isinstance(by, pd.Series) else pd.Series(np.asarray(by), index=None)
     if len(values) != len(design.index):
         raise ArgumentError(f"by has {len(values)} groups for {len(design.index)} rows of the data.")
     if isinstance(by, pd.Series) and not by.index.equals(design.index):
         raise ArgumentError("by has other labels than the rows of the data: give it on their index.")
-    return complete_codes([values.iloc[design.records.rows]], "by")
+    return _complete_codes([values.iloc[design.records.rows]], "by")
 
 
-def complete_codes(columns: Sequence[pd.Series], name: str) -> tuple[IntArray, pd.Index]:
+def _complete_codes(columns: Sequence[pd.Series], name: str) -> tuple[IntArray, pd.Index]:
     """Group of each record, none of them missing."""
     gone = np.any([c.isna().to_numpy() for c in columns], axis=0)
     if gone.any():

@@ -59,10 +59,10 @@ class Precision:
     def __init__(self, fitted: Fitted) -> None:
         self.C = fitted.system.fixed_covariance()
         self.weights = fitted.system.blue_weights(np.eye(len(self.C)))
-        self.P, self.RP, self.RPR = diagonals(fitted)
+        self.P, self.RP, self.RPR = _diagonals(fitted)
 
 
-def diagonals(fitted: Fitted) -> tuple[Array, Array, Array]:
+def _diagonals(fitted: Fitted) -> tuple[Array, Array, Array]:
     """Diagonals of P, R P and R P R from M = R - R P R, which is needed only where R^-1 is not zero."""
     residual, theta = fitted.design.residual, fitted.theta_R
     M, precision, r = fitted.system.fitted_covariance(), residual.precision(theta), residual.variances(theta)

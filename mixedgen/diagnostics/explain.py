@@ -39,7 +39,7 @@ class Explanation:
     def __str__(self) -> str:
         """The sentences, and one for each term."""
         head, *rest = self.sentences
-        return "\n".join([head, *(term_sentence(row) for row in self.terms.to_dict("records")), *rest])
+        return "\n".join([head, *(_term_sentence(row) for row in self.terms.to_dict("records")), *rest])
 
     def _repr_html_(self) -> str:
         """HTML for notebooks."""
@@ -69,11 +69,16 @@ def explain(fitted: Fitted) -> Explanation:
     >>> int(text.sizes["equations"])
     38
     """
-    sentences = (model_sentence(fitted), residual_sentence(fitted), method_sentence(fitted), engine_sentence(fitted))
-    return Explanation(sentences, sizes(fitted), terms_table(fitted))
+    sentences = (
+        _model_sentence(fitted),
+        _residual_sentence(fitted),
+        _method_sentence(fitted),
+        _engine_sentence(fitted),
+    )
+    return Explanation(sentences, _sizes(fitted), _terms_table(fitted))
 
 
-def sizes(fitted: Fitted) -> pd.Series:
+def _sizes(fitted: Fitted) -> pd.Series:
     """Counts of records, effects and equations, and the forecast of one step."""
     design, forecast = fitted.design, fitted.engine.forecast()
     values = {
@@ -91,7 +96,7 @@ def sizes(fitted: Fitted) -> pd.Series:
     return pd.Series(values, dtype=float, name="size")
 
 
-def terms_table(fitted: Fitted) -> pd.DataFrame:
+def _terms_table(fitted: Fitted) -> pd.DataFrame:
     """How each random term was read."""
     design = fitted.design
     rows = []
@@ -112,7 +117,7 @@ def terms_table(fitted: Fitted) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def term_sentence(row: Mapping[Hashable, Any]) -> str:
+def _term_sentence(row: Mapping[Hashable, Any]) -> str:
     """One random term in words."""
     related = "independent of each other" if pd.isna(row["relationship"]) else f"related by {row['relationship']}"
     return (
@@ -121,7 +126,7 @@ def term_sentence(row: Mapping[Hashable, Any]) -> str:
     )
 
 
-def model_sentence(fitted: Fitted) -> str:
+def _model_sentence(fitted: Fitted) -> str:
     """The formula, and what was made of its fixed part."""
     design = fitted.design
     kind = "a sparse" if sp.issparse(design.fixed.X) else "a dense"
@@ -132,14 +137,14 @@ def model_sentence(fitted: Fitted) -> str:
     )
 
 
-def residual_sentence(fitted: Fitted) -> str:
+def _residual_sentence(fitted: Fitted) -> str:
     """R in words."""
     residual, names = fitted.design.residual, fitted.design.theta_names[fitted.design.slices[-1]]
     weights = "" if residual.inverse_weights is None else ", divided by the weights of the records"
     return f"Residuals: {residual.words}{weights}; parameters {', '.join(names) or 'none'}."
 
 
-def method_sentence(fitted: Fitted) -> str:
+def _method_sentence(fitted: Fitted) -> str:
     """How the variances came about, and the criterion."""
     value = f"-2 log L = {fitted.deviance:.6g}" if fitted.outcome.has_likelihood else ""
     text = fitted.outcome.account(fitted.estimator.title, fitted.estimator.criterion, value)
@@ -147,7 +152,7 @@ def method_sentence(fitted: Fitted) -> str:
     return text + (f" Fixed, equal or bounded beforehand: {examples(known)}." if known else "")
 
 
-def engine_sentence(fitted: Fitted) -> str:
+def _engine_sentence(fitted: Fitted) -> str:
     """Which engine, why, and what it costs."""
     name = fitted.engine.name
     asked = fitted.control.engine

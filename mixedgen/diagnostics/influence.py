@@ -33,8 +33,8 @@ from mixedgen.estimation.maximum import LONG
 from mixedgen.estimation.refit import refit_design
 from mixedgen.prediction.proportions import random_variances
 
-ELEMENT_SECONDS = 5e-10  # of one operation on the factor or the records for each right-hand side, on two cores
-STEPS, LEAST_SECONDS = 6, 0.01  # of a fit from the variances of the whole
+_ELEMENT_SECONDS = 5e-10  # of one operation on the factor or the records for each right-hand side, on two cores
+_STEPS, _LEAST_SECONDS = 6, 0.01  # of a fit from the variances of the whole
 PATIENCE = 86_400.0  # seconds of a forecast that are not refused
 
 
@@ -153,20 +153,20 @@ def influence(
     if exact and not fitted.outcome.has_likelihood:
         raise NotAvailableError(f"exact=True refits by 'reml' or 'ml', not by {fitted.method!r}: leave it out.")
     cases = cases_of(design, data, by)
-    require_forecast(fitted, cases, exact)
+    _require_forecast(fitted, cases, exact)
     precision = Precision(fitted)
-    found = refits(fitted, cases, precision) if exact else deletions(fitted, cases, precision)
+    found = _refits(fitted, cases, precision) if exact else _deletions(fitted, cases, precision)
     return Influence(
         by=by if isinstance(by, str) or by is None else str(getattr(by, "name", None) or "group"),
         exact=exact,
-        leverage=leverage_frame(fitted, precision),
-        residuals=residual_frame(fitted, precision),
-        variances=variances_frame(fitted, cases, found) if exact else None,
-        **case_frames(fitted, cases, found, precision),
+        leverage=_leverage_frame(fitted, precision),
+        residuals=_residual_frame(fitted, precision),
+        variances=_variances_frame(fitted, cases, found) if exact else None,
+        **_case_frames(fitted, cases, found, precision),
     )
 
 
-def width_of(design: Design) -> int:
+def _width_of(design: Design) -> int:
     """Right-hand sides that are solved at once."""
     return max(1, min(LARGEST_GROUP, BLOCK_ELEMENTS // design.n))
 
@@ -181,24 +181,24 @@ class Work:
     bytes: int
 
 
-def work_of(fitted: Fitted, cases: Cases, exact: bool) -> Work:
+def _work_of(fitted: Fitted, cases: Cases, exact: bool) -> Work:
     """Forecast of an influence analysis."""
     design, cost, p = fitted.design, fitted.engine.forecast(), fitted.design.fixed.p
     sizes = np.array([len(m) for m in cases.members])
     together = sizes[(sizes > 1) & (sizes <= LARGEST_GROUP)]
     solves = 0 if exact else int(together.sum())
     refits = len(sizes) if exact else int(np.sum(sizes > LARGEST_GROUP))
-    steps = STEPS if exact and fitted.outcome.maximised else 1
+    steps = _STEPS if exact and fitted.outcome.maximised else 1
     loads = p + sum(t.values.size for t in design.terms) / design.n
-    column = ELEMENT_SECONDS * (4.0 * cost.nonzeros + design.n * (loads + 8.0))
-    seconds = cost.seconds + solves * column + refits * steps * max(cost.seconds, LEAST_SECONDS)
-    width = max(width_of(design), int(together.max(initial=0))) if solves else 0
+    column = _ELEMENT_SECONDS * (4.0 * cost.nonzeros + design.n * (loads + 8.0))
+    seconds = cost.seconds + solves * column + refits * steps * max(cost.seconds, _LEAST_SECONDS)
+    width = max(_width_of(design), int(together.max(initial=0))) if solves else 0
     return Work(refits, solves, seconds, cost.bytes + 8 * design.n * (4 * p + 6 * width) + 24 * p**2)
 
 
-def require_forecast(fitted: Fitted, cases: Cases, exact: bool) -> None:
+def _require_forecast(fitted: Fitted, cases: Cases, exact: bool) -> None:
     """Raise an EngineError where time or memory are beyond reach."""
-    work, free = work_of(fitted, cases, exact), free_memory()
+    work, free = _work_of(fitted, cases, exact), free_memory()
     if work.seconds <= PATIENCE and (free is None or work.bytes <= free):
         return
     there = "" if free is None else f" of {free / 2**30:.1f} GB that are free"
@@ -212,35 +212,35 @@ def require_forecast(fitted: Fitted, cases: Cases, exact: bool) -> None:
     )
 
 
-def deletions(fitted: Fitted, cases: Cases, precision: Precision) -> list[Deletion | str]:
+def _deletions(fitted: Fitted, cases: Cases, precision: Precision) -> list[Deletion | str]:
     """Estimates without each case at the same variances: single records, small groups together, large ones alone."""
     factor = la.cholesky(precision.C, lower=True)
     found: list[Deletion | str] = [""] * len(cases.members)
     small: list[int] = []
     for k, rows in enumerate(cases.members):
         if len(rows) > LARGEST_GROUP:
-            found[k] = refit_deletion(fitted, refitted(fitted, rows, exact=False), precision.C)
+            found[k] = _refit_deletion(fitted, _refitted(fitted, rows, exact=False), precision.C)
         elif len(rows) > 1:
             small.append(k)
         else:
             found[k] = deletion(
                 precision.P[rows, None], precision.weights[rows], fitted.system.Py[rows], precision.C, factor
             )
-    for some in batches(cases, small, width_of(fitted.design)):
+    for some in batches(cases, small, _width_of(fitted.design)):
         for k, P in case_blocks(fitted, cases, some):
             rows = cases.members[k]
             found[k] = deletion(P, precision.weights[rows], fitted.system.Py[rows], precision.C, factor)
     return found
 
 
-def refitted(fitted: Fitted, rows: IntArray, exact: bool) -> Fitted | str:
+def _refitted(fitted: Fitted, rows: IntArray, exact: bool) -> Fitted | str:
     """The fit without some records, at the same variances or with new ones; or why there is none."""
     keep = np.setdiff1d(np.arange(fitted.design.n), rows)
     try:
         design = fitted.design.select(keep)
         if not exact:
             return fitted.carried_to(design)
-        require_variances(design)
+        _require_variances(design)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # one warning tells of all
             return refit_design(fitted, design)
@@ -248,13 +248,13 @@ def refitted(fitted: Fitted, rows: IntArray, exact: bool) -> Fitted | str:
         return str(err)
 
 
-def refits(fitted: Fitted, cases: Cases, precision: Precision) -> list[Deletion | str]:
+def _refits(fitted: Fitted, cases: Cases, precision: Precision) -> list[Deletion | str]:
     """Estimates without each case, the variances estimated anew; no fit outlives its figures."""
     rows = tqdm(cases.members, disable=not fitted.control.progress, desc="refits", leave=False, delay=LONG)
-    return [refit_deletion(fitted, refitted(fitted, some, exact=True), precision.C) for some in rows]
+    return [_refit_deletion(fitted, _refitted(fitted, some, exact=True), precision.C) for some in rows]
 
 
-def require_variances(design: Design) -> None:
+def _require_variances(design: Design) -> None:
     """Raise a DesignError where a term or a residual class has lost what its variance is estimated from."""
     for t in design.terms:
         if t.q < 2:
@@ -265,7 +265,7 @@ def require_variances(design: Design) -> None:
         raise DesignError(f"no record of {examples(gone)} is left: its residual variance cannot be estimated.")
 
 
-def refit_deletion(fitted: Fitted, without: Fitted | str, C: Array) -> Deletion | str:
+def _refit_deletion(fitted: Fitted, without: Fitted | str, C: Array) -> Deletion | str:
     """Influence of a case from the fits with it, where the estimates have covariance C, and without it."""
     if isinstance(without, str):
         return without
@@ -285,7 +285,7 @@ def refit_deletion(fitted: Fitted, without: Fitted | str, C: Array) -> Deletion 
     )
 
 
-def case_frames(fitted: Fitted, cases: Cases, found: Sequence[Deletion | str], precision: Precision) -> dict[str, Any]:
+def _case_frames(fitted: Fitted, cases: Cases, found: Sequence[Deletion | str], precision: Precision) -> dict[str, Any]:
     """Frames with a row for each case, and the cases that have none."""
     names = list(fitted.design.fixed.names)
     none = Deletion(np.full(len(names), np.nan), np.full(len(names), np.nan), np.nan, np.nan, np.nan)
@@ -307,46 +307,46 @@ def case_frames(fitted: Fitted, cases: Cases, found: Sequence[Deletion | str], p
     }
 
 
-def leverage_frame(fitted: Fitted, precision: Precision) -> pd.DataFrame:
+def _leverage_frame(fitted: Fitted, precision: Precision) -> pd.DataFrame:
     """Diagonal of H = I - R P and of its fixed part X C X'V^-1, by record."""
-    fixed = row_products(fitted.design.fixed.X, precision.weights)
+    fixed = _row_products(fitted.design.fixed.X, precision.weights)
     total = 1.0 - precision.RP
     table = {"fixed": fixed, "random": total - fixed, "total": total}
     return pd.DataFrame(table, index=fitted.design.records.labels)
 
 
-def residual_frame(fitted: Fitted, precision: Precision) -> pd.DataFrame:
+def _residual_frame(fitted: Fitted, precision: Precision) -> pd.DataFrame:
     """Marginal and conditional residuals, raw and studentised, by record."""
     design, solution = fitted.design, fitted.system.solution
     X = design.fixed.X
     variances = design.residual.variances(fitted.theta_R) + sum(random_variances(fitted))
-    left = variances - row_products(X, np.asarray(X @ precision.C))
+    left = variances - _row_products(X, np.asarray(X @ precision.C))
     marginal = design.y - np.asarray(X @ solution.b)
     return pd.DataFrame(
         {
             "marginal": marginal,
             "conditional": solution.e,
-            "studentised_marginal": studentised(marginal, left, variances),
-            "studentised_conditional": studentised(solution.e, precision.RPR, variances),
+            "studentised_marginal": _studentised(marginal, left, variances),
+            "studentised_conditional": _studentised(solution.e, precision.RPR, variances),
         },
         index=design.records.labels,
     )
 
 
-def row_products(X: Any, W: Array) -> Array:
+def _row_products(X: Any, W: Array) -> Array:
     """Products of the rows of X, which may be sparse, with those of W."""
     return (
         np.asarray((X * W).sum(axis=1)).ravel() if isinstance(X, np.ndarray) else np.asarray(X.multiply(W).sum(axis=1))
     )
 
 
-def studentised(residual: Array, variance: Array, scale: Array) -> Array:
+def _studentised(residual: Array, variance: Array, scale: Array) -> Array:
     """Residuals in standard deviations; missing where the fixed effects fit the record whatever it is."""
     there = variance > UNDETERMINED * scale
     return np.where(there, residual / np.sqrt(np.where(there, variance, 1.0)), np.nan)
 
 
-def variances_frame(fitted: Fitted, cases: Cases, found: Sequence[Deletion | str]) -> pd.DataFrame:
+def _variances_frame(fitted: Fitted, cases: Cases, found: Sequence[Deletion | str]) -> pd.DataFrame:
     """Variance parameters without each case; warns of fits that did not converge."""
     names = list(fitted.design.theta_names)
     none = np.full(len(names), np.nan)

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from mixedgen.arrays import Array, IntArray
 from mixedgen.design.design import Design
 
-DEPENDENT = 1e-9  # effects of a term whose columns leave less than this of each other keep their own units
+_DEPENDENT = 1e-9  # effects of a term whose columns leave less than this of each other keep their own units
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Component:
 def components_of(design: Design, X: Any) -> tuple[Component, ...]:
     """The scaled columns of X, where there are any, then the coefficients of each term that share one L."""
     p, n = design.fixed.p, design.n
-    out = [fixed_component(X)] if p else []
+    out = [_fixed_component(X)] if p else []
     offset = p
     for k, t in enumerate(design.terms):
         basis = None if t.relationship is None else t.relationship.basis
@@ -76,7 +76,7 @@ def components_of(design: Design, X: Any) -> tuple[Component, ...]:
         dense = basis.toarray() if sp.issparse(basis) else basis
         for coefs in t.structure.components:
             values = t.values if len(coefs) == t.c else t.values[:, coefs]
-            unit = None if len(coefs) == 1 else orthonormal_unit(values, n)
+            unit = None if len(coefs) == 1 else _orthonormal_unit(values, n)
             if unit is not None:
                 values = np.asarray(np.linalg.solve(unit.T, values.T)).T
             out.append(Component(k, coefs, size, offset, t.record, t.level, values, t.q, dense, unit))
@@ -84,7 +84,7 @@ def components_of(design: Design, X: Any) -> tuple[Component, ...]:
     return tuple(out)
 
 
-def fixed_component(X: Any) -> Component:
+def _fixed_component(X: Any) -> Component:
     """The columns of X: coefficients of one level, or levels of one coefficient where X is sparse."""
     n, p = X.shape
     if isinstance(X, np.ndarray):
@@ -100,8 +100,8 @@ def mix(L: Array, v: Array) -> Array:
     return v * L[0, 0] if L.size == 1 else np.tensordot(L, v, axes=1)
 
 
-def orthonormal_unit(values: Array, n: int) -> Array | None:
+def _orthonormal_unit(values: Array, n: int) -> Array | None:
     """Upper triangular T with values = z~ T and z~'z~ = n I; None where the columns are dependent."""
     T = np.asarray(np.linalg.qr(values, mode="r")) / np.sqrt(n)
     d = np.abs(np.diag(T))
-    return T if len(T) == values.shape[1] and np.all(d > DEPENDENT * np.linalg.norm(T, axis=0)) else None
+    return T if len(T) == values.shape[1] and np.all(d > _DEPENDENT * np.linalg.norm(T, axis=0)) else None

@@ -118,8 +118,8 @@ class Equations:
         out = []
         for p in self.blocks:
             ca, cb = self.components[p.a], self.components[p.b]
-            G = level_products(self.design, ca, cb, p.meetings, weight)
-            out.append(G if ca.basis is None and cb.basis is None else through_bases(ca, cb, p, G))
+            G = _level_products(self.design, ca, cb, p.meetings, weight)
+            out.append(G if ca.basis is None and cb.basis is None else _through_bases(ca, cb, p, G))
         return out
 
     def products_at(self, theta_R: Array) -> tuple[list[Array], float]:
@@ -147,9 +147,9 @@ class Equations:
 
     def penalty_product(self, c: Component, v: Array) -> Array:
         """K0^-1 v for v of shape (width, size)."""
-        K = precision(self.design, c)
+        K = _precision(self.design, c)
         out = v.copy() if K is None else np.zeros_like(v) if isinstance(K, np.ndarray) else (K @ v.T).T
-        for positions, block in dense_precision(self.design, c):
+        for positions, block in _dense_precision(self.design, c):
             out[:, positions] += v[:, positions] @ block
         return out
 
@@ -164,9 +164,9 @@ def equations_of(design: Design) -> Equations:
         for a, ca in enumerate(components)
         for b in range(a + 1)
     ]
-    columns = [columns_that_meet(components[a], components[b], a == b, m) for a, b, m in found]
-    places = [block_places(components[a], components[b], *c) for (a, b, _), c in zip(found, columns, strict=True)]
-    penalties = [p for c in components if (p := sparse_penalty(design, c)) is not None]
+    columns = [_columns_that_meet(components[a], components[b], a == b, m) for a, b, m in found]
+    places = [_block_places(components[a], components[b], *c) for (a, b, _), c in zip(found, columns, strict=True)]
+    penalties = [p for c in components if (p := _sparse_penalty(design, c)) is not None]
     none = np.zeros(0, dtype=np.intp)
     rows = np.concatenate([none, *(r.ravel() for r, _ in places), *(p[0] for p in penalties)])
     cols = np.concatenate([none, *(c.ravel() for _, c in places), *(p[1] for p in penalties)])
@@ -180,13 +180,13 @@ def equations_of(design: Design) -> Equations:
         start += r.size
     values = np.concatenate([np.zeros(0), *(p[2] for p in penalties)])
     weight = values * np.where(indices[at[start:]] == upper[at[start:]], 1.0, 2.0)
-    cliques = tuple(clique for c in components for clique in dense_penalty(design, c))
+    cliques = tuple(clique for c in components for clique in _dense_penalty(design, c))
     symbolic = analyse(indptr, indices, N, [e for e, _ in cliques])
     penalty = Penalty(at[start:], values, weight, cliques)
     return Equations(design, fixed, components, N, tuple(blocks), indptr, indices, penalty, symbolic)
 
 
-def columns_that_meet(a: Component, b: Component, same: bool, m: Meetings) -> tuple[IntArray, IntArray]:
+def _columns_that_meet(a: Component, b: Component, same: bool, m: Meetings) -> tuple[IntArray, IntArray]:
     """Columns of two components that meet, which are all of them where one has a basis F."""
     if a.basis is None and b.basis is None:
         return m.i, m.j
@@ -195,7 +195,7 @@ def columns_that_meet(a: Component, b: Component, same: bool, m: Meetings) -> tu
     return i[keep], j[keep]
 
 
-def block_places(a: Component, b: Component, i: IntArray, j: IntArray) -> tuple[IntArray, IntArray]:
+def _block_places(a: Component, b: Component, i: IntArray, j: IntArray) -> tuple[IntArray, IntArray]:
     """Rows and columns in C of the block of each pair of columns, shape (m, width a, width b)."""
     shape = (len(i), a.width, b.width)
     rows = np.broadcast_to(a.equations(i)[:, :, None], shape)
@@ -203,29 +203,29 @@ def block_places(a: Component, b: Component, i: IntArray, j: IntArray) -> tuple[
     return rows, cols
 
 
-def precision(design: Design, c: Component) -> sp.csc_array | Array | None:
+def _precision(design: Design, c: Component) -> sp.csc_array | Array | None:
     """K0^-1 of a component; None where it is the identity."""
     relationship = design.terms[c.term].relationship
     return None if relationship is None or relationship.basis is not None else relationship.precision
 
 
-def dense_precision(design: Design, c: Component) -> Sequence[tuple[IntArray, Array]]:
+def _dense_precision(design: Design, c: Component) -> Sequence[tuple[IntArray, Array]]:
     """Dense parts of K0^-1: positions and values."""
     if c.term < 0 or c.basis is not None:
         return ()
     relationship = design.terms[c.term].relationship
     if relationship is None:
         return ()
-    K = precision(design, c)
+    K = _precision(design, c)
     own = ((np.arange(c.size), K),) if isinstance(K, np.ndarray) else ()
     return (*own, *relationship.dense_blocks)
 
 
-def sparse_penalty(design: Design, c: Component) -> tuple[IntArray, IntArray, Array] | None:
+def _sparse_penalty(design: Design, c: Component) -> tuple[IntArray, IntArray, Array] | None:
     """Rows, columns and values of I (x) K0^-1, lower triangle, for a sparse K0^-1."""
     if c.term < 0:
         return None
-    K = precision(design, c)
+    K = _precision(design, c)
     if isinstance(K, np.ndarray):
         return None
     if K is None:
@@ -238,14 +238,14 @@ def sparse_penalty(design: Design, c: Component) -> tuple[IntArray, IntArray, Ar
     return rows.ravel(), cols.ravel(), np.repeat(value, c.width)
 
 
-def dense_penalty(design: Design, c: Component) -> Iterator[tuple[IntArray, Array]]:
+def _dense_penalty(design: Design, c: Component) -> Iterator[tuple[IntArray, Array]]:
     """Equations and values of each copy of a dense K0^-1."""
-    for positions, K in dense_precision(design, c):
+    for positions, K in _dense_precision(design, c):
         for a in range(c.width):
             yield c.offset + a * c.size + positions, K
 
 
-def weighted(design: Design, values: Array, weight: Array | None) -> Array:
+def _weighted(design: Design, values: Array, weight: Array | None) -> Array:
     """R^-1 (its diagonal or its elements) times values, shape (n, k); None for the identity."""
     if weight is None:
         return values
@@ -255,14 +255,14 @@ def weighted(design: Design, values: Array, weight: Array | None) -> Array:
     return np.asarray(sp.csr_array((weight, pairs), shape=(design.n, design.n)) @ values)
 
 
-def level_products(design: Design, ca: Component, cb: Component, met: Meetings, weight: Array | None) -> Array:
+def _level_products(design: Design, ca: Component, cb: Component, met: Meetings, weight: Array | None) -> Array:
     """Z_a' diag(weight) Z_b at the levels that meet, shape (pairs, width a, width b)."""
     if ca.levels == cb.levels == 1:
-        return np.asarray(ca.values.T @ weighted(design, cb.values, weight))[None]
+        return np.asarray(ca.values.T @ _weighted(design, cb.values, weight))[None]
     if cb.levels == 1 and ca.record is None:
         n = len(ca.level)
         Z = sp.csr_array((np.ones(n), ca.level, np.arange(n + 1)), shape=(n, ca.levels))
-        right = weighted(design, cb.values, weight)
+        right = _weighted(design, cb.values, weight)
         return np.stack([np.asarray(Z.T @ (right * ca.values[:, [a]])) for a in range(ca.width)], axis=1)
     left, right = take(ca.values, met.first), take(cb.values, met.second)
     if weight is not None:
@@ -274,7 +274,7 @@ def level_products(design: Design, ca: Component, cb: Component, met: Meetings, 
     return G
 
 
-def through_bases(ca: Component, cb: Component, p: Block, G: Array) -> Array:
+def _through_bases(ca: Component, cb: Component, p: Block, G: Array) -> Array:
     """F_a' G F_b, as blocks of the columns of F."""
     full = np.zeros((ca.levels, cb.levels, ca.width, cb.width))
     full[p.meetings.i, p.meetings.j] = G

@@ -14,14 +14,14 @@ from mixedgen.design.design import Design
 from mixedgen.design.terms import Term
 
 
-def related_loads(t: Term, W: Array) -> Array:
+def _related_loads(t: Term, W: Array) -> Array:
     """K Z_a' W of each coefficient a of a term, shape (c, q, m) for W of shape (n, m)."""
     loads = np.asarray(t.Zt @ W).reshape(t.c, t.q, -1)
     return np.stack([t.multiply_relationship(loads[a]) for a in range(t.c)])
 
 
-def over_records(t: Term, Sigma: Array, KZW: Array) -> Array:
-    """Z (Sigma (x) K) Z' W from `related_loads`, for any Sigma of shape (c, c), shape (n, m)."""
+def _over_records(t: Term, Sigma: Array, KZW: Array) -> Array:
+    """Z (Sigma (x) K) Z' W from `_related_loads`, for any Sigma of shape (c, c), shape (n, m)."""
     return np.asarray(t.Z @ np.tensordot(Sigma, KZW, axes=1).reshape(t.c * t.q, -1))
 
 
@@ -29,16 +29,16 @@ def marginal(design: Design, theta: Array, W: Array) -> Array:
     """V W for W of shape (n, m)."""
     out = np.array(design.residual.multiply(theta[design.slices[-1]], W))
     for t, s in zip(design.terms, design.slices, strict=False):
-        out += over_records(t, t.structure.matrix(theta[s]), related_loads(t, W))
+        out += _over_records(t, t.structure.matrix(theta[s]), _related_loads(t, W))
     return out
 
 
 def marginal_derivatives(design: Design, theta: Array, W: Array) -> Iterator[Array]:
     """(dV/dtheta_i) W for each parameter i; W and each of them of shape (n, m)."""
     for t, s in zip(design.terms, design.slices, strict=False):
-        KZW = related_loads(t, W)
+        KZW = _related_loads(t, W)
         for D in t.structure.derivatives(theta[s]):
-            yield over_records(t, D, KZW)
+            yield _over_records(t, D, KZW)
     for k in range(design.residual.structure.size):
         yield np.asarray(design.residual.multiply_derivative(theta[design.slices[-1]], k, W))
 

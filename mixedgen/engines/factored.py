@@ -46,7 +46,7 @@ class Factored:
 def factored(equations: Equations, theta: Array, Sigma: tuple[Array, ...]) -> Factored:
     """C = L' (W'R^-1 W) L + I (x) K0^-1 and its factor: the factors of Sigma on both sides of fixed cross-products."""
     design = equations.design
-    inner = [component_factor(design, c, theta, Sigma) for c in equations.components]
+    inner = [_component_factor(design, c, theta, Sigma) for c in equations.components]
     both = zip(equations.components, inner, strict=True)
     L = [T if c.unit is None else np.asarray(np.linalg.solve(c.unit, T)) for c, T in both]
     products, scale = equations.products_at(theta[design.slices[-1]])
@@ -54,7 +54,7 @@ def factored(equations: Equations, theta: Array, Sigma: tuple[Array, ...]) -> Fa
     return Factored(inner, L, products, scale, values, equations.symbolic.factor(values, equations.penalty.dense))
 
 
-def component_factor(design: Design, c: Component, theta: Array, Sigma: tuple[Array, ...]) -> Array:
+def _component_factor(design: Design, c: Component, theta: Array, Sigma: tuple[Array, ...]) -> Array:
     """Lower factor of T Sigma T' of a component, (width, width); the identity for X."""
     if c.term < 0:
         return np.eye(c.width)

@@ -8,11 +8,11 @@ from functools import cache, cached_property
 
 import numpy as np
 
-PRODUCT_ORDER = 1024
-NOMINAL_SPEED = 1e10  # flops a second of matrix products on one core, where comparing needs no measurement
+_PRODUCT_ORDER = 1024
+_NOMINAL_SPEED = 1e10  # flops a second of matrix products on one core, where comparing needs no measurement
 # Factor and inverse on the pattern beside the factor alone; share of a matrix product's speed that fronts reach; and
 # the time that an element of the factor costs in assembly: measured on pedigrees of 10^5 and 10^6 animals.
-EVALUATION_FLOPS, EFFICIENCY, ELEMENT_SECONDS = 3.0, 0.9, 8e-8
+EVALUATION_FLOPS, _EFFICIENCY, _ELEMENT_SECONDS = 3.0, 0.9, 8e-8
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Forecast:
     @property
     def work(self) -> float:
         """Flops of one evaluation, the fixed time of each element of the factor counted as flops; to compare by."""
-        return EVALUATION_FLOPS * self.flops + ELEMENT_SECONDS * NOMINAL_SPEED * self.nonzeros
+        return EVALUATION_FLOPS * self.flops + _ELEMENT_SECONDS * _NOMINAL_SPEED * self.nonzeros
 
     @cached_property
     def seconds(self) -> float:
@@ -50,16 +50,16 @@ class Forecast:
         A factorisation and an inverse on its pattern take some three times the flops of the first, at the speed of
         matrix products where fronts are large; each element of the factor costs a fixed time besides.
         """
-        return EVALUATION_FLOPS * self.flops / (EFFICIENCY * product_speed()) + ELEMENT_SECONDS * self.nonzeros
+        return EVALUATION_FLOPS * self.flops / (_EFFICIENCY * _product_speed()) + _ELEMENT_SECONDS * self.nonzeros
 
 
 @cache
-def product_speed() -> float:
+def _product_speed() -> float:
     """Flops a second of a dense matrix product of some size, the best of three."""
-    A = np.ones((PRODUCT_ORDER, PRODUCT_ORDER))
+    A = np.ones((_PRODUCT_ORDER, _PRODUCT_ORDER))
     seconds = []
     for _ in range(4):
         start = time.perf_counter()
         A @ A
         seconds.append(time.perf_counter() - start)
-    return 2.0 * PRODUCT_ORDER**3 / min(seconds[1:])
+    return 2.0 * _PRODUCT_ORDER**3 / min(seconds[1:])

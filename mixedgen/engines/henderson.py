@@ -23,7 +23,7 @@ from mixedgen.sparse.contract import CholeskyFactor
 
 # Distance from a singular L at which the derivative across the boundary is taken, beside the term's own scale: the
 # score is smooth there, so the error is of this order squared, and its rounding error that of 1e-16 / this.
-BOUNDARY_STEP = 1e-5
+_BOUNDARY_STEP = 1e-5
 
 
 class HendersonEngine(Engine):
@@ -199,7 +199,7 @@ class HendersonSystem(System):
         for k in singular:
             t, s = self.design.terms[k], self.design.slices[k]
             size = np.maximum(np.diag(self.engine.scales.covariance(t)), np.diag(self.Sigma[k]))
-            theta[s] = t.structure.start(self.Sigma[k] + BOUNDARY_STEP**2 * np.diag(size))
+            theta[s] = t.structure.start(self.Sigma[k] + _BOUNDARY_STEP**2 * np.diag(size))
         inside = self.engine.at(theta)
         both = zip(self.equations.components, inside.inner, strict=True)
         if any(np.any(np.diag(L) == 0) for c, L in both if c.term >= 0 and not self._singular_by_nature(c)):

@@ -37,7 +37,7 @@ class Block:
     at: IntArray
 
 
-def loads_that_meet(
+def _loads_that_meet(
     a: Component, b: Component, pairs: tuple[IntArray, IntArray] | None
 ) -> tuple[IntArray | None, IntArray | None, IntArray | None]:
     """Loads of a and b that meet in R^-1, and the element of R^-1 (or record) where they do; None for all in turn."""
@@ -90,7 +90,7 @@ def meet(a: Component, b: Component, same: bool, pairs: tuple[IntArray, IntArray
     if b.levels == 1 and a.record is None:
         # with X as it stands: its part of R^-1 is applied first
         return Meetings(np.arange(a.levels), np.zeros(a.levels, dtype=np.intp), a.level, None, None, None)
-    first, second, which = loads_that_meet(a, b, pairs)
+    first, second, which = _loads_that_meet(a, b, pairs)
     la, lb = take(a.level, first), take(b.level, second)
     if b.levels == 1:
         return Meetings(np.arange(a.levels), np.zeros(a.levels, dtype=np.intp), la, first, second, which)

@@ -50,12 +50,12 @@ def method_one(equations: Equations, y0: Array) -> tuple[list[Array], float] | N
         left[-1, at] = np.sum(sizes[k], axis=0)
         sizes[k] = inverse
     for p, G in both:
-        add_squares(left, equations, p, G, sizes, start)
+        _add_squares(left, equations, p, G, sizes, start)
     found = np.linalg.lstsq(left, right, rcond=1e-8)[0]
-    return matrices_of(equations, found, start), float(found[-1])
+    return _matrices_of(equations, found, start), float(found[-1])
 
 
-def add_squares(
+def _add_squares(
     left: Array, equations: Equations, p: Block, G: Array, inverse: dict[int, Array], start: IntArray
 ) -> None:
     """Sums of squared cross-products of two components, each over the sizes of the other's levels."""
@@ -70,7 +70,7 @@ def add_squares(
         left[np.ix_(cols, rows)] += np.einsum("mab,mb->ba", squares[off], inverse[p.b][p.j[off]])
 
 
-def matrices_of(equations: Equations, found: Array, start: IntArray) -> list[Array]:
+def _matrices_of(equations: Equations, found: Array, start: IntArray) -> list[Array]:
     """Sigma of each term from the variances of its orthonormal coefficients."""
     out = [np.zeros((t.c, t.c)) for t in equations.design.terms]
     for _, c in equations.random:

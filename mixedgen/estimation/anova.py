@@ -16,9 +16,9 @@ from mixedgen.design.terms import Term
 from mixedgen.errors import DesignError, EngineError
 from mixedgen.estimation.moments import BLOCK, NOTHING_LEFT, MomentEstimates, require_scalar, source_names
 
-LARGEST_STACK = 4000  # columns of [X, Z] whose dense orthogonal basis is computed in seconds
+_LARGEST_STACK = 4000  # columns of [X, Z] whose dense orthogonal basis is computed in seconds
 
-ROWS = 8192  # records that join the triangular factor of [X, Z, y] together
+_ROWS = 8192  # records that join the triangular factor of [X, Z, y] together
 
 
 def anova(design: Design) -> MomentEstimates:
@@ -55,34 +55,34 @@ def anova(design: Design) -> MomentEstimates:
     .. [2] Searle, Casella & McCulloch (1992) Variance Components, Wiley, chapter 5.
     """
     require_scalar(design, "anova3")
-    order = formula_order(design)
+    order = _formula_order(design)
     names = source_names([design.terms[k] for k in order])
-    parts = stacked_triangle(design, order)
-    squares, bases = sequential_bases(parts)
+    parts = _stacked_triangle(design, order)
+    squares, bases = _sequential_bases(parts)
     freedom = np.array([B.shape[1] for B in bases] + [design.n - design.fixed.p - sum(B.shape[1] for B in bases)])
-    require_freedom(names, freedom)
+    _require_freedom(names, freedom)
     coefficients = np.zeros((len(names), len(names)))
     coefficients[:, -1] = freedom
     for i, B in enumerate(bases):
         for j in range(i, len(bases)):
-            coefficients[i, order[j]] = projected_trace(design.terms[order[j]], parts[1 + j], B)
-        if coefficients[i, order[i]] <= NOTHING_LEFT * projected_trace(design.terms[order[i]], parts[1 + i], None):
-            raise not_added(names[i])
+            coefficients[i, order[j]] = _projected_trace(design.terms[order[j]], parts[1 + j], B)
+        if coefficients[i, order[i]] <= NOTHING_LEFT * _projected_trace(design.terms[order[i]], parts[1 + i], None):
+            raise _not_added(names[i])
     theta = np.asarray(np.linalg.solve(coefficients, squares))
     return MomentEstimates(theta, "anova3", names, squares, coefficients)
 
 
-def formula_order(design: Design) -> list[int]:
+def _formula_order(design: Design) -> list[int]:
     """Position in the design of each term of the formula, in the order written."""
     return sorted(range(len(design.terms)), key=lambda k: design.terms[k].place)
 
 
-def loaded(term: Term) -> NDArray[np.intp]:
+def _loaded(term: Term) -> NDArray[np.intp]:
     """Levels that have records."""
     return np.flatnonzero(np.diff(term.Zt.indptr))
 
 
-def stacked_triangle(design: Design, order: Sequence[int]) -> list[Array]:
+def _stacked_triangle(design: Design, order: Sequence[int]) -> list[Array]:
     """Triangular factor of [X, Z, y] with rows times the roots of the weights, cut into X, each Z and y.
 
     Returns
@@ -96,25 +96,25 @@ def stacked_triangle(design: Design, order: Sequence[int]) -> list[Array]:
         If there are too many columns.
     """
     terms = [design.terms[k] for k in order]
-    Z = [t.Z[:, loaded(t)] for t in terms]
+    Z = [t.Z[:, _loaded(t)] for t in terms]
     widths = [design.fixed.p, *(z.shape[1] for z in Z), 1]
-    if sum(widths) - 1 > LARGEST_STACK:
+    if sum(widths) - 1 > _LARGEST_STACK:
         raise EngineError(
             f"the fixed effects and the levels of the random terms make {sum(widths) - 1:,} columns; method='anova3' "
-            f"takes {LARGEST_STACK:,}. Use method='reml' or method='mivque0'."
+            f"takes {_LARGEST_STACK:,}. Use method='reml' or method='mivque0'."
         )
     stack = sp.hstack([sp.csr_array(design.fixed.X), *Z], format="csr")
     w = design.residual.inverse_weights
     root = np.ones(design.n) if w is None else 1.0 / np.sqrt(w)
     R = np.zeros((0, sum(widths)))
-    for start in range(0, design.n, ROWS):
-        rows = slice(start, start + ROWS)
+    for start in range(0, design.n, _ROWS):
+        rows = slice(start, start + _ROWS)
         block = np.column_stack([stack[rows].toarray(), design.y[rows]]) * root[rows, None]
         R = np.asarray(np.linalg.qr(np.vstack([R, block]), mode="r"))
     return np.split(R, np.cumsum(widths)[:-1], axis=1)
 
 
-def sequential_bases(parts: Sequence[Array]) -> tuple[Array, list[Array]]:
+def _sequential_bases(parts: Sequence[Array]) -> tuple[Array, list[Array]]:
     """Sums of squares and what each term adds to the space before it.
 
     Parameters
@@ -131,37 +131,37 @@ def sequential_bases(parts: Sequence[Array]) -> tuple[Array, list[Array]]:
     """
     X, *Z, y = parts
     before = np.asarray(np.linalg.qr(X)[0])
-    left = residue(y, before)
+    left = _residue(y, before)
     squares, bases = [], []
     for z in Z:
-        B = new_basis(z, before)
+        B = _new_basis(z, before)
         squares.append(float(np.sum((B.T @ left) ** 2)))
-        left = residue(left, B)
+        left = _residue(left, B)
         before = np.hstack([before, B])
         bases.append(B)
     return np.array([*squares, float(np.sum(left**2))]), bases
 
 
-def residue(A: Array, Q: Array) -> Array:
+def _residue(A: Array, Q: Array) -> Array:
     """A less its projection on the orthonormal columns of Q, shape of A."""
     for _ in range(2):  # a second time for the digits that the first one cancels
         A = A - Q @ (Q.T @ A)
     return A
 
 
-def new_basis(A: Array, before: Array) -> Array:
+def _new_basis(A: Array, before: Array) -> Array:
     """Orthonormal basis of what the columns of A add to those of `before`, shape (m, rank)."""
     norms = np.linalg.norm(A, axis=0)
-    left = residue(A / np.where(norms > 0, norms, 1.0), before)
+    left = _residue(A / np.where(norms > 0, norms, 1.0), before)
     Q, R, _ = scipy.linalg.qr(left, mode="economic", pivoting=True)
     rank = int(np.sum(np.abs(np.diag(R)) > ALIAS_TOLERANCE))
     return np.asarray(Q[:, :rank])
 
 
-def projected_trace(term: Term, Z: Array, B: Array | None) -> float:
+def _projected_trace(term: Term, Z: Array, B: Array | None) -> float:
     """tr(B'Z K Z'B) for the columns Z of the levels with records; tr(Z K Z') without B."""
     T = Z.T if B is None else Z.T @ B
-    levels, total = loaded(term), 0.0
+    levels, total = _loaded(term), 0.0
     for start in range(0, T.shape[1], BLOCK):
         U = np.zeros((term.q, min(BLOCK, T.shape[1] - start)))
         U[levels] = T[:, start : start + BLOCK]
@@ -169,11 +169,11 @@ def projected_trace(term: Term, Z: Array, B: Array | None) -> float:
     return total
 
 
-def require_freedom(names: Sequence[str], freedom: NDArray[np.intp]) -> None:
+def _require_freedom(names: Sequence[str], freedom: NDArray[np.intp]) -> None:
     """Raise a DesignError for the first source of variation without degrees of freedom."""
     for name, df in zip(names[:-1], freedom[:-1], strict=True):
         if df == 0:
-            raise not_added(name)
+            raise _not_added(name)
     if freedom[-1] == 0:
         raise DesignError(
             "the random terms leave no degree of freedom to the residual variance. Use repeated records, or leave a "
@@ -181,7 +181,7 @@ def require_freedom(names: Sequence[str], freedom: NDArray[np.intp]) -> None:
         )
 
 
-def not_added(name: str) -> DesignError:
+def _not_added(name: str) -> DesignError:
     """The error for a term that adds nothing to the fixed effects and the terms before it."""
     return DesignError(
         f"{name!r} adds nothing to the fixed effects and the terms before it: its variance cannot be estimated. Leave "

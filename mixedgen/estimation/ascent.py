@@ -23,8 +23,8 @@ from mixedgen.estimation.point import (
 )
 
 # A way of more steps than this is a hard one: most take five to eight.
-HARD = 14
-BOUNDARY_VARIANCE = 1e-5  # variances (eigenvalues) below are candidates for an exact zero
+_HARD = 14
+_BOUNDARY_VARIANCE = 1e-5  # variances (eigenvalues) below are candidates for an exact zero
 
 
 def maximise(
@@ -64,16 +64,16 @@ def maximise(
         If the equations cannot be solved at the start.
     """
     problem = Problem(engine, reml, typical_units(engine))
-    best = climb(problem, theta, control, watch)
-    if len(best.history) > HARD or best.flat is not None or not best.finished:
+    best = _climb(problem, theta, control, watch)
+    if len(best.history) > _HARD or best.flat is not None or not best.finished:
         for start in others:
-            other = climb(problem, start, control, watch)
+            other = _climb(problem, start, control, watch)
             if other.deviance < best.deviance - 1e-6 - 10 * problem.noise(best.deviance):
                 best = other
     return best
 
 
-def climb(problem: Problem, theta: Array, control: Control, watch: Callable[[Step], None] | None) -> Optimum:
+def _climb(problem: Problem, theta: Array, control: Control, watch: Callable[[Step], None] | None) -> Optimum:
     """The loop, from one start."""
     point = last = Point(problem, pushed_inside(problem, problem.to_units(theta)))
     history: list[Step] = []
@@ -88,17 +88,17 @@ def climb(problem: Problem, theta: Array, control: Control, watch: Callable[[Ste
         history.append(Step(new.theta, new.deviance, kind, point.decrement))
         if watch is not None:
             watch(history[-1])
-        finished = enough or stalled(problem, history)
+        finished = enough or _stalled(problem, history)
         if problem.learns:
             new.learn(point)
         last, point = point, new
     if not finished:
         last, finished = point, point.decrement < max(control.tol, problem.noise(point.deviance))
-    settled = settle(problem, point) if finished else point
+    settled = _settle(problem, point) if finished else point
     return conclude(problem, settled, last, tuple(history), finished)
 
 
-def stalled(problem: Problem, history: Sequence[Step]) -> bool:
+def _stalled(problem: Problem, history: Sequence[Step]) -> bool:
     """Whether the last steps moved the criterion by no more than rounding does."""
     return (
         len(history) > 3
@@ -107,15 +107,15 @@ def stalled(problem: Problem, history: Sequence[Step]) -> bool:
     )
 
 
-def settle(problem: Problem, point: Point) -> Point:
+def _settle(problem: Problem, point: Point) -> Point:
     """The exact boundary point next to an iterate, where the likelihood does not suffer from it."""
     n_residual = len(problem.engine.design.residual.structure.blocks)
-    candidates = [k for k in range(len(problem.blocks) - n_residual) if rounded(problem, point, k) is not None]
+    candidates = [k for k in range(len(problem.blocks) - n_residual) if _rounded(problem, point, k) is not None]
     groups = [candidates, *([k] for k in candidates)] if len(candidates) > 1 else [[k] for k in candidates]
     for group in groups:
         x = point.x.copy()
         for k in group:
-            new = rounded(problem, point, k)
+            new = _rounded(problem, point, k)
             if new is not None:
                 x[problem.blocks[k]] = new
         there = point_at(problem, x)
@@ -124,10 +124,10 @@ def settle(problem: Problem, point: Point) -> Point:
     return point
 
 
-def rounded(problem: Problem, point: Point, k: int) -> Array | None:
+def _rounded(problem: Problem, point: Point, k: int) -> Array | None:
     """Block k with its vanishing eigenvalues set to zero; None when it has none."""
     values, vectors = np.linalg.eigh(square(point.x[problem.blocks[k]]))
-    gone = values < BOUNDARY_VARIANCE
+    gone = values < _BOUNDARY_VARIANCE
     if not gone.any() or np.all(np.abs(values[gone]) < NULL):
         return None
     kept = vectors[:, ~gone] * np.sqrt(values[~gone])

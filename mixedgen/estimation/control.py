@@ -92,11 +92,11 @@ class Control:
     @property
     def changed(self) -> tuple[str, ...]:
         """Options that differ from their default, by name; those of `options` by their own."""
-        plain = [f.name for f in fields(self) if f.name != "options" and getattr(self, f.name) != default_of(f)]
+        plain = [f.name for f in fields(self) if f.name != "options" and getattr(self, f.name) != _default_of(f)]
         return (*plain, *self.options)
 
 
-def default_of(option: Field[Any]) -> Any:
+def _default_of(option: Field[Any]) -> Any:
     """Default of an option."""
     return option.default if option.default_factory is MISSING else option.default_factory()
 

@@ -80,12 +80,12 @@ def solve_at(
     ArgumentError
         If the variances do not fit the terms, or the method has no likelihood.
     """
-    require_likelihood(method)
+    _require_likelihood(method)
     theta = theta_from(design, variances)
     return Fitted(design, engine, engine.at(theta), theta, method, control or Control())
 
 
-def require_likelihood(method: str) -> None:
+def _require_likelihood(method: str) -> None:
     """Raise an ArgumentError for a method without a likelihood."""
     if not estimator_of(method).criterion:
         with_one = " or ".join(repr(name) for name, e in ESTIMATORS.items() if e.criterion)

@@ -17,8 +17,8 @@ from mixedgen.estimation.moments import MomentEstimates
 from mixedgen.estimation.outcome import Moments, Outcome
 
 # What the design and the engine take of a `Control`, whatever the estimator.
-COMMON = ("engine", "constraints", "fix", "equate", "bound", "progress")
-ASCENT = ("optimiser", "start", "tol", "max_iter", "seed")
+_COMMON = ("engine", "constraints", "fix", "equate", "bound", "progress")
+_ASCENT = ("optimiser", "start", "tol", "max_iter", "seed")
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,14 @@ class Estimator:
 
     def require_options(self, control: Control) -> None:
         """Raise an ArgumentError for an option that the estimator does not have."""
-        unknown = [name for name in control.changed if name not in COMMON + self.options]
+        unknown = [name for name in control.changed if name not in _COMMON + self.options]
         if unknown:
             raise ArgumentError(
                 f"the method {self.title!r} has no option {examples(unknown)} of Control: leave it out."
             )
 
 
-def by_moments(equated: Callable[[Design], MomentEstimates]) -> Callable[..., tuple[Array, Moments]]:
+def _by_moments(equated: Callable[[Design], MomentEstimates]) -> Callable[..., tuple[Array, Moments]]:
     """The estimator of some moment equations, which need the design alone."""
 
     def estimate(design: Design, engine: Engine, control: Control) -> tuple[Array, Moments]:
@@ -68,11 +68,11 @@ def by_moments(equated: Callable[[Design], MomentEstimates]) -> Callable[..., tu
 
 
 ESTIMATORS: dict[str, Estimator] = {
-    "reml": Estimator(restricted, "REML", "restricted likelihood (REML)", True, ASCENT, resumes=True),
-    "ml": Estimator(full, "maximum likelihood", "likelihood (ML)", False, ASCENT, resumes=True),
-    "minque": Estimator(by_moments(minque), "minque"),
-    "mivque0": Estimator(by_moments(mivque0), "mivque0"),
-    "anova3": Estimator(by_moments(anova), "anova3"),
+    "reml": Estimator(restricted, "REML", "restricted likelihood (REML)", True, _ASCENT, resumes=True),
+    "ml": Estimator(full, "maximum likelihood", "likelihood (ML)", False, _ASCENT, resumes=True),
+    "minque": Estimator(_by_moments(minque), "minque"),
+    "mivque0": Estimator(_by_moments(mivque0), "mivque0"),
+    "anova3": Estimator(_by_moments(anova), "anova3"),
 }
 
 

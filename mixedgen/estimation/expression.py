@@ -11,9 +11,9 @@ import numpy as np
 from mixedgen.arrays import Array
 from mixedgen.errors import ArgumentError, examples
 
-FUNCTIONS = {"sqrt": np.sqrt, "log": np.log, "exp": np.exp}
+_FUNCTIONS = {"sqrt": np.sqrt, "log": np.log, "exp": np.exp}
 
-COMPLEX_STEP = 1e-30  # the derivative's error is its square, below any rounding
+_COMPLEX_STEP = 1e-30  # the derivative's error is its square, below any rounding
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Expression:
     def value(self, theta: Array) -> float:
         """Its value; missing after a division by zero, or a root or log of a negative number."""
         with np.errstate(all="ignore"):
-            value = np.complex128(value_of_node(self.tree, self.places, theta.astype(complex), self.names))
+            value = np.complex128(_value_of_node(self.tree, self.places, theta.astype(complex), self.names))
         return float(value.real) if np.isfinite(value) and value.imag == 0 else np.nan
 
     def gradient(self, theta: Array) -> Array:
@@ -52,9 +52,9 @@ class Expression:
         for i in set(self.places.values()):
             moved = theta.astype(complex)
             size = max(abs(theta[i]), 1e-8 * float(np.abs(theta).max()))
-            moved[i] += 1j * COMPLEX_STEP * size
+            moved[i] += 1j * _COMPLEX_STEP * size
             with np.errstate(all="ignore"):
-                out[i] = value_of_node(self.tree, self.places, moved, self.names).imag / (COMPLEX_STEP * size)
+                out[i] = _value_of_node(self.tree, self.places, moved, self.names).imag / (_COMPLEX_STEP * size)
         return out
 
 
@@ -67,13 +67,13 @@ def expression(text: str, names: tuple[str, ...]) -> Expression:
         If it cannot be read, or names something that is no variance parameter.
     """
     name, _, right = text.partition("=") if "=" in text else (text, "", text)
-    tree, places = read_expression(right.strip(), names)
+    tree, places = _read_expression(right.strip(), names)
     out = Expression(name.strip(), right.strip(), names, tree, places)
     out.value(np.ones(len(names)))  # names and operations are checked where they are used
     return out
 
 
-def read_expression(text: str, names: tuple[str, ...]) -> tuple[ast.expr, dict[str, int]]:
+def _read_expression(text: str, names: tuple[str, ...]) -> tuple[ast.expr, dict[str, int]]:
     """Syntax tree of an expression with a plain identifier in the place of each parameter, and which is which."""
     places: dict[str, int] = {}
     out, at = "", 0
@@ -95,32 +95,32 @@ def read_expression(text: str, names: tuple[str, ...]) -> tuple[ast.expr, dict[s
     return tree, places
 
 
-def value_of_node(node: ast.expr, places: dict[str, int], values: Any, names: tuple[str, ...]) -> Any:
+def _value_of_node(node: ast.expr, places: dict[str, int], values: Any, names: tuple[str, ...]) -> Any:
     """Value of a syntax tree of arithmetic."""
     if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
         return np.complex128(node.value)
     if isinstance(node, ast.Name) and node.id in places:
         return values[places[node.id]]
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
-        inner = value_of_node(node.operand, places, values, names)
+        inner = _value_of_node(node.operand, places, values, names)
         return -inner if isinstance(node.op, ast.USub) else inner
-    if isinstance(node, ast.BinOp) and type(node.op) in OPERATIONS:
-        left, right = (value_of_node(side, places, values, names) for side in (node.left, node.right))
-        return OPERATIONS[type(node.op)](left, right)
+    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATIONS:
+        left, right = (_value_of_node(side, places, values, names) for side in (node.left, node.right))
+        return _OPERATIONS[type(node.op)](left, right)
     if (
         isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
-        and node.func.id in FUNCTIONS
+        and node.func.id in _FUNCTIONS
         and len(node.args) == 1
     ):
-        return FUNCTIONS[node.func.id](value_of_node(node.args[0], places, values, names))
+        return _FUNCTIONS[node.func.id](_value_of_node(node.args[0], places, values, names))
     text = ast.unparse(node)
     for place, i in sorted(places.items(), reverse=True):
         text = text.replace(place, names[i])
     raise ArgumentError(f"{text!r} is neither a variance parameter nor arithmetic (+ - * / ** sqrt log exp).")
 
 
-OPERATIONS: dict[type, Any] = {
+_OPERATIONS: dict[type, Any] = {
     ast.Add: lambda a, b: a + b,
     ast.Sub: lambda a, b: a - b,
     ast.Mult: lambda a, b: a * b,

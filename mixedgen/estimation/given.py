@@ -36,42 +36,42 @@ def theta_from(design: Design, values: Mapping[str, Any], base: Array | None = N
     if not isinstance(values, Mapping):
         raise ArgumentError(f"{name} must map the names of terms to numbers or matrices, not {type(values).__name__}.")
     keys = [*(t.key for t in design.terms), "residual"]
-    whole, single = recognised(design, values, keys)
+    whole, single = _recognised(design, values, keys)
     theta = np.full(design.slices[-1].stop, np.nan) if base is None else base.copy()
     for key, structure, s in zip(keys, design.structures, design.slices, strict=True):
         if normal_key(key) in whole:
             old = theta[s].copy()
-            theta[s] = conform(key, whole[normal_key(key)], structure)
+            theta[s] = _conform(key, whole[normal_key(key)], structure)
             unseen = s.start + np.array(structure.unseen, dtype=int)
             theta[unseen] = old[unseen - s.start]
     for i, value in single.items():
-        theta[i] = finite_number(design.theta_names[i], value)
+        theta[i] = _finite_number(design.theta_names[i], value)
     if np.any(np.isnan(theta)):
-        raise ArgumentError(f"variances of {examples(lacking(design, theta, keys))} are lacking.")
-    check_parameters(design, theta)
+        raise ArgumentError(f"variances of {examples(_lacking(design, theta, keys))} are lacking.")
+    _check_parameters(design, theta)
     return theta
 
 
-def recognised(
+def _recognised(
     design: Design, values: Mapping[str, Any], keys: list[str]
 ) -> tuple[dict[tuple[str, ...], Any], dict[int, Any]]:
     """Values of whole terms by their normal key, and of single parameters by their place in theta."""
     terms = {normal_key(key) for key in keys}
-    places = {without_blanks(name): i for i, name in enumerate(design.theta_names)}
+    places = {_without_blanks(name): i for i, name in enumerate(design.theta_names)}
     whole = {normal_key(str(k)): v for k, v in values.items() if normal_key(str(k)) in terms}
     others = {k: v for k, v in values.items() if normal_key(str(k)) not in terms}
-    unknown = [k for k in others if without_blanks(k) not in places]
+    unknown = [k for k in others if _without_blanks(k) not in places]
     if unknown:
         raise ArgumentError(f"no random term {examples(unknown)}; the variances are {examples(keys)}.")
-    return whole, {places[without_blanks(k)]: v for k, v in others.items()}
+    return whole, {places[_without_blanks(k)]: v for k, v in others.items()}
 
 
-def without_blanks(name: Any) -> str:
+def _without_blanks(name: Any) -> str:
     """A name without blanks."""
     return str(name).replace(" ", "")
 
 
-def finite_number(name: str, value: Any) -> float:
+def _finite_number(name: str, value: Any) -> float:
     """A finite number, or an ArgumentError that names it."""
     try:
         out = float(value)
@@ -82,7 +82,7 @@ def finite_number(name: str, value: Any) -> float:
     return out
 
 
-def lacking(design: Design, theta: Array, keys: list[str]) -> list[str]:
+def _lacking(design: Design, theta: Array, keys: list[str]) -> list[str]:
     """Terms without any value, and the parameters that are missing in others."""
     out = []
     for key, structure, s in zip(keys, design.structures, design.slices, strict=True):
@@ -92,7 +92,7 @@ def lacking(design: Design, theta: Array, keys: list[str]) -> list[str]:
     return out
 
 
-def check_parameters(design: Design, theta: Array) -> None:
+def _check_parameters(design: Design, theta: Array) -> None:
     """Raise an ArgumentError for a correlation outside its bounds, or a matrix that is no covariance matrix."""
     for i, low, high in design.free:
         if not (low < theta[i] < high or np.isinf(high)):
@@ -106,7 +106,7 @@ def check_parameters(design: Design, theta: Array) -> None:
             raise ArgumentError("residual variances must be positive.")
 
 
-def conform(key: str, value: Any, structure: Any) -> Array:
+def _conform(key: str, value: Any, structure: Any) -> Array:
     """Parameters of a structure for a number, or for a matrix that obeys it."""
     try:
         Sigma = np.asarray(value, dtype=float)

@@ -10,7 +10,7 @@ from mixedgen.arrays import Array
 from mixedgen.engines.system import System
 from mixedgen.sparse.threads import one_thread
 
-MANY = 50_000  # elements from which BLAS would take more threads
+_MANY = 50_000  # elements from which BLAS would take more threads
 
 
 def deviance(system: System, reml: bool) -> float:
@@ -101,6 +101,6 @@ def average_information(system: System, F: Array | None = None) -> Array:
     if F is None:
         F = working_variates(system)[0]
     PF = system.project(F)
-    with one_thread() if F.size > MANY else nullcontext():  # a thin product: memory is what it waits for
+    with one_thread() if F.size > _MANY else nullcontext():  # a thin product: memory is what it waits for
         AI = 0.5 * (F.T @ PF)
     return 0.5 * (AI + AI.T)

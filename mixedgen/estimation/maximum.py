@@ -20,29 +20,29 @@ from mixedgen.estimation.optimum import Step
 from mixedgen.estimation.outcome import Estimated
 from mixedgen.estimation.start import data_start, other_starts
 
-FARTHEST = 3000.0  # standard deviations from zero of a covariate: the square of it is lost of 16 digits
+_FARTHEST = 3000.0  # standard deviations from zero of a covariate: the square of it is lost of 16 digits
 LONG = 1.0  # seconds after which a progress line is worth its place
-EXACT_FIT = 1e-14  # residual variance beside the mean square of y: rounding only
+_EXACT_FIT = 1e-14  # residual variance beside the mean square of y: rounding only
 
 
 def restricted(
     design: Design, engine: Engine, control: Control, starts: Sequence[Array] = ()
 ) -> tuple[Array, Estimated]:
     """REML estimates, from the first of some starts, or from the data's own."""
-    return maximum(design, engine, control, starts, reml=True)
+    return _maximum(design, engine, control, starts, reml=True)
 
 
 def full(design: Design, engine: Engine, control: Control, starts: Sequence[Array] = ()) -> tuple[Array, Estimated]:
     """ML estimates, from the first of some starts, or from the data's own."""
-    return maximum(design, engine, control, starts, reml=False)
+    return _maximum(design, engine, control, starts, reml=False)
 
 
-def maximum(
+def _maximum(
     design: Design, engine: Engine, control: Control, starts: Sequence[Array], *, reml: bool
 ) -> tuple[Array, Estimated]:
     """Theta at the largest likelihood, and the evidence."""
-    check_estimable(design, engine)
-    first, *others = starts or own_starts(design, engine, control)
+    _check_estimable(design, engine)
+    first, *others = starts or _own_starts(design, engine, control)
     with tqdm(
         disable=not control.progress, desc="REML" if reml else "ML", unit=" steps", leave=False, delay=LONG
     ) as line:
@@ -57,7 +57,7 @@ def maximum(
     return optimum.theta, Estimated(optimum, certify(design, engine, optimum), control.curvature.text)
 
 
-def own_starts(design: Design, engine: Engine, control: Control) -> list[Array]:
+def _own_starts(design: Design, engine: Engine, control: Control) -> list[Array]:
     """Start from the data, or from the variances that `control` gives; after a hard way from others."""
     first = data_start(design, engine)
     if control.start:
@@ -65,7 +65,7 @@ def own_starts(design: Design, engine: Engine, control: Control) -> list[Array]:
     return [first] if control.max_iter is not None else [first, *other_starts(design, engine, control.seed)]
 
 
-def check_estimable(design: Design, engine: Engine) -> None:
+def _check_estimable(design: Design, engine: Engine) -> None:
     """Raise a DesignError where the variances cannot be told apart.
 
     Raises
@@ -83,15 +83,15 @@ def check_estimable(design: Design, engine: Engine) -> None:
                 + t.key
                 + ":A), repeated records, or model.solve(variances)."
             )
-        require_near_origin(t)
+        _require_near_origin(t)
     size = float(np.mean((design.y - design.y.mean()) ** 2) + np.finfo(float).eps * np.mean(design.y**2))
-    if engine.scales.spread <= EXACT_FIT * size or size == 0.0:
+    if engine.scales.spread <= _EXACT_FIT * size or size == 0.0:
         raise DesignError(
             "the fixed effects fit the response exactly: no variance is left to estimate. Is the response constant?"
         )
 
 
-def require_near_origin(t: Term) -> None:
+def _require_near_origin(t: Term) -> None:
     """Raise a DesignError for a covariate of correlated effects that is too far from zero for double precision.
 
     Notes
@@ -105,7 +105,7 @@ def require_near_origin(t: Term) -> None:
             continue
         R = np.asarray(np.linalg.qr(z, mode="r"))
         norms, left = np.linalg.norm(R, axis=0), np.abs(np.diag(R))
-        far = np.flatnonzero((left < norms / FARTHEST) & (left > 1e-12 * norms))
+        far = np.flatnonzero((left < norms / _FARTHEST) & (left > 1e-12 * norms))
         if len(far):
             name = t.effects[component[far[0]]]
             raise DesignError(

@@ -16,7 +16,7 @@ from mixedgen.engines.system import System
 from mixedgen.errors import ArgumentError, DesignError, examples
 from mixedgen.estimation.moments import BLOCK, NOTHING_LEFT, MomentEstimates, require_scalar, source_names
 
-INDEPENDENT = 1e-10
+_INDEPENDENT = 1e-10
 
 
 def minque(design: Design, prior: ArrayLike | None = None) -> MomentEstimates:
@@ -57,13 +57,13 @@ def minque(design: Design, prior: ArrayLike | None = None) -> MomentEstimates:
     .. [3] Searle, Casella & McCulloch (1992) Variance Components, Wiley, chapter 11.
     """
     require_scalar(design, "minque")
-    theta0 = checked_prior(prior, len(design.terms) + 1)
-    system = prior_system(design, theta0)
-    S = expectations(design, system, theta0)
-    q = quadratic_forms(design, system.Py)
+    theta0 = _checked_prior(prior, len(design.terms) + 1)
+    system = _prior_system(design, theta0)
+    S = _expectations(design, system, theta0)
+    q = _quadratic_forms(design, system.Py)
     d = 1.0 / np.sqrt(np.diag(S))
     scaled = S * np.outer(d, d)
-    require_independent(design, scaled)
+    _require_independent(design, scaled)
     theta = d * np.linalg.solve(scaled, d * q)
     return MomentEstimates(theta, "minque", source_names(design.terms), q, S)
 
@@ -100,7 +100,7 @@ def mivque0(design: Design) -> MomentEstimates:
     return replace(minque(design, prior), method="mivque0")
 
 
-def checked_prior(prior: ArrayLike | None, size: int) -> Array:
+def _checked_prior(prior: ArrayLike | None, size: int) -> Array:
     """Prior variances, all one by default."""
     try:
         theta0 = np.ones(size) if prior is None else np.array(prior, dtype=float)
@@ -113,7 +113,7 @@ def checked_prior(prior: ArrayLike | None, size: int) -> Array:
     return theta0
 
 
-def prior_system(design: Design, theta0: Array) -> System:
+def _prior_system(design: Design, theta0: Array) -> System:
     """Equations at the prior, with the terms of positive prior variance only: the others do not change P."""
     # without fixed effects all terms stay, since there must be an equation
     active = np.flatnonzero((theta0[:-1] > 0) | (design.fixed.p == 0))
@@ -121,7 +121,7 @@ def prior_system(design: Design, theta0: Array) -> System:
     return choose(part).at(np.append(theta0[active], theta0[-1]))
 
 
-def column_blocks(term: Term) -> Iterator[tuple[Array, Array]]:
+def _column_blocks(term: Term) -> Iterator[tuple[Array, Array]]:
     """Z and Z K of a term by blocks of columns, dense; one array twice where there is no K."""
     for start in range(0, term.q, BLOCK):
         stop = min(start + BLOCK, term.q)
@@ -134,7 +134,7 @@ def column_blocks(term: Term) -> Iterator[tuple[Array, Array]]:
             yield Z, term.Z @ term.multiply_relationship(unit)
 
 
-def expectations(design: Design, system: System, theta0: Array) -> Array:
+def _expectations(design: Design, system: System, theta0: Array) -> Array:
     """S_ij = tr(P V_i P V_j) at the prior, shape (r + 1, r + 1).
 
     Raises
@@ -151,7 +151,7 @@ def expectations(design: Design, system: System, theta0: Array) -> Array:
     S, traces = np.zeros((r + 1, r + 1)), np.zeros(r)
     for j, t in enumerate(design.terms):
         whole = 0.0
-        for Z, ZK in column_blocks(t):
+        for Z, ZK in _column_blocks(t):
             PZ = system.project(Z)
             PZK = PZ if ZK is Z else system.project(ZK)
             for i, other in enumerate(design.terms[: j + 1]):
@@ -168,17 +168,17 @@ def expectations(design: Design, system: System, theta0: Array) -> Array:
     return np.triu(S) + np.triu(S, 1).T
 
 
-def quadratic_forms(design: Design, Py: Array) -> Array:
+def _quadratic_forms(design: Design, Py: Array) -> Array:
     """Y'P V_i P y, shape (r + 1,)."""
     loads = [t.Zt @ Py for t in design.terms]
     out = [g @ t.multiply_relationship(g[:, None])[:, 0] for t, g in zip(design.terms, loads, strict=True)]
     return np.array([*out, Py @ design.residual.multiply_derivative(np.ones(1), 0, Py)])
 
 
-def require_independent(design: Design, scaled: Array) -> None:
+def _require_independent(design: Design, scaled: Array) -> None:
     """Raise a DesignError where the equations of MINQUE, scaled to a unit diagonal, are singular."""
     values, vectors = np.linalg.eigh(scaled)
-    if values[0] > INDEPENDENT:
+    if values[0] > _INDEPENDENT:
         return
     involved = [name for name, v in zip(source_names(design.terms), vectors[:, 0], strict=True) if abs(v) > 1e-6]
     raise DesignError(

@@ -89,7 +89,7 @@ class Optimum:
     at_bounds: tuple[int, ...] = ()
 
 
-def tangent_basis(theta: Array, blocks: Sequence[IntArray], bounds: Collection[int]) -> Array:
+def _tangent_basis(theta: Array, blocks: Sequence[IntArray], bounds: Collection[int]) -> Array:
     """Directions in which theta can move and keep what is at the boundary, shape (n_theta, k).
 
     A singular matrix keeps its rank; a vanishing variance and a parameter at a bound have no direction.
@@ -107,7 +107,7 @@ def tangent_basis(theta: Array, blocks: Sequence[IntArray], bounds: Collection[i
     return np.hstack(columns)
 
 
-def least_curvature(information: Array, basis: Array) -> tuple[float, int | None]:
+def _least_curvature(information: Array, basis: Array) -> tuple[float, int | None]:
     """Smallest eigenvalue of the scaled information along a basis, and the parameter at fault where it vanishes."""
     if not basis.shape[1]:
         return 1.0, None
@@ -139,7 +139,7 @@ def conclude(problem: Problem, point: Point, evidence: Point, history: tuple[Ste
             )
     held = tuple(i for i, low, high in problem.free if not low < point.x[i] < high)
     bounds = {i for x in boundaries for i in x.parameters} | set(held)
-    curvature, flat = least_curvature(evidence.information, tangent_basis(point.x, problem.blocks, bounds))
+    curvature, flat = _least_curvature(evidence.information, _tangent_basis(point.x, problem.blocks, bounds))
     _, gradient, hessian = evidence.newton
     size = np.sqrt(np.maximum(np.diag(hessian), 1e-30 * max(float(np.diag(hessian).max()), 1e-270)))
     return Optimum(

@@ -15,24 +15,24 @@ from mixedgen.errors import EngineError
 from mixedgen.estimation.likelihood import average_information, deviance, score, working_variates
 
 # All of these are beside the typical variance of each coefficient, so that units do not matter.
-SMALLEST_FACTOR = 1e-6  # an iterate stays this far inside the cone, on the scale of standard deviations
+_SMALLEST_FACTOR = 1e-6  # an iterate stays this far inside the cone, on the scale of standard deviations
 
-CORRELATION_MARGIN = 1e-9  # a correlation of exactly one would make R singular
+_CORRELATION_MARGIN = 1e-9  # a correlation of exactly one would make R singular
 
-SMALLEST_START = 1e-8  # a start is pushed this far inside the cone
+_SMALLEST_START = 1e-8  # a start is pushed this far inside the cone
 
-SMALLEST_CURVATURE = 1e-10  # below, an eigenvalue of such a matrix is rounding
+_SMALLEST_CURVATURE = 1e-10  # below, an eigenvalue of such a matrix is rounding
 
 # Of a typical variance: what is left of one beside others when a matrix is made singular. Iterates stay above.
-TRACE = 0.5 * SMALLEST_FACTOR**2
+_TRACE = 0.5 * _SMALLEST_FACTOR**2
 
 # What secants learn: not from steps that are far from the optimum, nor from those so near that the score is rounding,
 # nor along a direction that they say nothing about, nor so much that little of the average information is left.
-FARTHEST_SECANT, NEAREST_SECANT, SECANT, LEAST_KEPT = 1.0, 1e-7, 1e-6, 0.1
+_FARTHEST_SECANT, _NEAREST_SECANT, _SECANT, _LEAST_KEPT = 1.0, 1e-7, 1e-6, 0.1
 
 # Rounding noise of the deviance beside its size: that of its parts, and that of sums over n records, which
 # reaches 1e-11 (1e-5 in all) at 10^6 records.
-NOISE, NOISE_OF_RECORD = 1e-13, 1e-17
+_NOISE, _NOISE_OF_RECORD = 1e-13, 1e-17
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Problem:
         """Parameters outside the blocks with their bounds, a little inside where they are finite, in units of x."""
         out = []
         for i, low, high in self.engine.design.free:
-            margin = 0.0 if np.isinf(high) else CORRELATION_MARGIN * (high - low)
+            margin = 0.0 if np.isinf(high) else _CORRELATION_MARGIN * (high - low)
             out.append((i, (low + margin) / self.units[i, i], (high - margin) / self.units[i, i]))
         return tuple(out)
 
@@ -80,7 +80,7 @@ class Problem:
     def traces(self) -> list[tuple[IntArray, Array]]:
         """Covariance matrices of theta, and below which of their variances there is nothing but rounding."""
         several = [b for b in self.blocks if len(b) > 1]
-        return [(b, TRACE * np.diag(typical_matrix(self.units, b))) for b in several]
+        return [(b, _TRACE * np.diag(typical_matrix(self.units, b))) for b in several]
 
     def natural(self, x: Array) -> Array:
         """Theta of an x; a variance that is rounding beside a typical one is zero, and so are its covariances."""
@@ -100,7 +100,7 @@ class Problem:
 
 def rounding_noise(deviance: float, n: int) -> float:
     """Change of the deviance of n records that rounding alone may make."""
-    return (NOISE + NOISE_OF_RECORD * n) * (1.0 + abs(deviance))
+    return (_NOISE + _NOISE_OF_RECORD * n) * (1.0 + abs(deviance))
 
 
 class Point:
@@ -161,15 +161,15 @@ class Point:
         .. [1] Dennis, Gay & Welsch (1981) ACM Trans. Math. Software 7:348.
         """
         self.correction = before.correction
-        if not NEAREST_SECANT < before.decrement < FARTHEST_SECANT:
+        if not _NEAREST_SECANT < before.decrement < _FARTHEST_SECANT:
             return
         step = self.x - before.x
         left = before.score - self.score - (self.information + before.correction) @ step
         along = float(left @ step)
-        if abs(along) <= SECANT * float(np.linalg.norm(left) * np.linalg.norm(step)):
+        if abs(along) <= _SECANT * float(np.linalg.norm(left) * np.linalg.norm(step)):
             return
         correction = before.correction + np.outer(left, left) / along
-        if keeps_enough(self.information, correction):
+        if _keeps_enough(self.information, correction):
             self.correction = correction
 
     @cached_property
@@ -180,7 +180,7 @@ class Point:
     @cached_property
     def newton(self) -> tuple[Array, Array, Array]:
         """Step, gradient and Hessian on the factor scale, all blocks after each other."""
-        gradient, hessian = factor_scale(self)
+        gradient, hessian = _factor_scale(self)
         return newton_step(hessian, gradient, floor=True), gradient, hessian
 
     @cached_property
@@ -190,14 +190,14 @@ class Point:
         return float(step @ gradient)
 
 
-def keeps_enough(information: Array, correction: Array) -> bool:
+def _keeps_enough(information: Array, correction: Array) -> bool:
     """Whether a corrected information is positive definite, by a share of the information itself."""
     try:
         L = np.linalg.cholesky(information)
     except np.linalg.LinAlgError:
         return False
     inner = np.linalg.solve(L, np.linalg.solve(L, correction).T)
-    return bool(np.linalg.eigvalsh(0.5 * (inner + inner.T))[0] > LEAST_KEPT - 1.0)
+    return bool(np.linalg.eigvalsh(0.5 * (inner + inner.T))[0] > _LEAST_KEPT - 1.0)
 
 
 def newton_step(hessian: Array, gradient: Array, *, floor: bool) -> Array:
@@ -212,8 +212,8 @@ def newton_step(hessian: Array, gradient: Array, *, floor: bool) -> Array:
     d = np.sqrt(diagonal)
     values, vectors = np.linalg.eigh(hessian / np.outer(d, d))
     along = vectors.T @ (gradient / d)
-    usable = values > SMALLEST_CURVATURE
-    along = along / np.where(usable, values, SMALLEST_CURVATURE)
+    usable = values > _SMALLEST_CURVATURE
+    along = along / np.where(usable, values, _SMALLEST_CURVATURE)
     return (vectors @ (along if floor else np.where(usable, along, 0.0))) / d
 
 
@@ -223,13 +223,13 @@ def gradient_matrix(lower: Array) -> Array:
     return 0.5 * (D + np.diag(np.diag(D)))
 
 
-def negative_part(D: Array) -> Array:
+def _negative_part(D: Array) -> Array:
     """The negative semi-definite part of a symmetric matrix."""
     values, vectors = np.linalg.eigh(D)
     return (vectors * np.minimum(values, 0.0)) @ vectors.T
 
 
-def factor_scale(point: Point) -> tuple[Array, Array]:
+def _factor_scale(point: Point) -> tuple[Array, Array]:
     """Gradient and Hessian (sign changed) of the log-likelihood by the elements of L."""
     size = len(point.x)
     J, curvature = np.zeros((size, size)), np.zeros((size, size))
@@ -243,7 +243,7 @@ def factor_scale(point: Point) -> tuple[Array, Array]:
         at = np.ix_(b, b)
         J[at] = factor_jacobian(L)
         rows, cols = lower_indices(len(L))
-        D = negative_part(gradient_matrix(point.score[b]))
+        D = _negative_part(gradient_matrix(point.score[b]))
         curvature[at] = -2.0 * D[np.ix_(rows, rows)] * (cols[:, None] == cols)
     gradient, hessian = J.T @ point.score, J.T @ point.information @ J + curvature
     for i, low, high in point.problem.free:
@@ -262,7 +262,7 @@ def factor_move(point: Point, length: float) -> Array:
         new = L.copy()
         new[lower_indices(len(L))] += length * step[b]
         d = np.diag(new)
-        np.fill_diagonal(new, np.where(np.abs(d) < SMALLEST_FACTOR, SMALLEST_FACTOR, d))
+        np.fill_diagonal(new, np.where(np.abs(d) < _SMALLEST_FACTOR, _SMALLEST_FACTOR, d))
         x[b] = triangle(new @ new.T)
     for i, low, high in point.problem.free:
         x[i] = min(max(x[i] + length * step[i], low), high)
@@ -273,7 +273,7 @@ def inside(problem: Problem, x: Array) -> bool:
     """Whether every block is positive definite by a margin."""
     for b in problem.blocks:
         smallest = x[b[0]] if len(b) == 1 else np.linalg.eigvalsh(square(x[b]))[0]
-        if smallest <= SMALLEST_FACTOR**2:
+        if smallest <= _SMALLEST_FACTOR**2:
             return False
     return all(low < x[i] < high for i, low, high in problem.free)
 
@@ -283,8 +283,8 @@ def pushed_inside(problem: Problem, x: Array) -> Array:
     x = x.copy()
     for b in problem.blocks:
         values, vectors = np.linalg.eigh(square(x[b]))
-        if values[0] < SMALLEST_START:
-            x[b] = triangle((vectors * np.maximum(values, SMALLEST_START)) @ vectors.T)
+        if values[0] < _SMALLEST_START:
+            x[b] = triangle((vectors * np.maximum(values, _SMALLEST_START)) @ vectors.T)
     return x
 
 

@@ -16,7 +16,7 @@ from mixedgen.estimation.estimate import fit
 from mixedgen.estimation.fitted import Fitted
 from mixedgen.estimation.start import data_start, default_start
 
-FAR = 30.0  # a response whose variance differs by more than this from that of the fit starts afresh
+_FAR = 30.0  # a response whose variance differs by more than this from that of the fit starts afresh
 
 
 def refit(fitted: Fitted, y: ArrayLike | pd.Series) -> Fitted:
@@ -65,23 +65,23 @@ def refit_design(fitted: Fitted, design: Design) -> Fitted:
     if not fitted.outcome.estimated:
         return fitted.carried_to(design)
     engine = fitted.engine.anew(design)
-    first = starts(fitted, engine) if fitted.estimator.resumes else ()
+    first = _starts(fitted, engine) if fitted.estimator.resumes else ()
     return fit(design, engine, fitted.method, fitted.control, starts=first, stacklevel=5)
 
 
-def starts(fitted: Fitted, engine: Engine) -> list[Array]:
+def _starts(fitted: Fitted, engine: Engine) -> list[Array]:
     """The old variances first, unless the new response is on quite another scale."""
     fresh = [data_start(engine.design, engine), default_start(engine.design, engine)]
     ratio = engine.scales.spread / fitted.engine.scales.spread
-    return [fitted.theta, *fresh] if 1.0 / FAR < ratio < FAR else fresh
+    return [fitted.theta, *fresh] if 1.0 / _FAR < ratio < _FAR else fresh
 
 
 def with_response(design: Design, y: ArrayLike | pd.Series) -> Design:
     """The design with another response."""
-    return design.with_response(record_values(design, y))
+    return design.with_response(_record_values(design, y))
 
 
-def record_values(design: Design, y: Any) -> Array:
+def _record_values(design: Design, y: Any) -> Array:
     """Values of the records used, shape (n,), checked."""
     values = np.asarray(y, dtype=float)
     index = design.records.labels

@@ -8,11 +8,11 @@ from mixedgen.arrays import Array
 from mixedgen.design.design import Design
 from mixedgen.engines.system import Engine
 
-OTHER_SHARES = (0.5, 0.05, 0.95)  # of the random terms, in the starts that follow a hard first one
+_OTHER_SHARES = (0.5, 0.05, 0.95)  # of the random terms, in the starts that follow a hard first one
 
-RANDOM_STARTS, CHEAP = 8, 100_000  # of models whose factor has fewer elements; the others get two
+_RANDOM_STARTS, _CHEAP = 8, 100_000  # of models whose factor has fewer elements; the others get two
 
-SMALLEST_GUESS = 0.1  # of the default start: a guess near zero would start at the boundary
+_SMALLEST_GUESS = 0.1  # of the default start: a guess near zero would start at the boundary
 
 
 def default_start(design: Design, engine: Engine, share: float = 0.5) -> Array:
@@ -29,9 +29,9 @@ def default_start(design: Design, engine: Engine, share: float = 0.5) -> Array:
 
 def other_starts(design: Design, engine: Engine, seed: int) -> list[Array]:
     """Starts after a hard way: other shares of the terms, then covariances drawn at random."""
-    starts = [default_start(design, engine, share) for share in OTHER_SHARES]
+    starts = [default_start(design, engine, share) for share in _OTHER_SHARES]
     rng = np.random.default_rng(seed)
-    for _ in range(RANDOM_STARTS if engine.forecast().nonzeros < CHEAP else 2):
+    for _ in range(_RANDOM_STARTS if engine.forecast().nonzeros < _CHEAP else 2):
         theta = np.empty(design.slices[-1].stop)
         for t, s in zip(design.terms, design.slices, strict=False):
             root = np.linalg.cholesky(engine.scales.covariance(t)) @ rng.normal(size=(t.c, t.c + 2))
@@ -51,13 +51,13 @@ def data_start(design: Design, engine: Engine) -> Array:
     for t, s, Sigma in zip(design.terms, design.slices, guess[0], strict=False):
         if t.structure.start_correlation != 0:
             continue
-        theta[s] = t.structure.start(no_smaller(Sigma, SMALLEST_GUESS * t.structure.matrix(theta[s])))
-    least = max(guess[1], SMALLEST_GUESS * engine.scales.residual_spread)
+        theta[s] = t.structure.start(_no_smaller(Sigma, _SMALLEST_GUESS * t.structure.matrix(theta[s])))
+    least = max(guess[1], _SMALLEST_GUESS * engine.scales.residual_spread)
     theta[design.slices[-1]] = design.residual.structure.start(np.array([[least]]))
     return theta
 
 
-def no_smaller(Sigma: Array, least: Array) -> Array:
+def _no_smaller(Sigma: Array, least: Array) -> Array:
     """Sigma, raised to a least positive definite matrix in the directions where it is below."""
     L = np.linalg.cholesky(least)
     values, vectors = np.linalg.eigh(np.linalg.solve(L, np.linalg.solve(L, Sigma).T))

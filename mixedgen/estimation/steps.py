@@ -22,7 +22,7 @@ from mixedgen.estimation.point import (
     point_at,
 )
 
-WORTH = 0.01  # of the gain that the factor scale promises: an average-information step that promises less is none
+_WORTH = 0.01  # of the gain that the factor scale promises: an average-information step that promises less is none
 
 
 @dataclass(frozen=True)
@@ -49,15 +49,15 @@ def average_information_step(problem: Problem, point: Point) -> tuple[Point | No
     step = newton_step(point.information + point.correction, point.score, floor=False)
     target = point.x + step
     # where all effects of a term are predicted as zero its information vanishes, and only the factor scale leads down
-    worth = float(step @ point.score) > WORTH * point.decrement
+    worth = float(step @ point.score) > _WORTH * point.decrement
     if worth and inside(problem, target):
         new = point_at(problem, target)
         if new is not None and new.deviance <= point.deviance + problem.noise(point.deviance):
             return new, "ai"
-    return factor_step(problem, point), "factor"
+    return _factor_step(problem, point), "factor"
 
 
-def factor_step(problem: Problem, point: Point) -> Point | None:
+def _factor_step(problem: Problem, point: Point) -> Point | None:
     """A Newton step on the factor scale, shortened until it improves; None when nothing does."""
     length = 1.0
     for _ in range(30):

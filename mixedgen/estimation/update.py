@@ -61,7 +61,7 @@ def updated(
     after["formula"] = source if formula is None else revise(source, formula)
     after["data"] = arguments.data if data is None else data
     if "relationships" not in changes:
-        after["relationships"] = mentioned(arguments.relationships or {}, after["formula"])
+        after["relationships"] = _mentioned(arguments.relationships or {}, after["formula"])
     method, control = after.pop("method"), checked_control(after.pop("control"))
     estimator_of(method)
     new = ModelArguments(**after)
@@ -69,6 +69,6 @@ def updated(
     return fit(design, choose(design, control.engine), method, control), new
 
 
-def mentioned(relationships: Mapping[str, Any], formula: str) -> dict[str, Any] | None:
+def _mentioned(relationships: Mapping[str, Any], formula: str) -> dict[str, Any] | None:
     """Those of the relationships whose names stand in a formula, None where there are none."""
     return {k: K for k, K in relationships.items() if re.search(rf"\b{re.escape(k)}\b", formula)} or None

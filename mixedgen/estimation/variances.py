@@ -36,12 +36,12 @@ def components(fitted: Fitted) -> pd.DataFrame:
     H = fitted.theta_covariance
     rows: list[dict[str, Any]] = []
     for t, s in zip(design.terms, design.slices, strict=False):
-        rows += block_rows(t.key, t.effects, t.structure, fitted.theta[s], H[s, s], bounds_in(fitted, s))
+        rows += _block_rows(t.key, t.effects, t.structure, fitted.theta[s], H[s, s], _bounds_in(fitted, s))
     s = design.slices[-1]
     classes: tuple[str | None, ...] = design.residual.classes or (None,)
-    structure, bounds = design.residual.structure, bounds_in(fitted, s)
-    rows += block_rows("Residual", classes, structure, fitted.theta[s], H[s, s], bounds)
-    rows += correlation_rows("Residual", structure, design.residual.classes, fitted.theta[s], H[s, s], bounds)
+    structure, bounds = design.residual.structure, _bounds_in(fitted, s)
+    rows += _block_rows("Residual", classes, structure, fitted.theta[s], H[s, s], bounds)
+    rows += _correlation_rows("Residual", structure, design.residual.classes, fitted.theta[s], H[s, s], bounds)
     return pd.DataFrame(rows, columns=["grp", "var1", "var2", "vcov", "sdcor", "se", "bound"])
 
 
@@ -62,12 +62,12 @@ def scale(fitted: Fitted) -> float:
     return float(fitted.theta_R[0])
 
 
-def bounds_in(fitted: Fitted, s: slice) -> dict[int, str]:
+def _bounds_in(fitted: Fitted, s: slice) -> dict[int, str]:
     """What is at its boundary, by the number of the parameter within its structure."""
     return {i - s.start: kind for i, kind in fitted.bounds.items() if s.start <= i < s.stop}
 
 
-def block_rows(
+def _block_rows(
     grp: str, effects: Any, structure: Any, theta: Array, H: Array, bounds: dict[int, str]
 ) -> list[dict[str, Any]]:
     """Rows of one term: the variances, then the covariances that the structure does not fix at zero; SE by delta."""
@@ -97,7 +97,7 @@ def block_rows(
     return rows
 
 
-def correlation_rows(
+def _correlation_rows(
     grp: str, structure: Structure, classes: tuple[str, ...], theta: Array, H: Array, bounds: dict[int, str]
 ) -> list[dict[str, Any]]:
     """Rows of correlations that are no elements of one matrix: of a product of structures."""

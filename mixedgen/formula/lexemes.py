@@ -14,7 +14,7 @@ from mixedgen.formula.parts import NO_TAGS, Tags
 from mixedgen.formula.sides import Token, canonical, quoted_name, tokens
 
 BARS = ("|", "||")
-SPACED = ("+", "-", "*", "%in%")
+_SPACED = ("+", "-", "*", "%in%")
 
 
 class Lexeme(NamedTuple):
@@ -200,7 +200,7 @@ def as_written(text: Text, lexemes: Iterable[Lexeme]) -> str:
     after_operand = False
     for lexeme in lexemes:
         operator = lexeme.kind == "operator"
-        if operator and lexeme.text in SPACED and after_operand:
+        if operator and lexeme.text in _SPACED and after_operand:
             pieces.append(f" {lexeme.text} ")
         elif operator and lexeme.text == ",":
             pieces.append(", ")

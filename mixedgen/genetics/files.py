@@ -31,19 +31,19 @@ class Format:
     read: Callable[[str | Path], pd.DataFrame]
 
 
-def read_csv(path: str | Path) -> pd.DataFrame:
+def _read_csv(path: str | Path) -> pd.DataFrame:
     """Frame of comma-separated text; each column of one type, however long the file."""
     return pd.read_csv(path, low_memory=False)
 
 
-def read_parquet(path: str | Path) -> pd.DataFrame:
+def _read_parquet(path: str | Path) -> pd.DataFrame:
     """Frame of a Parquet file."""
     return pd.read_parquet(path)
 
 
-CSV = Format("comma-separated text with a header", read_csv)
-PARQUET = Format("Parquet", read_parquet)
-FORMATS: dict[str, Format] = {".csv": CSV, ".parquet": PARQUET, ".pq": PARQUET}
+_CSV = Format("comma-separated text with a header", _read_csv)
+_PARQUET = Format("Parquet", _read_parquet)
+FORMATS: dict[str, Format] = {".csv": _CSV, ".parquet": _PARQUET, ".pq": _PARQUET}
 
 
 def read_table(path: str | Path, error: type[MixedgenError]) -> pd.DataFrame:
@@ -72,7 +72,7 @@ def read_table(path: str | Path, error: type[MixedgenError]) -> pd.DataFrame:
     --------
     >>> read_table("ped.csv", MixedgenError)  # doctest: +SKIP
     """
-    kind = FORMATS.get(Path(path).suffix.lower(), CSV)
+    kind = FORMATS.get(Path(path).suffix.lower(), _CSV)
     try:
         return kind.read(path)
     except FileNotFoundError:

@@ -11,9 +11,9 @@ from scipy.special import ndtri
 from mixedgen.arrays import Array
 from mixedgen.inference.wald import f_tail, t_quantile
 
-SOBOL = 15  # log2 of the points of a quadrature over directions: an error of some 1e-5
+_SOBOL = 15  # log2 of the points of a quadrature over directions: an error of some 1e-5
 
-NO_VARIANCE = 1e-10  # eigenvalue of a correlation matrix beside its largest
+_NO_VARIANCE = 1e-10  # eigenvalue of a correlation matrix beside its largest
 
 
 @dataclass(frozen=True)
@@ -40,75 +40,75 @@ class Comparison:
     level: float
 
 
-def unadjusted(c: Comparison) -> tuple[Array, Array]:
+def _unadjusted(c: Comparison) -> tuple[Array, Array]:
     """No adjustment."""
     return c.p, t_quantile(c.df, c.level)
 
 
-def bonferroni(c: Comparison) -> tuple[Array, Array]:
+def _bonferroni(c: Comparison) -> tuple[Array, Array]:
     """The number of tests times p."""
     m = len(c.p)
     return np.minimum(1.0, m * c.p), t_quantile(c.df, 1.0 - (1.0 - c.level) / m)
 
 
-def sidak(c: Comparison) -> tuple[Array, Array]:
+def _sidak(c: Comparison) -> tuple[Array, Array]:
     """One less (1 - p)^m, for m tests."""
     m = len(c.p)
     return -np.expm1(m * np.log1p(-c.p)), t_quantile(c.df, c.level ** (1.0 / m))
 
 
-def holm(c: Comparison) -> tuple[Array, Array]:
+def _holm(c: Comparison) -> tuple[Array, Array]:
     """Step-down Bonferroni, whose intervals it takes."""
     order = np.argsort(c.p)
     out = np.empty(len(c.p))
     out[order] = np.minimum(1.0, np.maximum.accumulate((len(c.p) - np.arange(len(c.p))) * c.p[order]))
-    return out, bonferroni(c)[1]
+    return out, _bonferroni(c)[1]
 
 
-def tukey(c: Comparison) -> tuple[Array, Array]:
+def _tukey(c: Comparison) -> tuple[Array, Array]:
     """Studentized range of all means."""
     from scipy.stats import studentized_range  # half a second to import
 
     p = studentized_range.sf(np.sqrt(2.0) * np.abs(c.t), c.size, c.df)
-    return np.clip(p, 0.0, 1.0), each_df(c.df, lambda v: float(studentized_range.ppf(c.level, c.size, v))) / np.sqrt(
+    return np.clip(p, 0.0, 1.0), _each_df(c.df, lambda v: float(studentized_range.ppf(c.level, c.size, v))) / np.sqrt(
         2.0
     )
 
 
-def each_df(df: Array, function: Callable[[float], float]) -> Array:
+def _each_df(df: Array, function: Callable[[float], float]) -> Array:
     """A function of the degrees of freedom, evaluated once for each distinct value."""
     distinct, which = np.unique(df, return_inverse=True)
     return np.array([function(float(v)) for v in distinct])[which]
 
 
-def largest_t(c: Comparison) -> tuple[Array, Array]:
+def _largest_t(c: Comparison) -> tuple[Array, Array]:
     """Largest |t| of the family under the multivariate t distribution."""
     from scipy.optimize import brentq
 
-    directions = spread_over_sphere(c.correlation)
-    p = [1.0 - probability_inside(abs(t), df, *directions) for t, df in zip(c.t, c.df, strict=True)]
+    directions = _spread_over_sphere(c.correlation)
+    p = [1.0 - _probability_inside(abs(t), df, *directions) for t, df in zip(c.t, c.df, strict=True)]
 
     def critical(df: float) -> float:
         plain_and_sidak = t_quantile(np.full(2, df), np.array([c.level, c.level ** (1.0 / len(c.t))]))
         low, high = 0.99 * plain_and_sidak[0], 1.01 * plain_and_sidak[1]
-        return float(brentq(lambda x: probability_inside(x, df, *directions) - c.level, low, high, xtol=1e-7))
+        return float(brentq(lambda x: _probability_inside(x, df, *directions) - c.level, low, high, xtol=1e-7))
 
-    return np.clip(p, 0.0, 1.0), each_df(c.df, critical)
+    return np.clip(p, 0.0, 1.0), _each_df(c.df, critical)
 
 
-def spread_over_sphere(correlation: Array) -> tuple[Array, int]:
+def _spread_over_sphere(correlation: Array) -> tuple[Array, int]:
     """Largest |a'u| over the contrasts a for points u spread evenly over the sphere, and its dimension: the rank."""
     from scipy.stats import qmc
 
     values, vectors = np.linalg.eigh(correlation)
-    A = (vectors * np.sqrt(np.maximum(values, 0.0)))[:, values > NO_VARIANCE * values[-1]]
-    points = qmc.Sobol(A.shape[1], scramble=False).random_base2(SOBOL)
+    A = (vectors * np.sqrt(np.maximum(values, 0.0)))[:, values > _NO_VARIANCE * values[-1]]
+    points = qmc.Sobol(A.shape[1], scramble=False).random_base2(_SOBOL)
     z = ndtri((points + 0.5 / len(points)) % 1.0)
     u = z / np.sqrt(np.sum(z**2, axis=1, keepdims=True))
     return np.abs(u @ A.T).max(axis=1), A.shape[1]
 
 
-def probability_inside(x: float, df: float, largest: Array, rank: int) -> float:
+def _probability_inside(x: float, df: float, largest: Array, rank: int) -> float:
     """Probability that all |t| are below x.
 
     Notes
@@ -120,10 +120,10 @@ def probability_inside(x: float, df: float, largest: Array, rank: int) -> float:
 
 
 ADJUSTMENTS: dict[str, Callable[[Comparison], tuple[Array, Array]]] = {
-    "none": unadjusted,
-    "bonferroni": bonferroni,
-    "sidak": sidak,
-    "holm": holm,
-    "tukey": tukey,
-    "mvt": largest_t,
+    "none": _unadjusted,
+    "bonferroni": _bonferroni,
+    "sidak": _sidak,
+    "holm": _holm,
+    "tukey": _tukey,
+    "mvt": _largest_t,
 }

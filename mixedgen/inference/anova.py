@@ -16,8 +16,8 @@ from mixedgen.inference.inference import Inference, Result
 from mixedgen.inference.likelihood_ratio import likelihood_ratio_table
 from mixedgen.inference.wald import f_test, t_quantile, t_tests
 
-TYPES = {"1": 1, "2": 2, "3": 3, "I": 1, "II": 2, "III": 3}
-F_COLUMNS = ["sumsq", "meansq", "numdf", "dendf", "f", "p"]
+_TYPES = {"1": 1, "2": 2, "3": 3, "I": 1, "II": 2, "III": 3}
+_F_COLUMNS = ["sumsq", "meansq", "numdf", "dendf", "f", "p"]
 
 
 def anova_table(inference: Inference, kind: int | str = 3, ddf: str = "satterthwaite") -> pd.DataFrame:
@@ -42,12 +42,12 @@ def anova_table(inference: Inference, kind: int | str = 3, ddf: str = "satterthw
     ArgumentError
         If there is no such type or method.
     """
-    if str(kind) not in TYPES:
+    if str(kind) not in _TYPES:
         raise ArgumentError(f"type must be 1, 2 or 3, not {kind!r}.")
     tests = {
-        name: f_test(inference, L, ddf) for name, L in hypotheses(inference.fitted.design, TYPES[str(kind)]).items()
+        name: f_test(inference, L, ddf) for name, L in hypotheses(inference.fitted.design, _TYPES[str(kind)]).items()
     }
-    return pd.DataFrame.from_dict(tests, orient="index", columns=F_COLUMNS).rename_axis("term")
+    return pd.DataFrame.from_dict(tests, orient="index", columns=_F_COLUMNS).rename_axis("term")
 
 
 def anova(
@@ -98,10 +98,12 @@ def drop_one(inference: Inference, ddf: str = "satterthwaite") -> pd.DataFrame:
     for t in terms:
         if (t.factors or t.covariates) and not any(t.variables < o.variables for o in terms):
             tests[t.name] = f_test(inference, others_suffice(design.fixed, t), ddf)
-    return pd.DataFrame.from_dict(tests, orient="index", columns=F_COLUMNS).rename_axis("term")
+    return pd.DataFrame.from_dict(tests, orient="index", columns=_F_COLUMNS).rename_axis("term")
 
 
-def contrast_rows(fitted: Fitted, L: ArrayLike | pd.DataFrame | pd.Series) -> tuple[Array, NDArray[np.bool_], pd.Index]:
+def _contrast_rows(
+    fitted: Fitted, L: ArrayLike | pd.DataFrame | pd.Series
+) -> tuple[Array, NDArray[np.bool_], pd.Index]:
     """Rows of L over the columns that are kept, whether each is estimable, and their labels.
 
     Raises
@@ -160,7 +162,7 @@ def contest(
     ArgumentError
         If the shapes do not fit, or rows of a joint test are not estimable; t tests of such rows are missing.
     """
-    rows, good, labels = contrast_rows(inference.fitted, L)
+    rows, good, labels = _contrast_rows(inference.fitted, L)
     rhs = np.asarray(rhs, dtype=float)
     if rhs.ndim > 1 or rhs.size not in (1, len(rows)):
         raise ArgumentError(f"rhs has shape {rhs.shape} for {len(rows)} rows of L.")
@@ -168,11 +170,11 @@ def contest(
     if joint:
         if not good.all():
             raise ArgumentError(f"rows {examples(labels[~good])} of L are not estimable; test the others.")
-        return pd.DataFrame([f_test(inference, rows, ddf, rhs)])[F_COLUMNS]
-    return with_interval(t_tests(inference, rows, ddf, rhs), good, level).set_axis(labels, axis=0)
+        return pd.DataFrame([f_test(inference, rows, ddf, rhs)])[_F_COLUMNS]
+    return _with_interval(t_tests(inference, rows, ddf, rhs), good, level).set_axis(labels, axis=0)
 
 
-def with_interval(table: pd.DataFrame, good: NDArray[np.bool_], level: float) -> pd.DataFrame:
+def _with_interval(table: pd.DataFrame, good: NDArray[np.bool_], level: float) -> pd.DataFrame:
     """Table of t tests with its interval; rows that are not estimable are missing."""
     half = t_quantile(table["df"].to_numpy(), level) * table["se"]
     table = table.assign(lower=table["estimate"] - half, upper=table["estimate"] + half)

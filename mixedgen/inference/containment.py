@@ -9,7 +9,7 @@ from mixedgen.arrays import Array
 from mixedgen.design.design import Design
 from mixedgen.errors import NotAvailableError
 
-MAX_RANKED = 6000  # columns of [X Z] whose ranks containment counts
+_MAX_RANKED = 6000  # columns of [X Z] whose ranks containment counts
 
 
 def containment_df(design: Design) -> Array:
@@ -25,10 +25,10 @@ def containment_df(design: Design) -> Array:
     NotAvailableError
         If [X Z] has too many columns to count ranks.
     """
-    blocks = random_effect_blocks(design)
+    blocks = _random_effect_blocks(design)
     size = design.fixed.p + sum(Z.shape[1] for _, Z in blocks)
-    if size > MAX_RANKED:
-        raise NotAvailableError(f"containment ranks {size} columns of X and Z; the limit is {MAX_RANKED}.")
+    if size > _MAX_RANKED:
+        raise NotAvailableError(f"containment ranks {size} columns of X and Z; the limit is {_MAX_RANKED}.")
     W = sp.csc_array(sp.hstack([sp.csr_array(design.fixed.X), *(Z for _, Z in blocks)]))
     norms = np.sqrt(np.asarray(W.multiply(W).sum(axis=0)).ravel())
     W = W @ sp.diags_array(1.0 / np.where(norms > 0, norms, 1.0))
@@ -43,7 +43,7 @@ def containment_df(design: Design) -> Array:
     return np.array(out, dtype=float)
 
 
-def random_effect_blocks(design: Design) -> list[tuple[frozenset[str], sp.csr_array]]:
+def _random_effect_blocks(design: Design) -> list[tuple[frozenset[str], sp.csr_array]]:
     """Variables and columns of Z of each random effect (one left-hand term over one grouping), coarse ones first."""
     out = []
     for t in sorted(design.terms, key=lambda t: t.q):

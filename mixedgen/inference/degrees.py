@@ -14,7 +14,7 @@ from mixedgen.inference.inference import Inference
 from mixedgen.inference.information import WORKSPACE, moved_weights
 from mixedgen.inference.kenward_roger import AdjustedMoments, kenward_roger_moments, kenward_roger_scale
 
-SAME_DF = 1e-8  # difference below which lmerTest takes degrees of freedom for equal
+_SAME_DF = 1e-8  # difference below which lmerTest takes degrees of freedom for equal
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,14 @@ class DdfMethod:
     normal: bool = False
 
 
-def row_blocks(fitted: Fitted, L: Array, copies: int) -> Iterator[slice]:
+def _row_blocks(fitted: Fitted, L: Array, copies: int) -> Iterator[slice]:
     """Rows of L whose weights, and `copies` matrices like them, fit the workspace."""
     width = max(1, WORKSPACE // (8 * fitted.design.n * copies))
     for start in range(0, len(L), width):
         yield slice(start, start + width)
 
 
-def satterthwaite_t(inference: Inference, L: Array) -> TStatistics:
+def _satterthwaite_t(inference: Inference, L: Array) -> TStatistics:
     """Satterthwaite's degrees of freedom of each row of L b.
 
     Notes
@@ -86,16 +86,16 @@ def satterthwaite_t(inference: Inference, L: Array) -> TStatistics:
     fitted = inference.fitted
     v = np.einsum("ij,jk,ik->i", L, inference.covariance, L, optimize=True)
     g = np.zeros((len(fitted.theta), len(L)))
-    for rows in row_blocks(fitted, L, 3):
+    for rows in _row_blocks(fitted, L, 3):
         W = fitted.system.blue_weights(L[rows])
         for i, VW in enumerate(moved_weights(fitted, W)):
             g[i, rows] = np.einsum("nm,nm->m", W, VW)
     slopes = inference.directions.jacobian.T @ g
     spread = np.einsum("im,ij,jm->m", slopes, inference.theta_covariance, slopes, optimize=True)
-    return TStatistics(v, ratio(2.0 * v**2, spread))
+    return TStatistics(v, _ratio(2.0 * v**2, spread))
 
 
-def ratio(a: Array, b: Array) -> Array:
+def _ratio(a: Array, b: Array) -> Array:
     """Elements of a / b, infinite where b vanishes and a does not."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(b > 0, a / b, np.where(a > 0, np.inf, np.nan))
@@ -106,10 +106,10 @@ def adjusted_moments(inference: Inference, L: Array) -> AdjustedMoments:
     return kenward_roger_moments(inference.fitted, inference.covariance, inference.expected_covariance, L)
 
 
-def kenward_roger_t(inference: Inference, L: Array) -> TStatistics:
+def _kenward_roger_t(inference: Inference, L: Array) -> TStatistics:
     """Kenward and Roger's adjusted variance and degrees of freedom of each row of L b."""
     variances, df = np.empty(len(L)), np.empty(len(L))
-    for rows in row_blocks(inference.fitted, L, 3 * len(inference.fitted.theta)):
+    for rows in _row_blocks(inference.fitted, L, 3 * len(inference.fitted.theta)):
         moments = adjusted_moments(inference, L[rows])
         V, derivatives = moments.covariance, moments.derivatives
         variances[rows] = np.diag(moments.adjusted)
@@ -119,14 +119,14 @@ def kenward_roger_t(inference: Inference, L: Array) -> TStatistics:
     return TStatistics(variances, df)
 
 
-def kenward_roger_f(inference: Inference, L: Array) -> FMoments:
+def _kenward_roger_f(inference: Inference, L: Array) -> FMoments:
     """Kenward and Roger's adjusted covariance of the rows of L b, scale and denominator degrees of freedom."""
     moments = adjusted_moments(inference, L)
     scale = kenward_roger_scale(moments.covariance, moments.derivatives, inference.expected_covariance)
     return FMoments(moments.adjusted, *scale)
 
 
-def containment_t(inference: Inference, L: Array) -> TStatistics:
+def _containment_t(inference: Inference, L: Array) -> TStatistics:
     """Containment degrees of freedom of each row of L b: the least of the coefficients in it."""
     df = np.where(L != 0.0, inference.contained, np.inf).min(axis=1, initial=np.inf)
     return TStatistics(np.einsum("ij,jk,ik->i", L, inference.covariance, L, optimize=True), df)
@@ -139,11 +139,11 @@ def normal_t(inference: Inference, L: Array) -> TStatistics:
 
 
 DDF_METHODS: dict[str, DdfMethod] = {
-    "satterthwaite": DdfMethod("Satterthwaite", "Satterthwaite's degrees of freedom", satterthwaite_t),
+    "satterthwaite": DdfMethod("Satterthwaite", "Satterthwaite's degrees of freedom", _satterthwaite_t),
     "kenward-roger": DdfMethod(
-        "Kenward-Roger", "Kenward and Roger's covariance and degrees of freedom", kenward_roger_t, kenward_roger_f
+        "Kenward-Roger", "Kenward and Roger's covariance and degrees of freedom", _kenward_roger_t, _kenward_roger_f
     ),
-    "containment": DdfMethod("containment", "containment degrees of freedom", containment_t),
+    "containment": DdfMethod("containment", "containment degrees of freedom", _containment_t),
     "z": DdfMethod("normal", "the normal distribution", normal_t, normal=True),
 }
 
@@ -186,11 +186,11 @@ def f_moments(inference: Inference, L: Array, ddf: str) -> FMoments:
     method = ddf_method(ddf)
     if method.f is None or inference.known or inference.least_squares:
         statistics = t_statistics(inference, L, ddf)
-        return FMoments(np.diag(statistics.variances), 1.0, fai_cornelius(statistics.df))
+        return FMoments(np.diag(statistics.variances), 1.0, _fai_cornelius(statistics.df))
     return method.f(inference, L)
 
 
-def fai_cornelius(nu: Array) -> float:
+def _fai_cornelius(nu: Array) -> float:
     """Denominator degrees of freedom of a sum of squared t of nu degrees each, by lmerTest's rules.
 
     Notes
@@ -201,7 +201,7 @@ def fai_cornelius(nu: Array) -> float:
     ----------
     .. [1] Fai & Cornelius (1996) J Stat Comput Simul 54:363.
     """
-    if len(nu) == 1 or np.all(np.abs(np.diff(nu)) < SAME_DF):
+    if len(nu) == 1 or np.all(np.abs(np.diff(nu)) < _SAME_DF):
         return float(np.mean(nu))
     if np.any(nu <= 2):
         return 2.0

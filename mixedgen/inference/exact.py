@@ -9,9 +9,9 @@ from mixedgen.arrays import Array
 from mixedgen.errors import NotAvailableError
 from mixedgen.estimation.fitted import Fitted
 
-MOST_LEVELS = 4000  # whose matrix of levels by levels has its eigenvalues computed
-GRID = np.concatenate([[0.0], np.exp(np.linspace(np.log(1e-6), np.log(1e8), 300))])  # ratios, in units of the largest
-NUMBERS_AT_ONCE = 2_000_000  # random numbers at once
+_MOST_LEVELS = 4000  # whose matrix of levels by levels has its eigenvalues computed
+_GRID = np.concatenate([[0.0], np.exp(np.linspace(np.log(1e-6), np.log(1e8), 300))])  # ratios, in units of the largest
+_NUMBERS_AT_ONCE = 2_000_000  # random numbers at once
 
 
 def exact_p(fitted: Fitted, lrt: float, draws: int, rng: np.random.Generator) -> float:
@@ -46,14 +46,14 @@ def exact_p(fitted: Fitted, lrt: float, draws: int, rng: np.random.Generator) ->
     .. [1] Crainiceanu & Ruppert (2004) J R Stat Soc B 66:165.
     """
     require_one_variance(fitted)
-    mu = eigenvalues(fitted)
+    mu = _eigenvalues(fitted)
     design = fitted.design
     freedom = design.n - design.fixed.p
-    shrink = 1.0 / (1.0 + np.outer(mu / mu.max(), GRID))
+    shrink = 1.0 / (1.0 + np.outer(mu / mu.max(), _GRID))
     penalty = -np.log(shrink).sum(axis=0)
     beyond = 0
-    for start in range(0, draws, max(NUMBERS_AT_ONCE // len(mu), 1)):
-        size = min(max(NUMBERS_AT_ONCE // len(mu), 1), draws - start)
+    for start in range(0, draws, max(_NUMBERS_AT_ONCE // len(mu), 1)):
+        size = min(max(_NUMBERS_AT_ONCE // len(mu), 1), draws - start)
         w2 = rng.standard_normal((size, len(mu))) ** 2
         rest = rng.chisquare(freedom - len(mu), size)[:, None] if freedom > len(mu) else 0.0
         left = w2 @ shrink + rest
@@ -73,15 +73,15 @@ def require_one_variance(fitted: Fitted) -> None:
         why = "several random effects"
     elif not design.residual.homogeneous:
         why = "residuals of several variances, or correlated ones"
-    elif design.terms[0].q > MOST_LEVELS:
-        why = f"{design.terms[0].q} levels (at most {MOST_LEVELS})"
+    elif design.terms[0].q > _MOST_LEVELS:
+        why = f"{design.terms[0].q} levels (at most {_MOST_LEVELS})"
     if why:
         raise NotAvailableError(
             f"the exact test is that of one variance in a REML fit with independent residuals, not for {why}."
         )
 
 
-def eigenvalues(fitted: Fitted) -> Array:
+def _eigenvalues(fitted: Fitted) -> Array:
     """Positive eigenvalues of K^1/2' Z' (I - H) Z K^1/2 on the scale of the residuals."""
     design = fitted.design
     t = design.terms[0]

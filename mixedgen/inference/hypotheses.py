@@ -15,7 +15,7 @@ from mixedgen.design.design import Design
 from mixedgen.design.fixed import FixedPart
 from mixedgen.design.fixed_terms import FixedTerm, fixed_terms, level_counts
 
-ZERO = 1e-8  # a coefficient of a hypothesis this small beside the largest is rounding
+_ZERO = 1e-8  # a coefficient of a hypothesis this small beside the largest is rounding
 
 
 def kept_from_all(fixed: FixedPart) -> Array:
@@ -42,14 +42,14 @@ def hypotheses(design: Design, kind: int) -> dict[str, Array]:
     terms = fixed_terms(design)
     tested = [t for t in terms if t.factors or t.covariates]
     if kind == 1 or len(tested) <= 1:
-        L = unit_triangular(r_factor(design.fixed))
+        L = _unit_triangular(_r_factor(design.fixed))
         return {t.name: L[t.columns] for t in tested}
     if kind == 2:
-        return {t.name: type_two(design.fixed, t, terms) for t in tested}
-    return type_three(design, terms)
+        return {t.name: _type_two(design.fixed, t, terms) for t in tested}
+    return _type_three(design, terms)
 
 
-def r_factor(fixed: FixedPart) -> Array:
+def _r_factor(fixed: FixedPart) -> Array:
     """R with X'X = R'R."""
     if fixed.R is not None:
         return fixed.R
@@ -57,26 +57,26 @@ def r_factor(fixed: FixedPart) -> Array:
     return np.asarray(np.linalg.cholesky(np.asarray((X.T @ X).todense()))).T
 
 
-def unit_triangular(R: Array) -> Array:
+def _unit_triangular(R: Array) -> Array:
     """Rows of R divided by its diagonal: the factor of Doolittle, on whose scale lmerTest states its hypotheses."""
     return R / np.diag(R)[:, None]
 
 
-def type_two(fixed: FixedPart, term: FixedTerm, terms: Sequence[FixedTerm]) -> Array:
+def _type_two(fixed: FixedPart, term: FixedTerm, terms: Sequence[FixedTerm]) -> Array:
     """Type II hypothesis: the term after all terms that do not contain it."""
     above = [t for t in terms if t.contains(term)]
     if not above:
         return np.eye(fixed.p)[term.columns]
     last = np.concatenate([term.columns, *(t.columns for t in above)])
     order = np.concatenate([np.setdiff1d(np.arange(fixed.p), last), last])
-    R = unit_triangular(np.asarray(np.linalg.qr(r_factor(fixed)[:, order], mode="r")))
+    R = _unit_triangular(np.asarray(np.linalg.qr(_r_factor(fixed)[:, order], mode="r")))
     L = np.zeros((len(term.columns), fixed.p))
     first = fixed.p - len(last)
     L[:, order] = R[first : first + len(term.columns)]
     return L
 
 
-def type_three(design: Design, terms: Sequence[FixedTerm]) -> dict[str, Array]:
+def _type_three(design: Design, terms: Sequence[FixedTerm]) -> dict[str, Array]:
     """Type III hypotheses, the same for any coding of the factors.
 
     Notes
@@ -91,13 +91,13 @@ def type_three(design: Design, terms: Sequence[FixedTerm]) -> dict[str, Array]:
     .. [1] Kuznetsova, Brockhoff & Christensen (2017) J Stat Softw 82(13).
     """
     levels = level_counts(design, terms)
-    cells = [cells_of(t, levels) for t in terms]
-    coefficients = [cell_coefficients(t, c, terms) for t, c in zip(terms, cells, strict=True)]
+    cells = [_cells_of(t, levels) for t in terms]
+    coefficients = [_cell_coefficients(t, c, terms) for t, c in zip(terms, cells, strict=True)]
     M = kept_from_all(design.fixed) @ np.hstack(coefficients)
-    M[np.abs(M) < ZERO * np.abs(M).max()] = 0.0  # a cell without records is no column at all
+    M[np.abs(M) < _ZERO * np.abs(M).max()] = 0.0  # a cell without records is no column at all
     ends = np.cumsum([0, *(len(c) for c in cells)])
-    treatment = [ends[k] + j for k, t in enumerate(terms) for j in treatment_cells(t, cells[k])]
-    independent = [c for c in range(len(treatment)) if c not in set(pivots(dense_null_space(M[:, treatment])))]
+    treatment = [ends[k] + j for k, t in enumerate(terms) for j in _treatment_cells(t, cells[k])]
+    independent = [c for c in range(len(treatment)) if c not in set(_pivots(dense_null_space(M[:, treatment])))]
     chosen = np.array(treatment)[independent]
     A = M[:, chosen]
     G = np.linalg.solve(A, M).T  # cells by treatment parameters
@@ -110,17 +110,17 @@ def type_three(design: Design, terms: Sequence[FixedTerm]) -> dict[str, Array]:
     out = {}
     for k, t in enumerate(terms):
         if t.factors or t.covariates:
-            L = np.where(np.abs(rows[owner == k]) > ZERO * np.abs(rows).max(), rows[owner == k], 0.0)
+            L = np.where(np.abs(rows[owner == k]) > _ZERO * np.abs(rows).max(), rows[owner == k], 0.0)
             out[t.name] = L[np.abs(L).max(axis=1) > 0]
     return out
 
 
-def pivots(null: Array) -> list[int]:
+def _pivots(null: Array) -> list[int]:
     """Last nonzero row of each column of a null space from `dense_null_space`: the dependent columns."""
     return [int(np.flatnonzero(column)[-1]) for column in null.T]
 
 
-def cells_of(term: FixedTerm, levels: dict[str, int]) -> list[tuple[dict[str, int], tuple[tuple[str, int], ...]]]:
+def _cells_of(term: FixedTerm, levels: dict[str, int]) -> list[tuple[dict[str, int], tuple[tuple[str, int], ...]]]:
     """Cells of a term, each for every column of its covariates."""
     names = term.factors[::-1]  # the first factor runs fastest, as in X
     covariates = sorted({c.covariate for c in term.coding}) or [()]
@@ -128,14 +128,14 @@ def cells_of(term: FixedTerm, levels: dict[str, int]) -> list[tuple[dict[str, in
     return [(dict(zip(names, cell, strict=True)), covariate) for cell in grid for covariate in covariates]
 
 
-def treatment_cells(term: FixedTerm, cells: Sequence[tuple[dict[str, int], Any]]) -> list[int]:
+def _treatment_cells(term: FixedTerm, cells: Sequence[tuple[dict[str, int], Any]]) -> list[int]:
     """Cells that are columns under treatment contrasts, the first level the base of a factor coded with contrasts."""
     if not term.complete:
         return list(range(len(cells)))
     return [j for j, (cell, _) in enumerate(cells) if all(cell[e] > 0 for e in term.reduced if e in cell)]
 
 
-def cell_coefficients(
+def _cell_coefficients(
     term: FixedTerm, cells: Sequence[tuple[dict[str, int], tuple[tuple[str, int], ...]]], terms: Sequence[FixedTerm]
 ) -> Array:
     """Coefficients that make the indicator of each cell of a term out of the columns of X, shape (columns, cells)."""
@@ -158,4 +158,4 @@ def others_suffice(fixed: FixedPart, term: FixedTerm) -> Array:
     own = fixed.origins[fixed.kept[term.columns[0]]]
     others = [k for k, origin in enumerate(fixed.origins) if origin != own]
     left, values, _ = np.linalg.svd(kept_from_all(fixed)[:, others])
-    return left[:, int(np.sum(values > ZERO * values.max(initial=0.0))) :].T
+    return left[:, int(np.sum(values > _ZERO * values.max(initial=0.0))) :].T

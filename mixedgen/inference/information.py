@@ -27,11 +27,11 @@ EXACT_WORK = 2_000_000
 
 DIFFERENCE_STEP = 5e-5  # of a standard deviation, in central differences, whose error is some eight times its square
 
-AUTOMATIC_WORK = 2e11  # floating-point operations of the differences that a summary spends unasked
+_AUTOMATIC_WORK = 2e11  # floating-point operations of the differences that a summary spends unasked
 
 AUTOMATIC_WEIGHTS = 2e9  # and elements of the weights of the records in the estimates
 
-NO_INFORMATION = 1e-8  # eigenvalue of the scaled information below which the data tell nothing: lmerTest's tolerance
+_NO_INFORMATION = 1e-8  # eigenvalue of the scaled information below which the data tell nothing: lmerTest's tolerance
 
 
 def is_linear(design: Design) -> bool:
@@ -171,7 +171,7 @@ def automatic(fitted: Fitted) -> bool:
     """Whether Satterthwaite's degrees of freedom cost so little that a summary may give them unasked."""
     if fitted.design.n * fitted.design.fixed.p > AUTOMATIC_WEIGHTS:
         return False
-    return exact_possible(fitted) or 2 * len(fitted.theta) * fitted.engine.forecast().flops < AUTOMATIC_WORK
+    return exact_possible(fitted) or 2 * len(fitted.theta) * fitted.engine.forecast().flops < _AUTOMATIC_WORK
 
 
 def exact_possible(fitted: Fitted) -> bool:
@@ -189,7 +189,7 @@ def n_effects(design: Design) -> int:
     return sum(t.q * t.c for t in design.terms)
 
 
-def level_precision(system: System, reml: bool) -> Array:
+def _level_precision(system: System, reml: bool) -> Array:
     """Z'PZ, or Z'V^-1 Z under ML, shape (Q, Q), in blocks of columns that fit the workspace.
 
     Notes
@@ -225,7 +225,7 @@ def expected_information(fitted: Fitted, reml: bool) -> tuple[Array, Array]:
     sum_j theta_j V_j = V: sum_j theta_j tr(P V_i P V_j) = tr(P V_i), sum_j theta_j tr(P V_j) = n - p.
     """
     d, theta = fitted.design, fitted.theta
-    M = level_precision(fitted.system, reml)
+    M = _level_precision(fitted.system, reml)
     ends = np.cumsum([0, *(t.q * t.c for t in d.terms)])
     for t, a in zip(d.terms, ends, strict=False):
         for r in range(t.c):
@@ -255,5 +255,5 @@ def pseudo_inverse(information: Array) -> Array:
     """Inverse of a symmetric matrix without the directions the data tell nothing about."""
     d = np.sqrt(np.maximum(np.abs(np.diag(information)), np.finfo(float).tiny))
     values, vectors = np.linalg.eigh(information / np.outer(d, d))
-    kept = vectors[:, values > NO_INFORMATION]
-    return (kept / values[values > NO_INFORMATION]) @ kept.T / np.outer(d, d)
+    kept = vectors[:, values > _NO_INFORMATION]
+    return (kept / values[values > _NO_INFORMATION]) @ kept.T / np.outer(d, d)

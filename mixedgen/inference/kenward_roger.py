@@ -42,12 +42,12 @@ def kenward_roger_weights(fitted: Fitted) -> Array:
     if not fitted.reml:
         raise NotAvailableError("Kenward-Roger is defined for REML fits; fit with method='reml', or ask for 'z'.")
     if is_linear(fitted.design):
-        return pseudo_inverse(reml_information(fitted))
+        return pseudo_inverse(_reml_information(fitted))
     hull = linear_hull(fitted)
-    return pseudo_inverse(hull.jacobian.T @ reml_information(hull.fitted) @ hull.jacobian)
+    return pseudo_inverse(hull.jacobian.T @ _reml_information(hull.fitted) @ hull.jacobian)
 
 
-def reml_information(fitted: Fitted) -> Array:
+def _reml_information(fitted: Fitted) -> Array:
     """Expected REML information of a V that is linear in theta, shape (n_theta, n_theta)."""
     if exact_possible(fitted):
         return expected_information(fitted, True)[0]
@@ -114,11 +114,11 @@ def kenward_roger_moments(fitted: Fitted, Phi: Array, weights: Array, L: Array) 
     adjustment = np.einsum("ina,inb->ab", moved, mixed, optimize=True)
     adjusted = V + adjustment + adjustment.T
     if not is_linear(fitted.design):
-        adjusted -= 0.5 * second_order(fitted, w, weights)
+        adjusted -= 0.5 * _second_order(fitted, w, weights)
     return AdjustedMoments(V, derivatives, adjusted)
 
 
-def second_order(fitted: Fitted, w: Array, W: Array) -> Array:
+def _second_order(fitted: Fitted, w: Array, W: Array) -> Array:
     """Sum of W_ij w' V_ij w, V_ij the second derivatives of V by central differences, shape (m, m)."""
     size = DIFFERENCE_STEP * np.where(np.diag(W) > 0, np.sqrt(np.diag(W)), np.maximum(np.abs(fitted.theta), 1.0))
 

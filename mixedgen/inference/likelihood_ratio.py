@@ -45,10 +45,10 @@ def likelihood_ratio_table(fits: Sequence[Fitted], refit: bool | None = None) ->
     UserWarning
         If models were refitted and nobody asked for it.
     """
-    require_same_data(fits)
+    _require_same_data(fits)
     reml = [f for f in fits if f.reml]
     if refit is False:
-        require_comparable(fits)
+        _require_comparable(fits)
     elif reml:
         if refit is None:
             warnings.warn(
@@ -58,10 +58,10 @@ def likelihood_ratio_table(fits: Sequence[Fitted], refit: bool | None = None) ->
                 stacklevel=4,  # the caller of Fit.anova
             )
         fits = [fit(f.design, f.engine, "ml", f.control) if f.reml else f for f in fits]
-    return likelihood_ratios(sorted(fits, key=n_parameters))
+    return _likelihood_ratios(sorted(fits, key=n_parameters))
 
 
-def likelihood_ratios(fits: Sequence[Fitted]) -> pd.DataFrame:
+def _likelihood_ratios(fits: Sequence[Fitted]) -> pd.DataFrame:
     """Each model against the one before it."""
     npar = np.array([n_parameters(f) for f in fits])
     deviance = np.array([f.deviance for f in fits])
@@ -75,31 +75,31 @@ def likelihood_ratios(fits: Sequence[Fitted]) -> pd.DataFrame:
         "deviance": deviance,
         "chisq": chisq,
         "df": df,
-        "p": chi_squared_tail(chisq, df),
+        "p": _chi_squared_tail(chisq, df),
     }
-    return pd.DataFrame(table, index=pd.Index(model_labels(fits), name="model"))
+    return pd.DataFrame(table, index=pd.Index(_model_labels(fits), name="model"))
 
 
-def model_labels(fits: Sequence[Fitted]) -> list[str]:
+def _model_labels(fits: Sequence[Fitted]) -> list[str]:
     """Formulas, with what is known of the variance parameters where formulas are the same."""
     labels = [f.design.parsed.source for f in fits]
     twice = {label for label in labels if labels.count(label) > 1}
-    return [label + known_parameters(f) if label in twice else label for label, f in zip(labels, fits, strict=True)]
+    return [label + _known_parameters(f) if label in twice else label for label, f in zip(labels, fits, strict=True)]
 
 
-def known_parameters(fitted: Fitted) -> str:
+def _known_parameters(fitted: Fitted) -> str:
     """Parameters that were fixed or equated, in brackets."""
     known = fitted.control.restrictions
     parts = [f"{name} = {value:g}" for name, value in known.fix.items()] + [" = ".join(g) for g in known.equate]
     return f" [{', '.join(parts)}]" if parts else ""
 
 
-def chi_squared_tail(x: Array, df: Array) -> Array:
+def _chi_squared_tail(x: Array, df: Array) -> Array:
     """P-values of chi-squared statistics, missing for no degrees of freedom."""
     return np.where(df > 0, chdtrc(np.where(df > 0, df, 1.0), x), np.nan)
 
 
-def require_same_data(fits: Sequence[Fitted]) -> None:
+def _require_same_data(fits: Sequence[Fitted]) -> None:
     """Raise an ArgumentError unless all models are of the same records and response."""
     if len(fits) < 2:
         raise ArgumentError("a comparison needs two models at least.")
@@ -114,17 +114,17 @@ def require_same_data(fits: Sequence[Fitted]) -> None:
             raise ArgumentError(f"the response of {f.design.parsed.source!r} is another than that of the first model.")
 
 
-def require_comparable(fits: Sequence[Fitted]) -> None:
+def _require_comparable(fits: Sequence[Fitted]) -> None:
     """Raise an ArgumentError unless the criteria can be compared without a refit."""
     if len({f.method for f in fits}) > 1:
         raise ArgumentError("some models are fitted by REML and some by ML: use refit=True.")
-    if fits[0].reml and any(not same_fixed_part(fits[0].design.fixed, f.design.fixed) for f in fits):
+    if fits[0].reml and any(not _same_fixed_part(fits[0].design.fixed, f.design.fixed) for f in fits):
         raise ArgumentError(
             "restricted likelihoods of different fixed parts cannot be compared: use refit=True, which takes ML."
         )
 
 
-def same_fixed_part(a: FixedPart, b: FixedPart) -> bool:
+def _same_fixed_part(a: FixedPart, b: FixedPart) -> bool:
     """Whether two fixed parts are the same columns."""
     if a.names != b.names or a.X.shape != b.X.shape:
         return False

@@ -40,10 +40,10 @@ def linear_hull(fitted: Fitted) -> LinearHull:
     """
     design, theta = fitted.design, fitted.theta
     wider = [Unstructured(t.c) if t.c > 1 else Diagonal(1) for t in design.terms]
-    residual = wider_residual(design.residual)
+    residual = _wider_residual(design.residual)
     old = [*(t.structure for t in design.terms), design.residual.structure]
     new: list[Structure] = [*wider, residual.structure]
-    parts = [elements(s, o, theta[at]) for s, o, at in zip(new, old, design.slices, strict=True)]
+    parts = [_elements(s, o, theta[at]) for s, o, at in zip(new, old, design.slices, strict=True)]
     sigma = np.concatenate([value for value, _ in parts])
     jacobian = np.zeros((len(sigma), len(theta)))
     row = 0
@@ -56,7 +56,7 @@ def linear_hull(fitted: Fitted) -> LinearHull:
     return LinearHull(hull, jacobian)
 
 
-def wider_residual(residual: Residual) -> Residual:
+def _wider_residual(residual: Residual) -> Residual:
     """R of the same positions with any covariance matrix, or with any variances."""
     wider = None if residual.linear is None else residual.over(residual.linear)
     if wider is None:
@@ -66,7 +66,7 @@ def wider_residual(residual: Residual) -> Residual:
     return wider
 
 
-def elements(wider: Structure, structure: Structure, theta: Array) -> tuple[Array, Array]:
+def _elements(wider: Structure, structure: Structure, theta: Array) -> tuple[Array, Array]:
     """Elements of a covariance matrix, and their derivatives by its parameters."""
     Sigma = structure.matrix(theta)
     scale = np.sqrt(np.maximum(np.diag(Sigma), np.finfo(float).tiny))

@@ -23,8 +23,8 @@ from mixedgen.inference.wald import t_quantile, t_tests
 Weights = Literal["equal", "proportional", "outer", "cells"]
 ContrastMethod = Literal["pairwise", "trt.vs.ctrl", "poly"]
 Adjust = Literal["tukey", "holm", "bonferroni", "sidak", "mvt", "none"]
-DEFAULT_ADJUST: dict[str, Adjust] = {"pairwise": "tukey", "trt.vs.ctrl": "mvt", "poly": "none"}
-DEGREES = ("linear", "quadratic", "cubic", "quartic", "degree 5", "degree 6")
+_DEFAULT_ADJUST: dict[str, Adjust] = {"pairwise": "tukey", "trt.vs.ctrl": "mvt", "poly": "none"}
+_DEGREES = ("linear", "quadratic", "cubic", "quartic", "degree 5", "degree 6")
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def emmeans(
     names = [specs] if isinstance(specs, str) else list(specs)
     within = [] if by is None else [by] if isinstance(by, str) else list(by)
     inference, variables = fit.inference, fit.fitted.design.variables
-    check_means([*names, *within], variables, weights, level)
+    _check_means([*names, *within], variables, weights, level)
     values = grid_values(variables, at or {})
     wanted = [*names, *within]
     ordered = {**{c: values[c] for c in wanted}, **{c: v for c, v in values.items() if c not in wanted}}
@@ -160,12 +160,12 @@ def emmeans(
     fixed, offset = inference.fitted.design.fixed, inference.fitted.design.offset
     constant = 0.0 if offset is None else float(np.mean(offset))
     basis = Basis(inference, L[:, fixed.kept], good, constant, tuple(names), tuple(within), ddf, level)
-    out = MarginalMeans(pd.concat([grid[wanted].iloc[:size], means_table(basis)], axis=1))
+    out = MarginalMeans(pd.concat([grid[wanted].iloc[:size], _means_table(basis)], axis=1))
     out.basis = basis
     return out
 
 
-def check_means(wanted: Sequence[str], variables: pd.DataFrame, weights: str, level: float) -> None:
+def _check_means(wanted: Sequence[str], variables: pd.DataFrame, weights: str, level: float) -> None:
     """Raise an ArgumentError for names and options that do not exist."""
     unknown = [name for name in wanted if name not in variables.columns]
     if unknown:
@@ -179,7 +179,7 @@ def check_means(wanted: Sequence[str], variables: pd.DataFrame, weights: str, le
     require_probability(level)
 
 
-def means_table(basis: Basis) -> pd.DataFrame:
+def _means_table(basis: Basis) -> pd.DataFrame:
     """Columns ``emmean se df lower upper``."""
     table = t_tests(basis.inference, basis.L, basis.ddf)
     table["estimate"] += basis.constant
@@ -229,9 +229,9 @@ def contrasts(
     1    A - C     1.522  0.81
     2    B - C     0.044  1.00
     """
-    if method not in CONTRAST_METHODS:
-        raise ArgumentError(f"there is no method {method!r}; choose one of: {', '.join(CONTRAST_METHODS)}.")
-    adjust = DEFAULT_ADJUST[method] if adjust is None else adjust
+    if method not in _CONTRAST_METHODS:
+        raise ArgumentError(f"there is no method {method!r}; choose one of: {', '.join(_CONTRAST_METHODS)}.")
+    adjust = _DEFAULT_ADJUST[method] if adjust is None else adjust
     if adjust not in ADJUSTMENTS:
         raise ArgumentError(f"there is no adjustment {adjust!r}; choose one of: {', '.join(ADJUSTMENTS)}.")
     if adjust == "tukey" and method != "pairwise":
@@ -241,17 +241,17 @@ def contrasts(
     parts = []
     for key, rows in groups.items():
         some = np.arange(len(frame)) if rows is None else np.sort(rows)
-        table = family(means.basis, frame.iloc[some], some, method, adjust)
+        table = _family(means.basis, frame.iloc[some], some, method, adjust)
         for name, value in zip(means.basis.by, key if isinstance(key, tuple) else (key,), strict=True):
             table.insert(1, name, value)
         parts.append(table)
     return pd.concat(parts, ignore_index=True)
 
 
-def family(basis: Basis, frame: pd.DataFrame, rows: NDArray[np.intp], method: str, adjust: str) -> pd.DataFrame:
+def _family(basis: Basis, frame: pd.DataFrame, rows: NDArray[np.intp], method: str, adjust: str) -> pd.DataFrame:
     """Contrasts of one family of means."""
     labels = [" ".join(map(str, row)) for row in frame[list(basis.specs)].itertuples(index=False, name=None)]
-    names, C = CONTRAST_METHODS[method](labels)
+    names, C = _CONTRAST_METHODS[method](labels)
     L = C @ basis.L[rows]
     table = t_tests(basis.inference, L, basis.ddf)
     good = ~(np.abs(C) @ ~basis.good[rows] > 0)
@@ -270,7 +270,7 @@ def family(basis: Basis, frame: pd.DataFrame, rows: NDArray[np.intp], method: st
     return table
 
 
-def pairwise(labels: Sequence[str]) -> tuple[list[str], Array]:
+def _pairwise(labels: Sequence[str]) -> tuple[list[str], Array]:
     """Each less each later one."""
     pairs = list(combinations(range(len(labels)), 2))
     eye = np.eye(len(labels))
@@ -278,22 +278,22 @@ def pairwise(labels: Sequence[str]) -> tuple[list[str], Array]:
     return [f"{labels[i]} - {labels[j]}" for i, j in pairs], np.array(rows).reshape(-1, len(labels))
 
 
-def against_control(labels: Sequence[str]) -> tuple[list[str], Array]:
+def _against_control(labels: Sequence[str]) -> tuple[list[str], Array]:
     """Each less the first."""
     C = np.eye(len(labels))[1:]
     C[:, 0] = -1.0
     return [f"{label} - {labels[0]}" for label in labels[1:]], C
 
 
-def polynomial(labels: Sequence[str]) -> tuple[list[str], Array]:
+def _polynomial(labels: Sequence[str]) -> tuple[list[str], Array]:
     """Orthogonal polynomials over equally spaced levels in whole numbers, as in the usual tables."""
     k = len(labels)
-    degree = min(len(DEGREES), k - 1)
+    degree = min(len(_DEGREES), k - 1)
     Q = np.linalg.qr(np.vander(np.arange(k) - (k - 1) / 2, degree + 1, increasing=True))[0][:, 1:].T
-    return list(DEGREES[:degree]), np.array([whole_numbers(q * np.sign(q[-1])) for q in Q]).reshape(-1, k)
+    return list(_DEGREES[:degree]), np.array([_whole_numbers(q * np.sign(q[-1])) for q in Q]).reshape(-1, k)
 
 
-def whole_numbers(q: Array) -> Array:
+def _whole_numbers(q: Array) -> Array:
     """A vector scaled to the smallest whole numbers."""
     q = q / q[q > 0.01].min()
     while (left := np.abs(q - np.round(q)).max()) > 0.05:
@@ -301,8 +301,8 @@ def whole_numbers(q: Array) -> Array:
     return np.round(q)
 
 
-CONTRAST_METHODS: dict[str, Callable[[Sequence[str]], tuple[list[str], Array]]] = {
-    "pairwise": pairwise,
-    "trt.vs.ctrl": against_control,
-    "poly": polynomial,
+_CONTRAST_METHODS: dict[str, Callable[[Sequence[str]], tuple[list[str], Array]]] = {
+    "pairwise": _pairwise,
+    "trt.vs.ctrl": _against_control,
+    "poly": _polynomial,
 }

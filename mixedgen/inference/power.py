@@ -115,12 +115,12 @@ def power(
     require_probability(alpha, "alpha")
     if not fitted.outcome.has_df:
         raise NotAvailableError(f"method={fitted.method!r} has no tests.")
-    require_test(fitted, term, ddf)
-    listed = list(scenarios(fitted, arguments, coefficients or {}, levels or {}))
+    _require_test(fitted, term, ddf)
+    listed = list(_scenarios(fitted, arguments, coefficients or {}, levels or {}))
     streams = np.random.SeedSequence(seed).spawn(len(listed))
     rows = []
     for scenario, stream in zip(listed, streams, strict=True):
-        draws = p_values(scenario, term, n, np.random.default_rng(stream), ddf)
+        draws = _p_values(scenario, term, n, np.random.default_rng(stream), ddf)
         watched = tqdm(draws, total=n, disable=not progress, desc=f"power {scenario.settings or ''}", leave=False)
         rows.append({**scenario.settings, **summary(np.array(list(watched)), alpha)})
     return pd.DataFrame(rows)
@@ -139,7 +139,7 @@ def summary(p: Array, alpha: float) -> dict[str, float]:
     return {"power": share, "lower": interval.low, "upper": interval.high, "n": len(done), "failed": len(p) - len(done)}
 
 
-def p_values(scenario: Scenario, term: str, n: int, rng: np.random.Generator, ddf: str) -> Iterator[float]:
+def _p_values(scenario: Scenario, term: str, n: int, rng: np.random.Generator, ddf: str) -> Iterator[float]:
     """P-value in each data set; missing where there is no converged fit."""
     truth = scenario.truth
     for y in draw(truth, scenario.mean, n, rng).T:
@@ -148,12 +148,12 @@ def p_values(scenario: Scenario, term: str, n: int, rng: np.random.Generator, dd
             warnings.simplefilter("ignore", ConvergenceWarning)
             try:
                 new = fit(design, truth.engine.anew(design), truth.method, truth.control)
-                yield p_value(new, term, ddf) if new.outcome.converged else np.nan
+                yield _p_value(new, term, ddf) if new.outcome.converged else np.nan
             except (MixedgenError, np.linalg.LinAlgError):
                 yield np.nan
 
 
-def p_value(fitted: Fitted, term: str, ddf: str) -> float:
+def _p_value(fitted: Fitted, term: str, ddf: str) -> float:
     """P-value of a term, or of a coefficient."""
     inference = Inference(fitted)
     if term in fitted.design.fixed.names:
@@ -161,7 +161,7 @@ def p_value(fitted: Fitted, term: str, ddf: str) -> float:
     return float(anova_table(inference, 3, ddf)["p"][term])
 
 
-def require_test(fitted: Fitted, term: str, ddf: str) -> None:
+def _require_test(fitted: Fitted, term: str, ddf: str) -> None:
     """Raise an ArgumentError unless the term has a test."""
     if term in fitted.design.fixed.names:
         coefficient_table(Inference(fitted), ddf)
@@ -172,7 +172,7 @@ def require_test(fitted: Fitted, term: str, ddf: str) -> None:
         raise ArgumentError(f"no fixed term or coefficient {term!r} to test; there are {names}.")
 
 
-def scenarios(
+def _scenarios(
     fitted: Fitted,
     arguments: ModelArguments | None,
     coefficients: Mapping[str, float | Sequence[float]],
@@ -188,7 +188,7 @@ def scenarios(
     column, counts = next(iter(levels.items()), ("", [0]))
     values = [np.atleast_1d(np.asarray(v, dtype=float)) for v in coefficients.values()]
     for count in np.atleast_1d(counts):
-        truth, mean = resized(fitted, arguments, column, count) if column else (fitted, mean_at(fitted))
+        truth, mean = resized(fitted, arguments, column, count) if column else (fitted, _mean_at(fitted))
         for chosen in product(*values):
             moved = mean.copy()
             for name, value in zip(coefficients, chosen, strict=True):
@@ -198,7 +198,7 @@ def scenarios(
             yield Scenario({**settings, **({column: int(count)} if column else {})}, truth, moved)
 
 
-def mean_at(fitted: Fitted) -> Array:
+def _mean_at(fitted: Fitted) -> Array:
     """X b and the offset."""
     return mean_of_records(fitted, conditional=False)
 
@@ -206,26 +206,26 @@ def mean_at(fitted: Fitted) -> Array:
 def resized(fitted: Fitted, arguments: ModelArguments | None, column: str, count: int) -> tuple[Fitted, Array]:
     """The model with another number of levels of a grouping column, and its mean."""
     require_count(count, f"levels[{column!r}]")
-    require_resizable(fitted, arguments, column)
+    _require_resizable(fitted, arguments, column)
     assert arguments is not None
-    rows, copy = repeated_rows(arguments.data[column].iloc[fitted.design.kept], int(count))
+    rows, copy = _repeated_rows(arguments.data[column].iloc[fitted.design.kept], int(count))
     used = arguments.data.iloc[fitted.design.kept]
     frame = used.iloc[rows].reset_index(drop=True)
-    for name in nested_columns(used, column, plain_columns(fitted.design)):
+    for name in _nested_columns(used, column, _plain_columns(fitted.design)):
         frame[name] = [f"{v}.{k}" if k else str(v) for v, k in zip(frame[name], copy, strict=True)]
     control = fitted.control
     given = arguments.revised(data=frame, subset=None)
     design = build(given, constraints=control.constraints, restrictions=control.restrictions)
     if design.fixed.names != fitted.design.fixed.names:
         raise NotAvailableError(f"with {count} levels of {column!r} the fixed effects are not those of the fit.")
-    return fitted.carried_to(design), mean_at(fitted)[rows]
+    return fitted.carried_to(design), _mean_at(fitted)[rows]
 
 
-def require_resizable(fitted: Fitted, arguments: ModelArguments | None, column: str) -> None:
+def _require_resizable(fitted: Fitted, arguments: ModelArguments | None, column: str) -> None:
     """Raise unless the records of a grouping column can be repeated."""
     if arguments is None:
         raise NotAvailableError("the data of this fit are not known: `levels` needs a fit by lmm or MixedModel.")
-    known = plain_columns(fitted.design)
+    known = _plain_columns(fitted.design)
     if column not in known:
         raise ArgumentError(f"no grouping column {column!r}; there are {examples(sorted(known))}.")
     if any(f.link or not isinstance(f.source, Column) for t in fitted.design.parsed.terms for f in t.factors):
@@ -236,19 +236,19 @@ def require_resizable(fitted: Fitted, arguments: ModelArguments | None, column: 
         raise NotAvailableError("weights must be a column of the data for other numbers of levels.")
 
 
-def plain_columns(design: Design) -> set[str]:
+def _plain_columns(design: Design) -> set[str]:
     """Plain columns right of the bars."""
     sources = [f.source for term in design.parsed.terms for f in term.factors]
     return {s.name for s in sources if isinstance(s, Column)}
 
 
-def nested_columns(frame: pd.DataFrame, column: str, grouping: set[str]) -> list[str]:
+def _nested_columns(frame: pd.DataFrame, column: str, grouping: set[str]) -> list[str]:
     """The column, and the grouping columns each of whose levels lies within one of its levels."""
     within = [c for c in sorted(grouping - {column}) if (frame.groupby(c, observed=True)[column].nunique() == 1).all()]
     return [column, *within]
 
 
-def repeated_rows(column: pd.Series, count: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _repeated_rows(column: pd.Series, count: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Rows of as many levels, repeated in turn, and which copy each is of."""
     codes, found = pd.factorize(column)
     own = [np.flatnonzero(codes == k) for k in range(len(found))]

@@ -22,7 +22,7 @@ from mixedgen.formula.parts import RandomTerm
 from mixedgen.inference.criteria import aic, n_parameters
 from mixedgen.inference.exact import exact_p, require_one_variance
 
-NOISE = 1e-9  # difference of two criteria, beside their size, that is rounding
+_NOISE = 1e-9  # difference of two criteria, beside their size, that is rounding
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,11 @@ def random_anova(fitted: Fitted, draws: int | None = None, seed: int | None = No
         require_count(draws, "draws")
         require_one_variance(fitted)
     full = n_parameters(fitted)
-    rows = {"<none>": lr_row(fitted, fitted, full, None)}
-    for r in reductions(fitted.design):
+    rows = {"<none>": _lr_row(fitted, fitted, full, None)}
+    for r in _reductions(fitted.design):
         control = replace(fitted.control, start=None)
         smaller = fit(r.design, choose(r.design, control.engine), fitted.method, control)
-        rows[r.name] = lr_row(smaller, fitted, full, r.weights)
+        rows[r.name] = _lr_row(smaller, fitted, full, r.weights)
     columns = ["npar", "loglik", "aic", "lrt", "df", "p", "p_boundary"]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("term")
     if draws is None:
@@ -104,39 +104,41 @@ def random_anova(fitted: Fitted, draws: int | None = None, seed: int | None = No
     return table.assign(p_exact=exact)
 
 
-def lr_row(smaller: Fitted, full: Fitted, npar: int, weights: tuple[tuple[float, int], ...] | None) -> dict[str, float]:
+def _lr_row(
+    smaller: Fitted, full: Fitted, npar: int, weights: tuple[tuple[float, int], ...] | None
+) -> dict[str, float]:
     """One row of the table of random terms."""
     own = n_parameters(smaller)
     out = {"npar": own, "loglik": -0.5 * smaller.deviance, "aic": aic(smaller)}
     if smaller is full:
         return out
     lrt = smaller.deviance - full.deviance
-    lrt = lrt if lrt > NOISE * abs(full.deviance) else 0.0
+    lrt = lrt if lrt > _NOISE * abs(full.deviance) else 0.0
     df = float(npar - own)
     p = float(chdtrc(df, lrt)) if df > 0 else np.nan
-    return out | {"lrt": lrt, "df": df, "p": p, "p_boundary": mixture_tail(lrt, weights)}
+    return out | {"lrt": lrt, "df": df, "p": p, "p_boundary": _mixture_tail(lrt, weights)}
 
 
-def mixture_tail(x: float, weights: tuple[tuple[float, int], ...] | None) -> float:
+def _mixture_tail(x: float, weights: tuple[tuple[float, int], ...] | None) -> float:
     """P-value of a mixture of chi-squared distributions; that of 0 degrees of freedom is a mass at 0."""
     if weights is None:
         return np.nan
     return float(sum(w * (chdtrc(df, x) if df else float(x <= 0.0)) for w, df in weights))
 
 
-def reductions(design: Design) -> list[Reduction]:
+def _reductions(design: Design) -> list[Reduction]:
     """Models with one random term, or one slope of it, less; terms in the order they were written."""
     out: list[Reduction] = []
     for k in sorted(range(len(design.terms)), key=lambda k: design.terms[k].place):
         parsed = design.parsed.terms[design.terms[k].place]
-        for name, smaller in smaller_terms(parsed, design.terms[k]):
+        for name, smaller in _smaller_terms(parsed, design.terms[k]):
             rest = [*design.terms[:k], *([smaller] if smaller is not None else []), *design.terms[k + 1 :]]
-            weights = mixture(design.terms[k].structure, None if smaller is None else smaller.structure)
+            weights = _mixture(design.terms[k].structure, None if smaller is None else smaller.structure)
             out.append(Reduction(name, replace(design, terms=tuple(rest)), weights))
     return out
 
 
-def mixture(structure: Structure, left: Structure | None) -> tuple[tuple[float, int], ...] | None:
+def _mixture(structure: Structure, left: Structure | None) -> tuple[tuple[float, int], ...] | None:
     """Mixture for the loss of what a structure has more than the one that is left; None where it is not known.
 
     Known is the loss of one variance, and of one with the covariances between its effect and all others.
@@ -145,9 +147,9 @@ def mixture(structure: Structure, left: Structure | None) -> tuple[tuple[float, 
         return ((0.5, 0), (0.5, 1))
     if structure.restricted:
         return None
-    size, dim, variances = (0, 0, 0) if left is None else (left.size, left.dim, n_variances(left))
+    size, dim, variances = (0, 0, 0) if left is None else (left.size, left.dim, _n_variances(left))
     lost = structure.size - size
-    if n_variances(structure) - variances != 1 or lost not in (1, structure.dim):
+    if _n_variances(structure) - variances != 1 or lost not in (1, structure.dim):
         return None
     kinds = {p.kind for p in structure.numbered}
     if lost > 1 and not (kinds <= {"variance", "covariance", "correlation"} and size == dim * (dim + 1) // 2):
@@ -155,12 +157,12 @@ def mixture(structure: Structure, left: Structure | None) -> tuple[tuple[float, 
     return ((0.5, lost - 1), (0.5, lost))
 
 
-def n_variances(structure: Structure) -> int:
+def _n_variances(structure: Structure) -> int:
     """Number of parameters that are variances."""
     return sum(p.kind == "variance" for p in structure.numbered)
 
 
-def smaller_terms(parsed: RandomTerm, term: Term) -> list[tuple[str, Term | None]]:
+def _smaller_terms(parsed: RandomTerm, term: Term) -> list[tuple[str, Term | None]]:
     """What may be dropped of a term: its name, and what is left of the term."""
     tag = "" if parsed.structure == DEFAULT else parsed.structure
     text = f"{tag}({parsed.effects} | {parsed.label})"
@@ -173,12 +175,12 @@ def smaller_terms(parsed: RandomTerm, term: Term) -> list[tuple[str, Term | None
         gone = [k for k, o in enumerate(term.origins) if o.name == slope]
         left = [k for k in range(term.c) if k not in gone]
         whole = not left and not np.all(term.values.sum(axis=1) == 1.0)  # no factor, whose levels sum to an intercept
-        smaller = None if whole else with_effects(term, left)
+        smaller = None if whole else _with_effects(term, left)
         out.append((f"{slope} in {text}" if not whole else text, smaller))
     return out
 
 
-def with_effects(term: Term, left: Sequence[int]) -> Term:
+def _with_effects(term: Term, left: Sequence[int]) -> Term:
     """Term with some of its effects; with none of them an intercept, to which the levels of a factor sum."""
     if not left:
         ones = np.ones((len(term.values), 1))

@@ -17,9 +17,9 @@ from mixedgen.design.levels import codes_of
 from mixedgen.errors import ArgumentError, examples
 from mixedgen.inference.hypotheses import kept_from_all
 
-MAX_CELLS = 1_000_000  # rows of a reference grid
+_MAX_CELLS = 1_000_000  # rows of a reference grid
 
-KEPT_VALUES = 2  # a covariate of so few values stays as it is, like a factor: emmeans' cov.keep
+_KEPT_VALUES = 2  # a covariate of so few values stays as it is, like a factor: emmeans' cov.keep
 
 
 def grid_values(variables: pd.DataFrame, at: Mapping[str, Any]) -> dict[str, pd.Index]:
@@ -33,14 +33,14 @@ def grid_values(variables: pd.DataFrame, at: Mapping[str, Any]) -> dict[str, pd.
     unknown = [name for name in at if name not in variables.columns]
     if unknown:
         raise ArgumentError(f"at names no variable of the fixed part: {examples(unknown)}.")
-    return {str(name): values_of(column, at.get(str(name))) for name, column in variables.items()}
+    return {str(name): _values_of(column, at.get(str(name))) for name, column in variables.items()}
 
 
-def values_of(column: pd.Series, wanted: Any) -> pd.Index:
+def _values_of(column: pd.Series, wanted: Any) -> pd.Index:
     """Values of one variable in the grid."""
     levels = codes_of(column)[1]
     if wanted is None:
-        many = is_number(column) and len(levels) > KEPT_VALUES
+        many = is_number(column) and len(levels) > _KEPT_VALUES
         return pd.Index([float(column.mean())]) if many else levels
     chosen = pd.Index([wanted] if isinstance(wanted, str) or np.ndim(wanted) == 0 else list(wanted))
     absent = [] if is_number(column) else [v for v in chosen if v not in levels]
@@ -58,7 +58,7 @@ def cells(values: Mapping[str, pd.Index], variables: pd.DataFrame) -> pd.DataFra
         If there are too many.
     """
     size = int(np.prod([len(v) for v in values.values()], dtype=float))
-    if size > MAX_CELLS:
+    if size > _MAX_CELLS:
         raise ArgumentError(f"the reference grid has {size} cells: fix some variables with at=.")
     rows = list(product(*reversed([list(v) for v in values.values()])))
     frame = pd.DataFrame([row[::-1] for row in rows], columns=list(values))
@@ -88,11 +88,11 @@ def cell_weights(
     if how == "equal" or not (over or how == "cells"):
         return np.ones(len(grid))
     if how == "outer":
-        return np.prod([frequencies(grid, variables, [c]) for c in over], axis=0)
-    return frequencies(grid, variables, over if how == "proportional" else [c for c in factors if len(values[c]) > 1])
+        return np.prod([_frequencies(grid, variables, [c]) for c in over], axis=0)
+    return _frequencies(grid, variables, over if how == "proportional" else [c for c in factors if len(values[c]) > 1])
 
 
-def frequencies(grid: pd.DataFrame, variables: pd.DataFrame, names: Sequence[str]) -> Array:
+def _frequencies(grid: pd.DataFrame, variables: pd.DataFrame, names: Sequence[str]) -> Array:
     """Number of records with the combination of each cell in some variables."""
     counts = variables.groupby(list(names), observed=True).size()
     keys = grid[list(names)].itertuples(index=False, name=None)

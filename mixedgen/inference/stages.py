@@ -90,7 +90,7 @@ def first_stage(fits: Mapping[str, Result], factor: str, *, trial: str = "trial"
     frames, blocks = [], []
     for name, fit in fits.items():
         table = emmeans(fit, factor, ddf="z")
-        V = covariance_of(table, name)
+        V = _covariance_of(table, name)
         precision = cho_solve(cho_factor(V, lower=True), np.eye(len(V)))
         frames.append(
             pd.DataFrame(
@@ -107,7 +107,7 @@ def first_stage(fits: Mapping[str, Result], factor: str, *, trial: str = "trial"
     return FirstStage(pd.concat(frames, ignore_index=True), sp.csr_array(sp.block_diag(blocks)))
 
 
-def covariance_of(table: MarginalMeans, trial: str) -> np.ndarray:
+def _covariance_of(table: MarginalMeans, trial: str) -> np.ndarray:
     """Covariance matrix of a table of means.
 
     Raises

@@ -33,12 +33,12 @@ def f_test(inference: Inference, L: Array, ddf: str, rhs: Array | float = 0.0) -
     """
     ddf_method(ddf)  # raises where there is none, even for no rows
     rhs = np.broadcast_to(np.asarray(rhs, dtype=float), len(L))
-    rows, transform = principal_rows(inference, L)
+    rows, transform = _principal_rows(inference, L)
     if not len(rows):
         return dict.fromkeys(("sumsq", "meansq", "numdf", "dendf", "f", "p"), np.nan)
     delta = rows @ inference.fitted.system.solution.b - transform @ rhs
     moments = f_moments(inference, rows, ddf)
-    q, sigma2 = len(rows), residual_scale(inference.fitted)
+    q, sigma2 = len(rows), _residual_scale(inference.fitted)
     wald = float(delta @ np.linalg.solve(moments.covariance, delta)) / q
     f = wald * moments.scale
     return {
@@ -51,7 +51,7 @@ def f_test(inference: Inference, L: Array, ddf: str, rhs: Array | float = 0.0) -
     }
 
 
-def principal_rows(inference: Inference, L: Array) -> tuple[Array, Array]:
+def _principal_rows(inference: Inference, L: Array) -> tuple[Array, Array]:
     """Uncorrelated combinations of the rows of L, the largest variance first, and their coefficients on those rows."""
     V = L @ inference.covariance @ L.T
     values, vectors = np.linalg.eigh(0.5 * (V + V.T))
@@ -59,7 +59,7 @@ def principal_rows(inference: Inference, L: Array) -> tuple[Array, Array]:
     return vectors[:, kept].T @ L, vectors[:, kept].T
 
 
-def residual_scale(fitted: Fitted) -> float:
+def _residual_scale(fitted: Fitted) -> float:
     """Residual variance, missing where there is more than one."""
     return float(fitted.theta_R[0]) if fitted.design.residual.homogeneous else np.nan
 

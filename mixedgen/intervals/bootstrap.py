@@ -35,7 +35,7 @@ from mixedgen.prediction.simulation import simulate
 
 Statistic = Callable[[Fitted], "Mapping[str, float] | pd.Series | ArrayLike"]
 
-REPLICATES_AT_ONCE = 20  # replicates that a process returns together
+_REPLICATES_AT_ONCE = 20  # replicates that a process returns together
 
 
 def bootstrap(
@@ -76,12 +76,12 @@ def bootstrap(
     """
     require_probability(level)
     draws = bootstrap_draws(fitted, statistic, n, seed, workers, progress)
-    return bootstrap_intervals(as_row(statistic or all_estimates, fitted), draws, level)
+    return bootstrap_intervals(_as_row(statistic or _all_estimates, fitted), draws, level)
 
 
 @dataclass(frozen=True)
 class WithFunctions:
-    """The statistic `all_estimates` with functions of the variances."""
+    """The statistic `_all_estimates` with functions of the variances."""
 
     expressions: tuple[str, ...]
 
@@ -89,7 +89,7 @@ class WithFunctions:
         """Their values at a fit."""
         functions = [expression(text, fitted.design.theta_names) for text in self.expressions]
         values = {f.name: f.value(fitted.theta) for f in functions}
-        return pd.concat([all_estimates(fitted), pd.Series(values, dtype=float)])
+        return pd.concat([_all_estimates(fitted), pd.Series(values, dtype=float)])
 
 
 def percentile(
@@ -142,7 +142,7 @@ def bootstrap_draws(
     fitted : Fitted
         The model.
     statistic : callable, optional
-        Its named values at a `Fitted`; `all_estimates` by default. With several workers it must be importable.
+        Its named values at a `Fitted`; `_all_estimates` by default. With several workers it must be importable.
     n : int
         Number of replicates.
     seed : int, optional
@@ -173,11 +173,11 @@ def bootstrap_draws(
     require_likelihood(fitted)
     require_count(n, "n")
     require_count(workers, "workers")
-    statistic = statistic or all_estimates
+    statistic = statistic or _all_estimates
     seeds = np.random.SeedSequence(seed).spawn(int(n))
     rows: dict[int, pd.Series | None] = {}
     bad = 0
-    with closing(results(fitted, statistic, seeds, workers)) as stream:
+    with closing(_results(fitted, statistic, seeds, workers)) as stream:
         try:
             for k, row, converged in tqdm(stream, total=n, disable=not progress, desc="bootstrap", leave=False):
                 rows[k] = row
@@ -186,18 +186,18 @@ def bootstrap_draws(
             warnings.warn(f"interrupted: {len(rows)} of {n} replicates were done.", UserWarning, stacklevel=3)
     if bad:
         warnings.warn(f"{bad} of {len(rows)} replicates did not converge.", ConvergenceWarning, stacklevel=3)
-    names = as_row(statistic, fitted).index
+    names = _as_row(statistic, fitted).index
     empty = pd.Series(np.nan, index=names)
     table = [empty if rows[k] is None else rows[k] for k in sorted(rows)]
     return pd.DataFrame(table, index=pd.Index(sorted(rows), name="replicate"), columns=names, dtype=float)
 
 
-def all_estimates(fitted: Fitted) -> pd.Series:
+def _all_estimates(fitted: Fitted) -> pd.Series:
     """Standard deviations, correlations and coefficients, by the names of `profile`."""
     return pd.Series({t.name: t.estimate(fitted) for t in targets(fitted)}, dtype=float)
 
 
-def as_row(statistic: Statistic, fitted: Fitted) -> pd.Series:
+def _as_row(statistic: Statistic, fitted: Fitted) -> pd.Series:
     """A statistic as a series."""
     value = statistic(fitted)
     return pd.Series(np.atleast_1d(value) if not isinstance(value, Mapping | pd.Series) else value, dtype=float)
@@ -206,13 +206,13 @@ def as_row(statistic: Statistic, fitted: Fitted) -> pd.Series:
 Replicate = tuple[int, pd.Series | None, bool]
 
 
-def results(
+def _results(
     fitted: Fitted, statistic: Statistic, seeds: Sequence[np.random.SeedSequence], workers: int
 ) -> Generator[Replicate, None, None]:
     """Number, statistic and convergence of each replicate, as they come."""
     if workers == 1:
         for k, seed in enumerate(seeds):
-            yield replicate(fitted, statistic, k, seed)
+            yield _replicate(fitted, statistic, k, seed)
         return
     try:
         model = pickle.dumps((fitted, statistic))
@@ -220,12 +220,12 @@ def results(
         raise ArgumentError(
             f"the statistic cannot be sent to other processes ({err}): define it in a module, or use workers=1."
         ) from err
-    size = max(1, min(REPLICATES_AT_ONCE, math.ceil(len(seeds) / workers)))
+    size = max(1, min(_REPLICATES_AT_ONCE, math.ceil(len(seeds) / workers)))
     tasks = [(k, seeds[k : k + size]) for k in range(0, len(seeds), size)]
     # Fresh processes: a forked copy of a running thread pool may hang.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(tasks)), context, initializer=ignore_interrupt) as pool:
-        futures = [pool.submit(chunk, model, first, part) for first, part in tasks]
+    with ProcessPoolExecutor(min(workers, len(tasks)), context, initializer=_ignore_interrupt) as pool:
+        futures = [pool.submit(_chunk, model, first, part) for first, part in tasks]
         try:
             for future in as_completed(futures):
                 yield from future.result()
@@ -233,18 +233,18 @@ def results(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def ignore_interrupt() -> None:
+def _ignore_interrupt() -> None:
     """Leave an interruption from the keyboard to the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def chunk(model: bytes, first: int, seeds: Sequence[np.random.SeedSequence]) -> list[Replicate]:
+def _chunk(model: bytes, first: int, seeds: Sequence[np.random.SeedSequence]) -> list[Replicate]:
     """Some replicates, in another process."""
     fitted, statistic = pickle.loads(model)
-    return [replicate(fitted, statistic, first + k, seed) for k, seed in enumerate(seeds)]
+    return [_replicate(fitted, statistic, first + k, seed) for k, seed in enumerate(seeds)]
 
 
-def replicate(fitted: Fitted, statistic: Statistic, k: int, seed: np.random.SeedSequence) -> Replicate:
+def _replicate(fitted: Fitted, statistic: Statistic, k: int, seed: np.random.SeedSequence) -> Replicate:
     """Draw y, refit, compute the statistic."""
     y = simulate(fitted, 1, seed=np.random.default_rng(seed))[0]
     with warnings.catch_warnings():
@@ -253,4 +253,4 @@ def replicate(fitted: Fitted, statistic: Statistic, k: int, seed: np.random.Seed
             new = refit(fitted, y.to_numpy())
         except (MixedgenError, np.linalg.LinAlgError):
             return k, None, False
-        return k, as_row(statistic, new), new.outcome.converged
+        return k, _as_row(statistic, new), new.outcome.converged

@@ -26,15 +26,15 @@ from mixedgen.errors import MixedgenError, NotAvailableError
 from mixedgen.estimation.likelihood import average_information, deviance, score
 from mixedgen.estimation.point import rounding_noise
 
-ENOUGH = 1e-11  # of the deviance, expected from one more step
-MAX_STEPS = 200  # of one minimum
-LEAST_EIGENVALUE = 1e-3  # eigenvalue, beside the largest, of the information that scales the coordinates
+_ENOUGH = 1e-11  # of the deviance, expected from one more step
+_MAX_STEPS = 200  # of one minimum
+_LEAST_EIGENVALUE = 1e-3  # eigenvalue, beside the largest, of the information that scales the coordinates
 # Of a typical standard deviation: a factor starts this far from zero, where its gradient vanishes whatever the slope.
 OFF_BOUNDARY = 0.03
-BREAKDOWN = 1e8  # beside the drop of a region, where the equations break down
-ON_LEVEL = 1e-6  # of the drop: what an end may be off
-MAX_ROUNDS, RESTARTS = 60, 8  # of one search, and searches with new scales
-FLAT = 1e-3  # slope of a function where it is least inside a region; it is a square on the scale of factors
+_BREAKDOWN = 1e8  # beside the drop of a region, where the equations break down
+_ON_LEVEL = 1e-6  # of the drop: what an end may be off
+_MAX_ROUNDS, _RESTARTS = 60, 8  # of one search, and searches with new scales
+_FLAT = 1e-3  # slope of a function where it is least inside a region; it is a square on the scale of factors
 
 
 @dataclass(frozen=True)
@@ -208,12 +208,12 @@ def minimise(engine: Engine, coordinates: Coordinates, theta: Array) -> tuple[fl
     here, g = value_of(engine, coordinates, x)
     if not len(x) or not np.isfinite(here):
         return here, coordinates.theta(x)
-    H = inverse_curvature(engine, coordinates, x)
-    for _ in range(MAX_STEPS):
+    H = _inverse_curvature(engine, coordinates, x)
+    for _ in range(_MAX_STEPS):
         step = -H @ g
         promised = float(-step @ g)
         noise = rounding_noise(here, engine.design.n)
-        if promised < max(ENOUGH, noise):
+        if promised < max(_ENOUGH, noise):
             break
         new, gain, length = x, np.inf, 1.0
         for _ in range(40):
@@ -224,7 +224,7 @@ def minimise(engine: Engine, coordinates: Coordinates, theta: Array) -> tuple[fl
             length *= 0.5 if length > 0.1 else 0.2
         else:
             break
-        H = bfgs_update(H, new - x, slope - g)
+        H = _bfgs_update(H, new - x, slope - g)
         x, here, g = new, gain, slope
     return here, coordinates.theta(x)
 
@@ -242,17 +242,17 @@ def value_of(engine: Engine, coordinates: Coordinates, x: Array, reml: bool = Fa
     return (value, gradient) if good else (np.inf, np.zeros(len(x)))
 
 
-def inverse_curvature(engine: Engine, coordinates: Coordinates, x: Array) -> Array:
+def _inverse_curvature(engine: Engine, coordinates: Coordinates, x: Array) -> Array:
     """Inverse Hessian of the deviance by x from the average information, its small eigenvalues raised."""
     J = coordinates.jacobian(x)
     H = 2.0 * J.T @ average_information(engine.at(coordinates.theta(x))) @ J
     d = np.sqrt(np.maximum(np.diag(H), 1e-12 * max(float(np.diag(H).max()), 1e-300)))
     values, vectors = np.linalg.eigh(H / np.outer(d, d))
-    root = vectors / np.sqrt(np.maximum(values, LEAST_EIGENVALUE)) / d[:, None]
+    root = vectors / np.sqrt(np.maximum(values, _LEAST_EIGENVALUE)) / d[:, None]
     return root @ root.T
 
 
-def bfgs_update(H: Array, s: Array, y: Array) -> Array:
+def _bfgs_update(H: Array, s: Array, y: Array) -> Array:
     """BFGS update of an inverse Hessian for a step s that changed the gradient by y."""
     sy = float(s @ y)
     if sy <= 1e-12 * float(np.linalg.norm(s) * np.linalg.norm(y)):
@@ -282,7 +282,7 @@ class Region:
         self.engine, self.coordinates, self.reml, self.drop = engine, coordinates, reml, drop
         self.centre = coordinates.start(theta)
         self.level = deviance(engine.at(theta), reml) + drop
-        H = inverse_curvature(engine, coordinates, self.centre)
+        H = _inverse_curvature(engine, coordinates, self.centre)
         self.root = np.linalg.cholesky(H)  # x = centre + root z: in z the deviance is near |z|^2 / 2 above the optimum
         self._last: tuple[bytes, float, Array] = (b"", np.nan, np.zeros(0))
 
@@ -293,7 +293,7 @@ class Region:
     def on_boundary(self, z: Array) -> Array:
         """Coordinates z with those that are all but zero at zero."""
         x = self.centre + self.root @ z
-        x[np.abs(x) < FLAT * np.linalg.norm(self.root, axis=1)] = 0.0
+        x[np.abs(x) < _FLAT * np.linalg.norm(self.root, axis=1)] = 0.0
         return np.linalg.solve(self.root, x - self.centre)
 
     def room(self, z: Array) -> tuple[float, Array]:
@@ -301,15 +301,15 @@ class Region:
         key = z.tobytes()
         if key != self._last[0]:
             value, gradient = value_of(self.engine, self.coordinates, self.centre + self.root @ z, self.reml)
-            room = (self.level - value) / self.drop if np.isfinite(value) else -BREAKDOWN
-            self._last = (key, max(room, -BREAKDOWN), -self.root.T @ gradient / self.drop)
+            room = (self.level - value) / self.drop if np.isfinite(value) else -_BREAKDOWN
+            self._last = (key, max(room, -_BREAKDOWN), -self.root.T @ gradient / self.drop)
         return self._last[1], self._last[2]
 
     def recentred(self, z: Array) -> Region:
         """The same region in coordinates scaled by the information at z."""
         out = copy(self)
         out.centre = self.centre + self.root @ z
-        out.root = np.linalg.cholesky(inverse_curvature(self.engine, self.coordinates, out.centre))
+        out.root = np.linalg.cholesky(_inverse_curvature(self.engine, self.coordinates, out.centre))
         out._last = (b"", np.nan, np.zeros(0))
         return out
 
@@ -333,7 +333,7 @@ class Region:
         starts = [down * np.sqrt(2.0 * self.drop) / length] if length > 0 else []
         for start in [*starts, np.zeros(len(self.centre))]:
             search, z = Search(self, value, gradient, scale), start
-            for _ in range(RESTARTS):
+            for _ in range(_RESTARTS):
                 z, answer = search.run(z)
                 if answer is not None:
                     return answer * scale
@@ -360,13 +360,13 @@ class Search:
     def objective(self, z: Array) -> float:
         """The function; large where it has no value."""
         at = self.value(self.region.theta(z)) / self.scale
-        return at if np.isfinite(at) else BREAKDOWN
+        return at if np.isfinite(at) else _BREAKDOWN
 
     def run(self, start: Array) -> tuple[Array, float | None]:
         """Where a search from a start ends, and the smallest value where that is the answer."""
         r = self.region
         # the search ends when the level is met this closely, which rounding of level and deviance may prevent
-        accuracy = max(ENOUGH, 2.0 * rounding_noise(r.level, r.engine.design.n) / r.drop)
+        accuracy = max(_ENOUGH, 2.0 * rounding_noise(r.level, r.engine.design.n) / r.drop)
         constraint: Any = {"type": "ineq", "fun": lambda z: r.room(z)[0], "jac": lambda z: r.room(z)[1]}
         found = optimize.minimize(
             self.objective,
@@ -374,12 +374,12 @@ class Search:
             jac=self.slope,
             constraints=constraint,
             method="SLSQP",
-            options={"ftol": accuracy, "maxiter": MAX_ROUNDS},
+            options={"ftol": accuracy, "maxiter": _MAX_ROUNDS},
         )
         z = found.x
         left = r.room(z)[0]
-        if abs(left) < ON_LEVEL and found.success:
+        if abs(left) < _ON_LEVEL and found.success:
             return z, self.objective(z)
-        if left > 0 and np.linalg.norm(self.slope(z)) < FLAT:
+        if left > 0 and np.linalg.norm(self.slope(z)) < _FLAT:
             return z, min(self.objective(z), self.objective(r.on_boundary(z)))
         return z, None

@@ -27,11 +27,11 @@ from mixedgen.estimation.variances import variance_function
 from mixedgen.intervals.constrained import Region
 from mixedgen.intervals.targets import FIRST_STEP, Target, coordinates, targets
 
-OVERSHOOT = 1.15  # of the step at which a straight zeta reaches its target
-MAX_EXPANSIONS = 60
-END_TOLERANCE = 1e-9  # of an end, beside its distance from the estimate
-IMPOSSIBLE = 1e6  # zeta where the equations break down
-LOWER_DEVIANCE = 1e-4  # a profile this much below the optimum shows another one
+_OVERSHOOT = 1.15  # of the step at which a straight zeta reaches its target
+_MAX_EXPANSIONS = 60
+_END_TOLERANCE = 1e-9  # of an end, beside its distance from the estimate
+_IMPOSSIBLE = 1e6  # zeta where the equations break down
+_LOWER_DEVIANCE = 1e-4  # a profile this much below the optimum shows another one
 INTERVAL_COLUMNS = ["estimate", "lower", "upper"]
 
 
@@ -58,7 +58,7 @@ class Profile:
             self.points[value] = self.target.minimum(self.fitted, value, self.points[nearest][1])
         increase = self.points[value][0] - self.fitted.deviance
         if not np.isfinite(increase):
-            return math.copysign(IMPOSSIBLE, value - self.estimate)
+            return math.copysign(_IMPOSSIBLE, value - self.estimate)
         return math.copysign(math.sqrt(max(increase, 0.0)), value - self.estimate)
 
     def end(self, side: int, z: float) -> float:
@@ -66,7 +66,7 @@ class Profile:
         bound = self.target.high if side > 0 else self.target.low
         last = bound if side > 0 else bound + self.target.margin
         inner, step = self.estimate, FIRST_STEP * self.target.size(self.fitted)
-        for _ in range(MAX_EXPANSIONS):
+        for _ in range(_MAX_EXPANSIONS):
             outer = self.estimate + side * step
             outer = min(outer, last) if side > 0 else max(outer, last)
             if outer == inner:
@@ -77,12 +77,12 @@ class Profile:
             if outer == last:
                 return bound
             inner = outer
-            step *= min(max(OVERSHOOT * z / max(reached, 1e-3), 1.2), 4.0)
+            step *= min(max(_OVERSHOOT * z / max(reached, 1e-3), 1.2), 4.0)
         return side * np.inf
 
     def root(self, inner: float, outer: float, target: float) -> float:
         """Where zeta is `target` between two values."""
-        tolerance = END_TOLERANCE * abs(outer - self.estimate)
+        tolerance = _END_TOLERANCE * abs(outer - self.estimate)
         return float(brentq(lambda v: self.zeta(v) - target, inner, outer, xtol=tolerance))
 
     def interval(self, level: float) -> tuple[float, float, float]:
@@ -155,25 +155,25 @@ def profile(fitted: Fitted, parameters: str | Sequence[str] | None = None, level
     .. [2] Venzon & Moolgavkar (1988) Appl Statist 37:87.
     """
     require_probability(level)
-    require_estimated(fitted)
+    _require_estimated(fitted)
     known = {t.name: t for t in targets(fitted)}
     functions = expressions_among(parameters, known, fitted)
     wanted = requested(parameters, {**known, **functions}, known)
-    ml = maximum_likelihood(fitted) if any(name in known for name in wanted) else fitted
+    ml = _maximum_likelihood(fitted) if any(name in known for name in wanted) else fitted
     rows = {}
     for name in wanted:
         if name in functions:
-            rows[functions[name].name] = function_interval(fitted, functions[name], level)
+            rows[functions[name].name] = _function_interval(fitted, functions[name], level)
             continue
         along = Profile(ml, known[name])
         rows[name] = along.interval(level)
-        warn_of_lower(along)
+        _warn_of_lower(along)
     return pd.DataFrame.from_dict(rows, orient="index", columns=INTERVAL_COLUMNS).rename_axis("parameter")
 
 
-def warn_of_lower(along: Profile) -> None:
+def _warn_of_lower(along: Profile) -> None:
     """Warn of a profile that comes below the optimum of the fit."""
-    if along.lowest > LOWER_DEVIANCE:
+    if along.lowest > _LOWER_DEVIANCE:
         warnings.warn(
             f"the profile of {along.target.name} comes {along.lowest:.3g} below the deviance of the fit, which is no "
             "global optimum: fit again with other start values.",
@@ -223,14 +223,14 @@ def profile_points(
     """
     require_probability(level)
     require_count(points, "points")
-    ml = maximum_likelihood(fitted)
+    ml = _maximum_likelihood(fitted)
     known = {t.name: t for t in targets(ml)}
     curves = []
     for name in requested(parameters, known):
         along = Profile(ml, known[name])
         if np.isfinite(along.estimate):
             curves.append(along.curve(level, points))
-            warn_of_lower(along)
+            _warn_of_lower(along)
     if not curves:
         raise NotAvailableError("no parameter asked for has an estimate, and so none has a profile.")
     return pd.concat(curves, ignore_index=True)
@@ -240,10 +240,10 @@ def expressions_among(
     parameters: str | Sequence[str] | None, known: Collection[str], fitted: Fitted
 ) -> dict[str, Expression]:
     """Those of the parameters asked for that are expressions, by their text."""
-    return {f: g for f in listed(parameters) or () if f not in known and (g := as_expression(f, fitted))}
+    return {f: g for f in _listed(parameters) or () if f not in known and (g := _as_expression(f, fitted))}
 
 
-def as_expression(text: str, fitted: Fitted) -> Expression | None:
+def _as_expression(text: str, fitted: Fitted) -> Expression | None:
     """An expression in the names of `theta`, None where it is none; raises for one with an unknown name.
 
     A single word is taken for the misspelled name of a parameter.
@@ -253,7 +253,7 @@ def as_expression(text: str, fitted: Fitted) -> Expression | None:
     return None
 
 
-def function_interval(fitted: Fitted, f: Expression, level: float) -> tuple[float, float, float]:
+def _function_interval(fitted: Fitted, f: Expression, level: float) -> tuple[float, float, float]:
     """Estimate and ends of a function of the variances, by the criterion of the fit."""
     estimate = variance_function(fitted, f.text).estimate
     drop = float(ndtri(0.5 + 0.5 * level)) ** 2
@@ -265,7 +265,7 @@ def function_interval(fitted: Fitted, f: Expression, level: float) -> tuple[floa
     return estimate, min(lower, estimate), max(upper, estimate)
 
 
-def listed(parameters: str | Sequence[str] | None) -> list[str] | None:
+def _listed(parameters: str | Sequence[str] | None) -> list[str] | None:
     """Parameters asked for, as a list."""
     return [parameters] if isinstance(parameters, str) else None if parameters is None else list(parameters)
 
@@ -274,7 +274,7 @@ def requested(
     parameters: str | Sequence[str] | None, known: Iterable[str], default: Iterable[str] | None = None
 ) -> list[str]:
     """Parameters asked for; by default all of the known ones, or those given."""
-    wanted = listed(parameters)
+    wanted = _listed(parameters)
     unknown = [name for name in wanted or () if name not in set(known)]
     if unknown:
         raise ArgumentError(f"no parameter {examples(unknown)} with an interval; there are {', '.join(known)}.")
@@ -286,7 +286,7 @@ def profiled_names(fitted: Fitted) -> tuple[str, ...]:
     return tuple(t.name for t in targets(fitted))
 
 
-def maximum_likelihood(fitted: Fitted) -> Fitted:
+def _maximum_likelihood(fitted: Fitted) -> Fitted:
     """The fit, by ML.
 
     Raises
@@ -294,25 +294,25 @@ def maximum_likelihood(fitted: Fitted) -> Fitted:
     NotAvailableError
         If its variances were given, or estimated by moments.
     """
-    require_estimated(fitted)
+    _require_estimated(fitted)
     return fit(fitted.design, fitted.engine, "ml", fitted.control) if fitted.reml else fitted
 
 
-def require_estimated(fitted: Fitted) -> None:
+def _require_estimated(fitted: Fitted) -> None:
     """Raise for given variances, and for estimates that maximise no likelihood."""
     if not fitted.outcome.estimated:
         raise NotAvailableError("the variances were given, not estimated: there is nothing to profile over.")
     if not fitted.outcome.maximised:
-        raise no_maximum(fitted.method)
+        raise _no_maximum(fitted.method)
 
 
 def require_likelihood(fitted: Fitted) -> None:
     """Raise for a method without a likelihood."""
     if not fitted.outcome.has_likelihood:
-        raise no_maximum(fitted.method)
+        raise _no_maximum(fitted.method)
 
 
-def no_maximum(method: str) -> NotAvailableError:
+def _no_maximum(method: str) -> NotAvailableError:
     """The error for a method that maximises no likelihood."""
     return NotAvailableError(
         f"method={method!r} maximises no likelihood: intervals are those of method='reml' or 'ml'."

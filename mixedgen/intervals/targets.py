@@ -24,7 +24,7 @@ from mixedgen.intervals.constrained import OFF_BOUNDARY, Block, Bounded, Coordin
 
 FIRST_STEP = 0.3  # of a parameter's typical size, towards the end of its interval
 
-SMALLEST_RESIDUAL = 1e-4  # of the standard deviation of y: zero itself has no likelihood
+_SMALLEST_RESIDUAL = 1e-4  # of the standard deviation of y: zero itself has no likelihood
 
 
 class Target(ABC):
@@ -73,13 +73,13 @@ class Coefficient(Target):
             # least squares: the sum of squares, n sigma^2, grows by (v - b)^2 sigma^2 / Var(b)
             share = (value - self.estimate(fitted)) ** 2 / fitted.system.fixed_variances()[self.j] / design.n
             return fitted.deviance + design.n * math.log1p(share), theta
-        held = without_column(design, self.j, value)
+        held = _without_column(design, self.j, value)
         engine = fitted.engine.anew(held)
         optimum = maximise(engine, theta, reml=False, control=fitted.control, others=[fitted.theta])
         return optimum.deviance, optimum.theta
 
 
-def without_column(design: Design, j: int, value: float) -> Design:
+def _without_column(design: Design, j: int, value: float) -> Design:
     """The design with coefficient j at a value: its column becomes an offset."""
     fixed = design.fixed
     others = [k for k in range(fixed.p) if k != j]
@@ -130,7 +130,7 @@ class VarianceTarget(Target):
         """Its estimate, or a typical standard deviation where that is zero; 1 for correlations."""
         if self.kind != "sd":
             return 1.0
-        typical = typical_sd(fitted, self.at)[self.effects[0]]
+        typical = _typical_sd(fitted, self.at)[self.effects[0]]
         return max(self.estimate(fitted), OFF_BOUNDARY * float(typical))
 
     def minimum(self, fitted: Fitted, value: float, theta: Array) -> tuple[float, Array]:
@@ -144,7 +144,7 @@ def coordinates(fitted: Fitted, held: VarianceTarget | None = None, value: float
     parts: list[Block | Bounded] = []
     for k, b in enumerate(design.blocks):
         own = held is not None and k == held.at and held.kind != "free"
-        typical = typical_sd(fitted, k)
+        typical = _typical_sd(fitted, k)
         first = list(held.effects) if held is not None and own else []
         order = np.array([*first, *(i for i in range(len(typical)) if i not in first)], dtype=np.intp)
         parts.append(Block(b, order, held.kind if held is not None and own else None, typical[order]))
@@ -153,7 +153,7 @@ def coordinates(fitted: Fitted, held: VarianceTarget | None = None, value: float
     return Coordinates(tuple(parts), len(fitted.theta), value)
 
 
-def typical_sd(fitted: Fitted, block: int) -> Array:
+def _typical_sd(fitted: Fitted, block: int) -> Array:
     """Typical standard deviation of each effect of a block."""
     return np.sqrt(np.diag(typical_matrix(typical_units(fitted.engine), fitted.design.blocks[block])))
 
@@ -164,13 +164,13 @@ def targets(fitted: Fitted) -> tuple[Target, ...]:
     out: list[Target] = []
     block = free = 0
     for t in design.terms:
-        group = Group(t.key, f"sd {t.key}", t.key, t.structure, shown_effects(t.effects))
-        out += variance_targets(group, block, free)
+        group = Group(t.key, f"sd {t.key}", t.key, t.structure, _shown_effects(t.effects))
+        out += _variance_targets(group, block, free)
         block, free = block + len(t.structure.blocks), free + len(t.structure.free)
-    margin = SMALLEST_RESIDUAL * float(np.sqrt(fitted.engine.scales.spread))
+    margin = _SMALLEST_RESIDUAL * float(np.sqrt(fitted.engine.scales.spread))
     residual = design.residual
     group = Group("Residual", "sigma", "residual", residual.structure, residual.classes or ("",))
-    out += variance_targets(group, block, free, margin)
+    out += _variance_targets(group, block, free, margin)
     return (*out, *(Coefficient(name, j) for j, name in enumerate(design.fixed.names)))
 
 
@@ -205,7 +205,7 @@ class Group:
         return f"cor {self.name}[{','.join(words)}]"
 
 
-def variance_targets(group: Group, block: int, free: int, margin: float = 0.0) -> Iterator[VarianceTarget]:
+def _variance_targets(group: Group, block: int, free: int, margin: float = 0.0) -> Iterator[VarianceTarget]:
     """Parameters of one structure, whose first block and first parameter outside have these numbers."""
     structure, name = group.structure, group.name
     parameters = structure.parameters(group.effects)
@@ -229,6 +229,6 @@ def variance_targets(group: Group, block: int, free: int, margin: float = 0.0) -
             yield VarianceTarget(shown, "free", k, (), low, high, rows=rows)
 
 
-def shown_effects(effects: Sequence[str]) -> tuple[str, ...]:
+def _shown_effects(effects: Sequence[str]) -> tuple[str, ...]:
     """Names of effects, the intercept as lme4 writes it."""
     return tuple("(Intercept)" if e in INTERCEPT_NAMES else e for e in effects)

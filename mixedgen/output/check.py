@@ -15,7 +15,7 @@ from mixedgen.genetics.inbreeding import generations
 from mixedgen.genetics.pedigree import Pedigree
 
 # The limits by which `check` judges genotypes; they are printed with the counts.
-LEAST_CALL_RATE, LEAST_FREQUENCY, LEAST_HARDY_WEINBERG = 0.9, 0.01, 1e-6
+_LEAST_CALL_RATE, _LEAST_FREQUENCY, _LEAST_HARDY_WEINBERG = 0.9, 0.01, 1e-6
 
 ID_COLUMNS = ("animal", "id")  # where `check` looks for ids, after the name in the pedigree and before all columns
 
@@ -69,10 +69,14 @@ def pedigree_text(ped: Pedigree) -> str:
 
 def genotypes_text(genotypes: Genotypes) -> str:
     """How many markers and animals fall below the usual limits of quality, and why."""
-    hwe = None if genotypes.dosages else LEAST_HARDY_WEINBERG
+    hwe = None if genotypes.dosages else _LEAST_HARDY_WEINBERG
     try:
         _, report = genotypes.quality_control(
-            call_rate=LEAST_CALL_RATE, animal_call_rate=LEAST_CALL_RATE, maf=LEAST_FREQUENCY, hwe=hwe, duplicates="both"
+            call_rate=_LEAST_CALL_RATE,
+            animal_call_rate=_LEAST_CALL_RATE,
+            maf=_LEAST_FREQUENCY,
+            hwe=hwe,
+            duplicates="both",
         )
     except DataError as error:  # nothing passes: the report is in the error
         found: pd.DataFrame | None = getattr(error, "report", None)
@@ -80,10 +84,10 @@ def genotypes_text(genotypes: Genotypes) -> str:
             raise
         report = found
     stated = {
-        "marker: call rate": f" below {LEAST_CALL_RATE:g}",
-        "animal: call rate": f" below {LEAST_CALL_RATE:g}",
-        "marker: minor allele frequency": f" below {LEAST_FREQUENCY:g}",
-        "marker: Hardy-Weinberg": f" p-value below {LEAST_HARDY_WEINBERG:g}",
+        "marker: call rate": f" below {_LEAST_CALL_RATE:g}",
+        "animal: call rate": f" below {_LEAST_CALL_RATE:g}",
+        "marker: minor allele frequency": f" below {_LEAST_FREQUENCY:g}",
+        "marker: Hardy-Weinberg": f" p-value below {_LEAST_HARDY_WEINBERG:g}",
     }
     counts: dict[str, int] = report.attrs["counts"]
     width = max(len(str(count)) for count in counts.values())

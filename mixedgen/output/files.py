@@ -15,35 +15,35 @@ from mixedgen.estimation.fitted import Fitted
 from mixedgen.output.results import document, plain_rows, results_frame
 
 
-def write_csv(frame: pd.DataFrame, path: Path) -> None:
+def _write_csv(frame: pd.DataFrame, path: Path) -> None:
     """Write a frame as CSV."""
     frame.to_csv(path, index=False)
 
 
-def write_parquet(frame: pd.DataFrame, path: Path) -> None:
+def _write_parquet(frame: pd.DataFrame, path: Path) -> None:
     """Write a frame as Parquet."""
     frame.to_parquet(path, index=False)
 
 
-def write_json(frame: pd.DataFrame, path: Path) -> None:
+def _write_json(frame: pd.DataFrame, path: Path) -> None:
     """Write a frame as a JSON list of its rows."""
-    dump(plain_rows(frame), path)
+    _dump(plain_rows(frame), path)
 
 
 FRAME_WRITERS: dict[str, Callable[[pd.DataFrame, Path], None]] = {
-    ".csv": write_csv,
-    ".json": write_json,
-    ".parquet": write_parquet,
+    ".csv": _write_csv,
+    ".json": _write_json,
+    ".parquet": _write_parquet,
 }
 
 
-def dump(content: Any, path: Path) -> None:
+def _dump(content: Any, path: Path) -> None:
     """Write plain values as JSON."""
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
 # formats that hold a whole fit otherwise than as one frame
-DOCUMENT_WRITERS: dict[str, Callable[[Mapping[str, Any], Path], None]] = {".json": dump}
+_DOCUMENT_WRITERS: dict[str, Callable[[Mapping[str, Any], Path], None]] = {".json": _dump}
 
 
 def frame_writer(path: Path) -> Callable[[pd.DataFrame, Path], None]:
@@ -59,21 +59,21 @@ def frame_writer(path: Path) -> Callable[[pd.DataFrame, Path], None]:
         raise ArgumentError(f"results can be written to {', '.join(FRAME_WRITERS)} files, not to {str(path)!r}.")
     if not path.parent.is_dir():
         raise ArgumentError(f"there is no folder {str(path.parent)!r} for the results: make it first.")
-    require_parquet_support(path)
+    _require_parquet_support(path)
     return FRAME_WRITERS[suffix]
 
 
 def write_results(fitted: Fitted, path: Path, program: Mapping[str, str]) -> None:
     """Write all results of a fit: as one document, which names the program, where the format has one, or a frame."""
     write = frame_writer(path)
-    whole = DOCUMENT_WRITERS.get(path.suffix.lower())
+    whole = _DOCUMENT_WRITERS.get(path.suffix.lower())
     if whole is None:
         write(results_frame(fitted), path)
     else:
         whole({"package": dict(program), **document(fitted)}, path)
 
 
-def require_parquet_support(path: Path) -> None:
+def _require_parquet_support(path: Path) -> None:
     """Raise an ArgumentError where a Parquet file meets an installation without pyarrow."""
     if path.suffix.lower() == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise ArgumentError(f"{str(path)!r} needs pyarrow: pip install 'mixedgen[io]'.")

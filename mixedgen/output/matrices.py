@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from mixedgen.errors import NotAvailableError
 from mixedgen.estimation.fitted import Fitted
 
-MAX_ORDER = 3000  # records, or effects: a matrix of this order takes 72 MB
+_MAX_ORDER = 3000  # records, or effects: a matrix of this order takes 72 MB
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ def write_out(fitted: Fitted) -> Matrices:
     """
     d = fitted.design
     n_effects = d.fixed.p + sum(t.q * t.c for t in d.terms)
-    if max(d.n, n_effects) > MAX_ORDER:
+    if max(d.n, n_effects) > _MAX_ORDER:
         raise NotAvailableError(
-            f"{d.n} records and {n_effects} effects are too many to write out; the limit is {MAX_ORDER}."
+            f"{d.n} records and {n_effects} effects are too many to write out; the limit is {_MAX_ORDER}."
         )
     X = d.fixed.X.toarray() if sp.issparse(d.fixed.X) else np.asarray(d.fixed.X)
     Z = np.hstack([np.zeros((d.n, 0)), *(t.Z.toarray() for t in d.terms)])

@@ -12,7 +12,7 @@ from mixedgen.estimation.fitted import Fitted
 from mixedgen.prediction.effects import blup
 
 
-def terms_of_animals(fitted: Fitted) -> list[str]:
+def _terms_of_animals(fitted: Fitted) -> list[str]:
     """Terms with a relationship and those of the same columns, such as (1|animal) beside (1|animal:A); else all."""
     design = fitted.design
     factors = [f for t in design.terms for f in t.written.factors if f.link is not None]
@@ -47,20 +47,20 @@ def predictions(fitted: Fitted, *, animals: bool, ids: Sequence[str] | None, top
     NotAvailableError
         If the model has no random term.
     """
-    names = [t.key for t in fitted.design.terms] if ids is None else terms_of_animals(fitted)
+    names = [t.key for t in fitted.design.terms] if ids is None else _terms_of_animals(fitted)
     if not names:
         raise NotAvailableError("the model has no random term, and so nothing to predict.")
     blups = [blup(fitted, term, animals=animals).assign(term=term) for term in names]
     if ids is not None:
-        blups = chosen_levels(blups, ids)
+        blups = _chosen_levels(blups, ids)
     parts = [part for blup in blups for _, part in blup.groupby("effect", sort=False)]
-    best = [ranked(part).head(len(part) if top is None else top).astype(object) for part in parts]
-    columns = [name for name in PREDICTIONS if name != "total" or any("total" in part for part in best)]
+    best = [_ranked(part).head(len(part) if top is None else top).astype(object) for part in parts]
+    columns = [name for name in _PREDICTIONS if name != "total" or any("total" in part for part in best)]
     whole = pd.concat([part.reindex(columns=columns) for part in best], ignore_index=True)
-    return whole.astype({name: kind for name, kind in PREDICTIONS.items() if name in columns})
+    return whole.astype({name: kind for name, kind in _PREDICTIONS.items() if name in columns})
 
 
-PREDICTIONS = {
+_PREDICTIONS = {
     **dict.fromkeys(("term", "level", "effect"), "string"),
     **dict.fromkeys(("value", "se", "pev", "reliability", "accuracy"), "float64"),
     "n_records": "int64",
@@ -68,12 +68,12 @@ PREDICTIONS = {
 }
 
 
-def ranked(blup: pd.DataFrame) -> pd.DataFrame:
+def _ranked(blup: pd.DataFrame) -> pd.DataFrame:
     """Rows by their value, or total where the term has unknown-parent groups, the largest first."""
     return blup.sort_values("total" if "total" in blup else "value", ascending=False, kind="stable")
 
 
-def chosen_levels(blups: Sequence[pd.DataFrame], ids: Sequence[str]) -> list[pd.DataFrame]:
+def _chosen_levels(blups: Sequence[pd.DataFrame], ids: Sequence[str]) -> list[pd.DataFrame]:
     """Rows of the ids wanted, which are levels of one term at least.
 
     Raises

@@ -23,12 +23,12 @@ from mixedgen.prediction import proportions
 
 Uncertainty = Literal["se", "interval"]
 
-FIXED, RANDOM, STATISTICS = "Fixed effects", "Random effects", "Statistics"
-MAX_EFFECTS = 5  # of a term whose correlations are all in the table
-MAX_DECIMALS = 10
-P_DECIMALS = 3
-NEGLIGIBLE_SD = 1e-5  # standard deviation beside the largest of the fit that counts as zero
-STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
+_FIXED, _RANDOM, _STATISTICS = "Fixed effects", "Random effects", "Statistics"
+_MAX_EFFECTS = 5  # of a term whose correlations are all in the table
+_MAX_DECIMALS = 10
+_P_DECIMALS = 3
+_NEGLIGIBLE_SD = 1e-5  # standard deviation beside the largest of the fit that counts as zero
+_STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 
 
 @dataclass(frozen=True)
@@ -134,17 +134,17 @@ def table(
     """
     models = list(fits) if isinstance(fits, Iterable) else [fits]
     style = Style(ddf, uncertainty, level, p_values and ddf is not None, stars, digits)
-    check_table(models, style)
-    heads = headings(models, names)
+    _check_table(models, style)
+    heads = _headings(models, names)
     blocks = {
-        FIXED: fixed_cells(models, style, coefficients, labels or {}),
-        RANDOM: random_cells([random_rows(m.fitted) for m in models], digits),
-        STATISTICS: statistic_cells([statistic_rows(m) for m in models], models, rows or {}, digits),
+        _FIXED: _fixed_cells(models, style, coefficients, labels or {}),
+        _RANDOM: _random_cells([random_rows(m.fitted) for m in models], digits),
+        _STATISTICS: _statistic_cells([statistic_rows(m) for m in models], models, rows or {}, digits),
     }
-    return ReportTable(assembled(blocks, heads, style), title, notes(models, heads, style))
+    return ReportTable(_assembled(blocks, heads, style), title, _notes(models, heads, style))
 
 
-def check_table(models: Sequence[Any], style: Style) -> None:
+def _check_table(models: Sequence[Any], style: Style) -> None:
     """Raise an ArgumentError for what is no fit and options that do not exist."""
     if not models or not all(isinstance(getattr(m, "fitted", None), Fitted) for m in models):
         raise ArgumentError("table() takes a fit or a sequence of fits, as lmm() returns them.")
@@ -154,12 +154,12 @@ def check_table(models: Sequence[Any], style: Style) -> None:
         raise ArgumentError(f"uncertainty must be 'se' or 'interval', not {style.uncertainty!r}.")
     if style.ddf is None and (style.stars or style.uncertainty == "interval"):
         raise ArgumentError("stars and intervals need degrees of freedom: give ddf=.")
-    if isinstance(style.digits, bool) or not isinstance(style.digits, int) or not 0 <= style.digits <= MAX_DECIMALS:
-        raise ArgumentError(f"digits must be a whole number from 0 to {MAX_DECIMALS}, not {style.digits!r}.")
+    if isinstance(style.digits, bool) or not isinstance(style.digits, int) or not 0 <= style.digits <= _MAX_DECIMALS:
+        raise ArgumentError(f"digits must be a whole number from 0 to {_MAX_DECIMALS}, not {style.digits!r}.")
     require_probability(style.level)
 
 
-def headings(models: Sequence[Result], names: Sequence[str] | None) -> list[str]:
+def _headings(models: Sequence[Result], names: Sequence[str] | None) -> list[str]:
     """Heading of each fit."""
     heads = [f"({k + 1})" for k in range(len(models))] if names is None else [str(name) for name in names]
     if len(heads) != len(models) or len(set(heads)) < len(heads):
@@ -167,7 +167,7 @@ def headings(models: Sequence[Result], names: Sequence[str] | None) -> list[str]
     return heads
 
 
-def assembled(
+def _assembled(
     blocks: Mapping[str, Mapping[str, list[tuple[str, str]]]], heads: list[str], style: Style
 ) -> pd.DataFrame:
     """Frame of the blocks: for each row and fit the cell and its p-value."""
@@ -179,17 +179,17 @@ def assembled(
     return pd.DataFrame(cells, index=index, columns=columns, dtype=object)
 
 
-def union(blocks: Iterable[Iterable[str]]) -> list[str]:
+def _union(blocks: Iterable[Iterable[str]]) -> list[str]:
     """Names of several lists, each once, in the order of their first appearance."""
     return list(dict.fromkeys(name for block in blocks for name in block))
 
 
-def fixed_cells(
+def _fixed_cells(
     models: Sequence[Result], style: Style, coefficients: Sequence[str] | None, labels: Mapping[str, str]
 ) -> dict[str, list[tuple[str, str]]]:
     """Cells of the fixed effects, by row."""
-    tables = [fixed_table(m, style) for m in models]
-    known = union(t.index for t in tables)
+    tables = [_fixed_table(m, style) for m in models]
+    known = _union(t.index for t in tables)
     wanted = known if coefficients is None else list(coefficients)
     unknown = [name for name in [*wanted, *labels] if name not in known]
     if unknown:
@@ -197,14 +197,14 @@ def fixed_cells(
     out = {}
     for name in wanted:
         own = [t.loc[name].to_dict() if name in t.index else None for t in tables]
-        places = decimals([r["se"] for r in own if r is not None], style.digits)
-        out[labels.get(name, name)] = [("", "") if r is None else fixed_cell(r, style, places) for r in own]
+        places = _decimals([r["se"] for r in own if r is not None], style.digits)
+        out[labels.get(name, name)] = [("", "") if r is None else _fixed_cell(r, style, places) for r in own]
     if len(out) < len(wanted):
         raise ArgumentError("labels and coefficients must give every row another name.")
     return out
 
 
-def fixed_table(model: Result, style: Style) -> pd.DataFrame:
+def _fixed_table(model: Result, style: Style) -> pd.DataFrame:
     """Columns ``estimate se lower upper p`` of the fixed effects; without degrees of freedom neither tests nor ends."""
     fitted = model.fitted
     if not fitted.solved:
@@ -217,29 +217,29 @@ def fixed_table(model: Result, style: Style) -> pd.DataFrame:
     return out.assign(lower=out["estimate"] - half, upper=out["estimate"] + half)
 
 
-def decimals(values: Iterable[float], digits: int) -> int:
+def _decimals(values: Iterable[float], digits: int) -> int:
     """As many decimals as `digits`, or as show two digits of the smallest value."""
     size = [abs(v) for v in values if np.isfinite(v) and v]
-    return min(MAX_DECIMALS, max([digits, *(1 - int(np.floor(np.log10(v))) for v in size)]))
+    return min(_MAX_DECIMALS, max([digits, *(1 - int(np.floor(np.log10(v))) for v in size)]))
 
 
-def fixed_cell(row: Mapping[Any, float], style: Style, places: int) -> tuple[str, str]:
+def _fixed_cell(row: Mapping[Any, float], style: Style, places: int) -> tuple[str, str]:
     """Estimate with its uncertainty, and its p-value."""
     p = row["p"]
-    star = next((mark for bound, mark in STARS if p < bound), "") if style.stars else ""
+    star = next((mark for bound, mark in _STARS if p < bound), "") if style.stars else ""
     text = f"{row['estimate']:.{places}f}{star}"
     if style.uncertainty == "se" or np.isnan(row["lower"]):
-        return f"{text} ({row['se']:.{places}f})", p_text(p, P_DECIMALS)
-    return f"{text} [{row['lower']:.{places}f}, {row['upper']:.{places}f}]", p_text(p, P_DECIMALS)
+        return f"{text} ({row['se']:.{places}f})", p_text(p, _P_DECIMALS)
+    return f"{text} [{row['lower']:.{places}f}, {row['upper']:.{places}f}]", p_text(p, _P_DECIMALS)
 
 
-def random_cells(tables: Sequence[Mapping[str, float]], digits: int) -> dict[str, list[tuple[str, str]]]:
+def _random_cells(tables: Sequence[Mapping[str, float]], digits: int) -> dict[str, list[tuple[str, str]]]:
     """Cells of standard deviations and correlations, those of the residuals last."""
-    names = union(tables)
+    names = _union(tables)
     out = {}
     for name in sorted(names, key=lambda n: n.startswith("Residual: ")):
         values = [t.get(name) for t in tables]
-        places = decimals([v for v in values if v is not None], digits) if ": SD" in name else digits
+        places = _decimals([v for v in values if v is not None], digits) if ": SD" in name else digits
         out[name] = [("" if v is None else decimal_text(v, places), "") for v in values]
     return out
 
@@ -266,7 +266,7 @@ class GroupRows:
     @property
     def hidden(self) -> bool:
         """Whether there are more correlations than the table shows."""
-        return not self.own and len(self.sd) > MAX_EFFECTS and len(self.cor) > 0
+        return not self.own and len(self.sd) > _MAX_EFFECTS and len(self.cor) > 0
 
     def rows(self) -> dict[str, float]:
         """Values by the label of their row.
@@ -286,24 +286,24 @@ class GroupRows:
         return out
 
 
-def group_rows(fitted: Fitted) -> list[GroupRows]:
+def _group_rows(fitted: Fitted) -> list[GroupRows]:
     """Standard deviations and correlations, term by term; one that is nothing beside the largest is zero."""
     table = variances.components(fitted)
     single = table["var2"].isna()
     largest = float(np.nanmax(table.loc[single, "sdcor"], initial=0.0))
-    table["sdcor"] = table["sdcor"].mask(single & (table["sdcor"] < NEGLIGIBLE_SD * largest), 0.0)
+    table["sdcor"] = table["sdcor"].mask(single & (table["sdcor"] < _NEGLIGIBLE_SD * largest), 0.0)
     return [
-        GroupRows(str(grp), block[single[block.index]], block[~single[block.index]], own_parameters(fitted, str(grp)))
+        GroupRows(str(grp), block[single[block.index]], block[~single[block.index]], _own_parameters(fitted, str(grp)))
         for grp, block in table.groupby("grp", sort=False)
     ]
 
 
 def random_rows(fitted: Fitted) -> dict[str, float]:
     """Standard deviations and correlations of the terms and the residuals, by the label of their row."""
-    return {name: value for part in group_rows(fitted) for name, value in part.rows().items()}
+    return {name: value for part in _group_rows(fitted) for name, value in part.rows().items()}
 
 
-def own_parameters(fitted: Fitted, grp: str) -> dict[str, float]:
+def _own_parameters(fitted: Fitted, grp: str) -> dict[str, float]:
     """Parameters of a structure that are neither variances nor covariances, by the label of their row.
 
     Those are the parameters of the structure as a whole: rho, or level and slope of a log variance; not those of one
@@ -336,7 +336,7 @@ def statistic_rows(model: Result) -> dict[str, Any]:
     return out
 
 
-def statistic_cells(
+def _statistic_cells(
     tables: Sequence[Mapping[str, Any]],
     models: Sequence[Result],
     rows: Mapping[str, Callable[[Any], Any] | Sequence[Any]],
@@ -344,34 +344,34 @@ def statistic_cells(
 ) -> dict[str, list[tuple[str, str]]]:
     """Cells of the statistics, then those of the rows asked for besides."""
     last = ("log-likelihood", "AIC", "BIC", "R² marginal", "R² conditional", "Method", "Converged")
-    names = sorted(union(tables), key=lambda name: last.index(name) + 1 if name in last else 0)
+    names = sorted(_union(tables), key=lambda name: last.index(name) + 1 if name in last else 0)
     out = {name: [t.get(name) for t in tables] for name in names}
     for label, given in rows.items():
         values = [given(m) for m in models] if callable(given) else list(given)
         if len(values) != len(models) or label in out:
             raise ArgumentError(f"rows[{label!r}] must have another label and {len(models)} values, one for each fit.")
         out[label] = values
-    return {name: [(statistic_text(v, digits), "") for v in values] for name, values in out.items()}
+    return {name: [(_statistic_text(v, digits), "") for v in values] for name, values in out.items()}
 
 
-def statistic_text(value: Any, digits: int) -> str:
+def _statistic_text(value: Any, digits: int) -> str:
     """A statistic: whole numbers as they are, others with so many decimals."""
     if value is None:
         return ""
     return decimal_text(float(value), digits) if isinstance(value, float | np.floating) else str(value)
 
 
-def notes(models: Sequence[Result], heads: Sequence[str], style: Style) -> tuple[str, ...]:
+def _notes(models: Sequence[Result], heads: Sequence[str], style: Style) -> tuple[str, ...]:
     """What the reader must know: how the cells were made, what cannot be compared, what a fit has of its own."""
     return (
-        cell_note(style),
+        _cell_note(style),
         *(["* p < 0.05, ** p < 0.01, *** p < 0.001."] if style.stars else []),
-        *comparison_notes([m.fitted for m in models], heads),
-        *(line for m, head in zip(models, heads, strict=True) for line in fit_notes(m.fitted, head)),
+        *_comparison_notes([m.fitted for m in models], heads),
+        *(line for m, head in zip(models, heads, strict=True) for line in _fit_notes(m.fitted, head)),
     )
 
 
-def cell_note(style: Style) -> str:
+def _cell_note(style: Style) -> str:
     """How estimates, intervals and p-values were made."""
     text = "Random effects: standard deviations and correlations. R² by Nakagawa and Schielzeth."
     tests = "" if style.ddf is None else ddf_method(style.ddf).text
@@ -382,13 +382,13 @@ def cell_note(style: Style) -> str:
     return f"{what} by {tests}. {text}"
 
 
-def comparison_notes(fits: Sequence[Fitted], heads: Sequence[str]) -> list[str]:
+def _comparison_notes(fits: Sequence[Fitted], heads: Sequence[str]) -> list[str]:
     """What differs between the fits so that their likelihoods cannot be compared."""
     responses = [", ".join(f.design.parsed.responses) for f in fits]
     if len(set(responses)) > 1:
         listed = "; ".join(f"{head}: {response}" for head, response in zip(heads, responses, strict=True))
         return [f"The responses differ ({listed}): estimates and criteria are not comparable."]
-    if any(not same_records(a, b) for a, b in combinations(fits, 2)):
+    if any(not _same_records(a, b) for a, b in combinations(fits, 2)):
         return ["The fits are to different records: their criteria are not comparable."]
     likelihoods = [f for f in fits if f.outcome.has_likelihood]
     if len({f.method for f in likelihoods}) > 1:
@@ -398,20 +398,20 @@ def comparison_notes(fits: Sequence[Fitted], heads: Sequence[str]) -> list[str]:
     return []
 
 
-def same_records(a: Fitted, b: Fitted) -> bool:
+def _same_records(a: Fitted, b: Fitted) -> bool:
     """Whether two fits have the same values of the response, in any order."""
     one, other = (np.sort(f.design.response) for f in (a, b))
     return len(one) == len(other) and bool(np.allclose(one, other))
 
 
-def fit_notes(fitted: Fitted, head: str) -> list[str]:
+def _fit_notes(fitted: Fitted, head: str) -> list[str]:
     """What a fit has of its own: a boundary, no convergence, variances that were given or are negative."""
     out = []
     design = fitted.design
     outcome = fitted.outcome
     if outcome.note is not None:
         out.append(f"{head}: {outcome.note}")
-    restricted = restrictions(fitted)
+    restricted = _restrictions(fitted)
     if restricted:
         out.append(f"{head}: restricted beforehand: {', '.join(restricted)}.")
     if not fitted.solved:
@@ -422,13 +422,13 @@ def fit_notes(fitted: Fitted, head: str) -> list[str]:
         out.append(f"{head}: {outcome.verdict(fitted.method)}")
     if design.fixed.aliased:
         out.append(f"{head}: aliased and left out: {examples(design.fixed.aliased)}.")
-    many = [part.grp for part in group_rows(fitted) if part.hidden]
+    many = [part.grp for part in _group_rows(fitted) if part.hidden]
     if many:
         out.append(f"{head}: correlations of {examples(many)} are not shown.")
     return out
 
 
-def restrictions(fitted: Fitted) -> list[str]:
+def _restrictions(fitted: Fitted) -> list[str]:
     """Variance parameters that were fixed, equated or bounded."""
     control = fitted.control
     fixed = [f"{name} = {value:g}" for name, value in control.fix.items()]

@@ -15,7 +15,7 @@ from mixedgen.estimation.variances import parameters
 from mixedgen.inference import fixed_effects
 from mixedgen.inference.inference import Result
 
-MAX_DENSE = 5000  # records: statsmodels' crossed effects take matrices of this order
+_MAX_DENSE = 5000  # records: statsmodels' crossed effects take matrices of this order
 
 
 def cross_check(fit: Result) -> pd.DataFrame:
@@ -53,14 +53,14 @@ def cross_check(fit: Result) -> pd.DataFrame:
         from statsmodels.regression.mixed_linear_model import MixedLM
     except ImportError as err:
         raise NotAvailableError("cross_check needs statsmodels: pip install statsmodels.") from err
-    require_expressible(fit)
+    _require_expressible(fit)
     design = fit.fitted.design
     one = len(design.terms) == 1 and design.terms[0].structure.unstructured
-    model, own, names = (grouped if one else crossed)(fit, MixedLM)
+    model, own, names = (_grouped if one else _crossed)(fit, MixedLM)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         peer = model.fit(reml=fit.fitted.reml, method=["bfgs", "lbfgs", "powell"])
-        theirs = covariances(peer, one)
+        theirs = _covariances(peer, one)
         rows: dict[str, tuple[float, float]] = {"llf": (-0.5 * fit.fitted.deviance, float(peer.llf))}
         rows |= {
             f"params[{k}]": (v, float(b))
@@ -76,7 +76,7 @@ def cross_check(fit: Result) -> pd.DataFrame:
     return out.assign(difference=out["mixedgen"] - out["statsmodels"])
 
 
-def require_expressible(fit: Result) -> None:
+def _require_expressible(fit: Result) -> None:
     """Raise a NotAvailableError that says what MixedLM cannot express."""
     design = fit.fitted.design
     why = ""
@@ -90,48 +90,48 @@ def require_expressible(fit: Result) -> None:
         why = "several terms of which one has several effects"
     elif len(design.terms) == 1 and design.terms[0].c > 1 and not design.terms[0].structure.unstructured:
         why = f"the structure {design.terms[0].structure.tag}()"
-    elif len(design.terms) > 1 and design.n > MAX_DENSE:
+    elif len(design.terms) > 1 and design.n > _MAX_DENSE:
         why = f"crossed terms of {design.n} records within its memory"
     if why:
         raise NotAvailableError(f"statsmodels' MixedLM cannot express {why}.")
 
 
-def fixed_matrix(fit: Result) -> pd.DataFrame:
+def _fixed_matrix(fit: Result) -> pd.DataFrame:
     """X as a frame."""
     X = fit.fitted.design.fixed.X
     return pd.DataFrame(X.toarray() if sp.issparse(X) else X, columns=list(fixed_effects.coefficient_names(fit.fitted)))
 
 
-def grouped(fit: Result, MixedLM: Any) -> tuple[Any, list[float], list[str]]:
+def _grouped(fit: Result, MixedLM: Any) -> tuple[Any, list[float], list[str]]:
     """One grouping factor with unstructured effects."""
     design = fit.fitted.design
     t = design.terms[0]
     model = MixedLM(
-        design.y, fixed_matrix(fit), groups=t.level, exog_re=pd.DataFrame(t.values, columns=list(t.effects))
+        design.y, _fixed_matrix(fit), groups=t.level, exog_re=pd.DataFrame(t.values, columns=list(t.effects))
     )
     return model, list(fit.fitted.theta[:-1]), list(design.theta_names[:-1])
 
 
-def crossed(fit: Result, MixedLM: Any) -> tuple[Any, list[float], list[str]]:
+def _crossed(fit: Result, MixedLM: Any) -> tuple[Any, list[float], list[str]]:
     """Scalar terms as variance components of one group that holds all records."""
     from statsmodels.regression.mixed_linear_model import VCSpec
 
     design = fit.fitted.design
     terms = sorted(design.terms, key=lambda t: t.key)
     spec = VCSpec(
-        [t.key for t in terms], [[list(t.levels.astype(str))] for t in terms], [[incidence(t)] for t in terms]
+        [t.key for t in terms], [[list(t.levels.astype(str))] for t in terms], [[_incidence(t)] for t in terms]
     )
-    model = MixedLM(design.y, fixed_matrix(fit), groups=np.zeros(design.n), exog_vc=spec)
+    model = MixedLM(design.y, _fixed_matrix(fit), groups=np.zeros(design.n), exog_vc=spec)
     theta = parameters(fit.fitted)
     return model, [float(theta[t.key]) for t in terms], [t.key for t in terms]
 
 
-def incidence(t: Term) -> np.ndarray:
+def _incidence(t: Term) -> np.ndarray:
     """Z of a term, dense."""
     return np.asarray(t.Z.toarray())
 
 
-def covariances(peer: Any, one: bool) -> np.ndarray:
+def _covariances(peer: Any, one: bool) -> np.ndarray:
     """Variance parameters of a MixedLM fit: the lower triangle of cov_re, or the variance components."""
     if not one:
         return np.asarray(peer.vcomp)

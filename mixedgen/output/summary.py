@@ -19,8 +19,8 @@ from mixedgen.inference.information import automatic
 from mixedgen.output.texts import p_text, significant_text
 from mixedgen.prediction import records
 
-QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
-MAX_CORRELATION = 20  # columns of the correlation table, as in lme4
+_QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
+_MAX_CORRELATION = 20  # columns of the correlation table, as in lme4
 
 
 @dataclass(frozen=True)
@@ -54,22 +54,22 @@ class Summary:
     @cached_property
     def random_effects(self) -> pd.DataFrame:
         """Random effects as lme4 lays them out: Groups, Name, Variance, Std.Dev., Corr."""
-        return random_table(self.varcomp)
+        return _random_table(self.varcomp)
 
     def as_text(self) -> str:
         """Plain text."""
         parts = ["\n".join(self.header)]
         if len(self.scaled_residuals):
             quantiles = self.scaled_residuals.to_frame().T
-            parts.append("Scaled residuals:\n" + text_table(quantiles, index=False, digits=4))
+            parts.append("Scaled residuals:\n" + _text_table(quantiles, index=False, digits=4))
         if len(self.random_effects):
             parts.append(
-                "Random effects:\n" + text_table(self.random_effects, index=False, left=2) + "\n" + self.groups
+                "Random effects:\n" + _text_table(self.random_effects, index=False, left=2) + "\n" + self.groups
             )
         if len(self.coefficients):
-            parts.append("Fixed effects:\n" + text_table(printed_coefficients(self.coefficients)))
-        if 1 < len(self.correlation) <= MAX_CORRELATION:
-            parts.append("Correlation of Fixed Effects:\n" + correlation_text(self.correlation))
+            parts.append("Fixed effects:\n" + _text_table(_printed_coefficients(self.coefficients)))
+        if 1 < len(self.correlation) <= _MAX_CORRELATION:
+            parts.append("Correlation of Fixed Effects:\n" + _correlation_text(self.correlation))
         return "\n\n".join([*parts, "\n".join(self.footer)])
 
     def __str__(self) -> str:
@@ -92,10 +92,10 @@ class Summary:
 
     def as_latex(self) -> str:
         """Two LaTeX tabulars: random effects, fixed effects."""
-        return latex_tabular(self.random_effects, index=False) + "\n\n" + latex_tabular(self.coefficients, index=True)
+        return _latex_tabular(self.random_effects, index=False) + "\n\n" + _latex_tabular(self.coefficients, index=True)
 
 
-def printed_coefficients(table: pd.DataFrame) -> pd.DataFrame:
+def _printed_coefficients(table: pd.DataFrame) -> pd.DataFrame:
     """Table of the coefficients with R's headings; p-values as text."""
     table = table.rename(columns={"estimate": "Estimate", "se": "Std. Error", "t": "t value"})
     if "p" in table:
@@ -103,7 +103,7 @@ def printed_coefficients(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def random_table(varcomp: pd.DataFrame) -> pd.DataFrame:
+def _random_table(varcomp: pd.DataFrame) -> pd.DataFrame:
     """Rows of variances with their correlations to the effects before them."""
     rows = []
     for grp, block in varcomp.groupby("grp", sort=False):
@@ -127,13 +127,13 @@ def random_table(varcomp: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["Groups", "Name", "Variance", "Std.Dev.", "Corr"])
 
 
-def text_table(frame: pd.DataFrame, *, index: bool = True, left: int = 0, digits: int | None = None) -> str:
+def _text_table(frame: pd.DataFrame, *, index: bool = True, left: int = 0, digits: int | None = None) -> str:
     """Columns aligned: names and the first `left` columns to the left, numbers to the right."""
     columns: list[list[str]] = []
     if index:
         columns.append(["", *map(str, frame.index)])
     for name in frame.columns:
-        columns.append([str(name), *column_text(frame[name], digits)])
+        columns.append([str(name), *_column_text(frame[name], digits)])
     width = [max(map(len, c)) for c in columns]
     to_left = left + int(index)
     lines = []
@@ -143,7 +143,7 @@ def text_table(frame: pd.DataFrame, *, index: bool = True, left: int = 0, digits
     return "\n".join(lines)
 
 
-def column_text(column: pd.Series, digits: int | None) -> list[str]:
+def _column_text(column: pd.Series, digits: int | None) -> list[str]:
     """Texts of a column; its numbers have as many decimals as the smallest needs for four significant digits."""
     if not pd.api.types.is_numeric_dtype(column):
         return ["" if pd.isna(v) else str(v) for v in column]
@@ -154,7 +154,7 @@ def column_text(column: pd.Series, digits: int | None) -> list[str]:
     return ["" if np.isnan(v) else f"{v:.{digits}f}" if abs(v) < 1e10 else f"{v:.6g}" for v in values]
 
 
-def correlation_text(correlation: pd.DataFrame) -> str:
+def _correlation_text(correlation: pd.DataFrame) -> str:
     """Lower triangle without the diagonal, names abbreviated above."""
     names = [str(n) for n in correlation.index]
     short = [n if len(n) <= 6 else n[:6] for n in names]
@@ -166,24 +166,24 @@ def correlation_text(correlation: pd.DataFrame) -> str:
         },
         index=names[1:],
     )
-    return text_table(table).replace("\u200b", "")
+    return _text_table(table).replace("\u200b", "")
 
 
-def latex_tabular(frame: pd.DataFrame, *, index: bool) -> str:
+def _latex_tabular(frame: pd.DataFrame, *, index: bool) -> str:
     """A tabular of a frame, special characters escaped."""
     head = ([""] if index else []) + [str(c) for c in frame.columns]
     body = []
     for name, row in zip(frame.index, frame.itertuples(index=False), strict=True):
         cells = [significant_text(v) if isinstance(v, float) else str(v) for v in row]
         body.append(([str(name)] if index else []) + cells)
-    lines = [" & ".join(map(latex_escape, cells)) + r" \\" for cells in (head, *body)]
+    lines = [" & ".join(map(_latex_escape, cells)) + r" \\" for cells in (head, *body)]
     align = "l" + "r" * (len(head) - 1)
     return "\n".join(
         [rf"\begin{{tabular}}{{{align}}}", r"\hline", lines[0], r"\hline", *lines[1:], r"\hline", r"\end{tabular}"]
     )
 
 
-def latex_escape(text: str) -> str:
+def _latex_escape(text: str) -> str:
     """Text with LaTeX's special characters escaped."""
     for character in "&%$#_{}":
         text = text.replace(character, "\\" + character)
@@ -198,7 +198,7 @@ def summarise(tests: Inference, ddf: str | None = "auto") -> Summary:
     fitted = tests.fitted
     note: tuple[str, ...] = ()
     if not fitted.solved:
-        return unsolved_summary(fitted)
+        return _unsolved_summary(fitted)
     if not fitted.outcome.has_df:
         ddf = None
     if ddf == "auto":
@@ -209,34 +209,34 @@ def summarise(tests: Inference, ddf: str | None = "auto") -> Summary:
         coefficients = pd.DataFrame({"estimate": estimate, "se": se, "t": estimate / se})
     else:
         coefficients = inference.coefficient_table(tests, ddf)
-    quantiles = np.quantile(records.scaled_residuals(fitted), QUANTILES)
-    cov = fixed_effects.covariance(fitted) if len(estimate) <= MAX_CORRELATION else pd.DataFrame()
+    quantiles = np.quantile(records.scaled_residuals(fitted), _QUANTILES)
+    cov = fixed_effects.covariance(fitted) if len(estimate) <= _MAX_CORRELATION else pd.DataFrame()
     correlation = cov.div(se, axis=0).div(se, axis=1) if len(cov) else cov
     return Summary(
         coefficients=coefficients,
         varcomp=variances.components(fitted),
         correlation=correlation,
         scaled_residuals=pd.Series(quantiles, index=pd.Index(["Min", "1Q", "Median", "3Q", "Max"])),
-        header=header_lines(fitted),
-        footer=(*note, *footer_lines(fitted)),
-        groups=groups_line(fitted),
+        header=_header_lines(fitted),
+        footer=(*note, *_footer_lines(fitted)),
+        groups=_groups_line(fitted),
     )
 
 
-def unsolved_summary(fitted: Fitted) -> Summary:
+def _unsolved_summary(fitted: Fitted) -> Summary:
     """Variance components alone: some are negative, and there is nothing else."""
     return Summary(
         coefficients=pd.DataFrame(),
         varcomp=variances.components(fitted),
         correlation=pd.DataFrame(),
         scaled_residuals=pd.Series(dtype=float),
-        header=header_lines(fitted),
-        footer=("A variance is negative: there are no fixed effects and predictions.", *footer_lines(fitted)),
-        groups=groups_line(fitted),
+        header=_header_lines(fitted),
+        footer=("A variance is negative: there are no fixed effects and predictions.", *_footer_lines(fitted)),
+        groups=_groups_line(fitted),
     )
 
 
-def header_lines(fitted: Fitted) -> tuple[str, ...]:
+def _header_lines(fitted: Fitted) -> tuple[str, ...]:
     """Title, formula and criterion."""
     title = (fitted.outcome.title(fitted.estimator.title), f"Formula: {fitted.design.parsed.source}")
     if not fitted.outcome.has_likelihood:
@@ -248,33 +248,33 @@ def header_lines(fitted: Fitted) -> tuple[str, ...]:
     return (*title, f"{name} {fitted.outcome.place}: {fitted.deviance:.4f}", line)
 
 
-def groups_line(fitted: Fitted) -> str:
+def _groups_line(fitted: Fitted) -> str:
     """Numbers of records and of levels."""
     groups = "; ".join(f"{t.key}, {t.q}" for t in fitted.design.terms)
     return f"Number of obs: {fitted.design.n}" + (f", groups: {groups}" if groups else "")
 
 
-def footer_lines(fitted: Fitted) -> tuple[str, ...]:
+def _footer_lines(fitted: Fitted) -> tuple[str, ...]:
     """Rows lost, aliased columns and the certificate."""
     design = fitted.design
     lines: list[str] = []
     if design.lost:
         rows = len(design.index) - design.n
         lines.append(
-            f"{rows} rows left out for missing values: " + listing(f"{n} in {v}" for v, n in design.lost.items())
+            f"{rows} rows left out for missing values: " + _listing(f"{n} in {v}" for v, n in design.lost.items())
         )
     if design.fixed.aliased:
-        lines.append("aliased columns left out of X: " + listing(design.fixed.aliased))
+        lines.append("aliased columns left out of X: " + _listing(design.fixed.aliased))
     known = fitted.control.restrictions
     if known.fix:
-        lines.append("Fixed: " + listing(f"{name} = {value:g}" for name, value in known.fix.items()))
+        lines.append("Fixed: " + _listing(f"{name} = {value:g}" for name, value in known.fix.items()))
     if known.equate:
-        lines.append("Equal: " + listing(" = ".join(group) for group in known.equate))
+        lines.append("Equal: " + _listing(" = ".join(group) for group in known.equate))
     if fitted.outcome.certificate is not None:
         lines.append(f"Certificate: {fitted.outcome.certificate}")
     return tuple(lines)
 
 
-def listing(items: Sequence[str] | object) -> str:
+def _listing(items: Sequence[str] | object) -> str:
     """Items separated by commas."""
     return ", ".join(items) + "."  # type: ignore[arg-type]

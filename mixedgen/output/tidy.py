@@ -25,7 +25,7 @@ from mixedgen.prediction import effects as prediction
 TidyPart = Literal["fixed", "ran_pars", "ran_vals"]
 ConfMethod = Literal["wald", "profile"]
 
-TIDY_COLUMNS = (
+_TIDY_COLUMNS = (
     "effect",
     "group",
     "level",
@@ -119,17 +119,17 @@ def tidy(
     """
     wanted = [effects] if isinstance(effects, str) else list(effects)
     request = Request(conf_int, conf_method, level, ddf)
-    check_request(wanted, request)
-    parts = [rows(tests, request).assign(effect=name) for name, rows in PARTS.items() if name in wanted]
+    _check_request(wanted, request)
+    parts = [rows(tests, request).assign(effect=name) for name, rows in _PARTS.items() if name in wanted]
     out = pd.concat(parts, ignore_index=True)
-    return out[[c for c in TIDY_COLUMNS if c in out.columns]]
+    return out[[c for c in _TIDY_COLUMNS if c in out.columns]]
 
 
-def check_request(wanted: Sequence[str], request: Request) -> None:
+def _check_request(wanted: Sequence[str], request: Request) -> None:
     """Raise for options that do not exist or do not go together."""
-    unknown = [name for name in wanted if name not in PARTS]
+    unknown = [name for name in wanted if name not in _PARTS]
     if unknown or not wanted:
-        raise ArgumentError(f"effects must be among {examples(PARTS)}, not {examples(unknown)}.")
+        raise ArgumentError(f"effects must be among {examples(_PARTS)}, not {examples(unknown)}.")
     if request.conf_method not in ("wald", "profile"):
         raise ArgumentError(f"conf_method must be 'wald' or 'profile', not {request.conf_method!r}.")
     require_probability(request.level)
@@ -137,7 +137,7 @@ def check_request(wanted: Sequence[str], request: Request) -> None:
         raise NotAvailableError("random effects have no profile likelihood: ask for ran_vals with conf_method='wald'.")
 
 
-def tidy_fixed(tests: Inference, request: Request) -> pd.DataFrame:
+def _tidy_fixed(tests: Inference, request: Request) -> pd.DataFrame:
     """Fixed effects with their t tests."""
     fitted = tests.fitted
     if not fitted.outcome.has_df:
@@ -147,11 +147,11 @@ def tidy_fixed(tests: Inference, request: Request) -> pd.DataFrame:
         table = inference.coefficient_table(tests, request.ddf)
         table = table.rename(columns={"se": "std.error", "t": "statistic", "p": "p.value"})
     if request.conf_int:
-        table[["conf.low", "conf.high"]] = fixed_intervals(tests, request).to_numpy()
+        table[["conf.low", "conf.high"]] = _fixed_intervals(tests, request).to_numpy()
     return table.rename_axis("term").reset_index()
 
 
-def fixed_intervals(tests: Inference, request: Request) -> pd.DataFrame:
+def _fixed_intervals(tests: Inference, request: Request) -> pd.DataFrame:
     """Two columns of ends for the fixed effects."""
     if request.conf_method == "profile":
         names = list(fixed_effects.coefficient_names(tests.fitted))
@@ -161,7 +161,7 @@ def fixed_intervals(tests: Inference, request: Request) -> pd.DataFrame:
     return inference.intervals(tests, 1.0 - request.level, request.ddf)
 
 
-def tidy_ran_pars(tests: Inference, request: Request) -> pd.DataFrame:
+def _tidy_ran_pars(tests: Inference, request: Request) -> pd.DataFrame:
     """Standard deviations and correlations, each term's lower triangle column by column."""
     table = variances.components(tests.fitted)
     first = table["var1"].map({}).astype(float)
@@ -173,27 +173,27 @@ def tidy_ran_pars(tests: Inference, request: Request) -> pd.DataFrame:
     groups = pd.factorize(table["grp"])[0]
     table = table.iloc[np.lexsort((last, first, groups))]
     out = pd.DataFrame(
-        {"group": table["grp"], "term": [parameter_name(r) for r in table.itertuples()], "estimate": table["sdcor"]}
+        {"group": table["grp"], "term": [_parameter_name(r) for r in table.itertuples()], "estimate": table["sdcor"]}
     )
     if request.conf_int:
-        out[["conf.low", "conf.high"]] = parameter_intervals(tests.fitted, table, request)
+        out[["conf.low", "conf.high"]] = _parameter_intervals(tests.fitted, table, request)
     return out.reset_index(drop=True)
 
 
-def parameter_name(row: Any) -> str:
+def _parameter_name(row: Any) -> str:
     """broom.mixed's name of a row of `varcomp`: ``sd__x``, ``cor__x.y``, ``sd__Observation``."""
     if pd.isna(row.var1):
         return "sd__Observation"
     return f"sd__{row.var1}" if pd.isna(row.var2) else f"cor__{row.var1}.{row.var2}"
 
 
-def parameter_intervals(fitted: Fitted, table: pd.DataFrame, request: Request) -> Array:
+def _parameter_intervals(fitted: Fitted, table: pd.DataFrame, request: Request) -> Array:
     """Ends of the rows of `varcomp`, shape (rows, 2): profiled, missing for what has no profile or under Wald."""
     out = np.full((len(table), 2), np.nan)
     if request.conf_method == "wald":
         return out
-    known = names_by_row(fitted)
-    names = [known.get(row_key(r)) for r in table.itertuples()]
+    known = _names_by_row(fitted)
+    names = [known.get(_row_key(r)) for r in table.itertuples()]
     ends = profile(fitted, [n for n in dict.fromkeys(names) if n], request.level)
     for k, name in enumerate(names):
         if name:
@@ -201,17 +201,17 @@ def parameter_intervals(fitted: Fitted, table: pd.DataFrame, request: Request) -
     return out
 
 
-def names_by_row(fitted: Fitted) -> dict[tuple[str, frozenset[str]], str]:
+def _names_by_row(fitted: Fitted) -> dict[tuple[str, frozenset[str]], str]:
     """Name of the profile of each row of `varcomp` that has one; several rows may share a standard deviation."""
     return {(grp, frozenset(own)): t.name for t in targets(fitted) for grp, *own in t.rows}
 
 
-def row_key(row: Any) -> tuple[str, frozenset[str]]:
+def _row_key(row: Any) -> tuple[str, frozenset[str]]:
     """Group and effects of a row of `varcomp`."""
     return str(row.grp), frozenset(str(v) for v in (row.var1, row.var2) if not pd.isna(v))
 
 
-def tidy_ran_vals(tests: Inference, request: Request) -> pd.DataFrame:
+def _tidy_ran_vals(tests: Inference, request: Request) -> pd.DataFrame:
     """BLUPs with their conditional standard errors, term by term, effect by effect."""
     blocks = []
     for key, frame in prediction.random_effects(tests.fitted, cond_var=True).items():
@@ -233,10 +233,10 @@ def tidy_ran_vals(tests: Inference, request: Request) -> pd.DataFrame:
     return out
 
 
-PARTS: dict[str, Callable[[Inference, Request], pd.DataFrame]] = {
-    "fixed": tidy_fixed,
-    "ran_pars": tidy_ran_pars,
-    "ran_vals": tidy_ran_vals,
+_PARTS: dict[str, Callable[[Inference, Request], pd.DataFrame]] = {
+    "fixed": _tidy_fixed,
+    "ran_pars": _tidy_ran_pars,
+    "ran_vals": _tidy_ran_vals,
 }
 
 
@@ -315,12 +315,12 @@ def augment(fitted: Fitted, data: Any = None, *, influence: bool = True) -> pd.D
     """
     if fitted.design.records.several:
         raise NotAvailableError("augment is not available for cbind(...): fit the long form, with a column of traits.")
-    own = record_columns(fitted) if data is None else given_records(fitted, data)
-    out = pd.concat([own, fitted_columns(fitted, influence)], axis=1)
-    return on_index(fitted, out)
+    own = _record_columns(fitted) if data is None else _given_records(fitted, data)
+    out = pd.concat([own, _fitted_columns(fitted, influence)], axis=1)
+    return _on_index(fitted, out)
 
 
-def on_index(fitted: Fitted, frame: pd.DataFrame) -> pd.DataFrame:
+def _on_index(fitted: Fitted, frame: pd.DataFrame) -> pd.DataFrame:
     """A frame of the records used on the index of the data, with empty rows where they are excluded."""
     design = fitted.design
     if design.na_action == "omit":
@@ -329,7 +329,7 @@ def on_index(fitted: Fitted, frame: pd.DataFrame) -> pd.DataFrame:
     return every.set_axis(design.index, axis=0)
 
 
-def record_columns(fitted: Fitted) -> pd.DataFrame:
+def _record_columns(fitted: Fitted) -> pd.DataFrame:
     """Response, variables of the fixed part, and levels of the random terms, of the records used."""
     design = fitted.design
     y = design.response
@@ -340,7 +340,7 @@ def record_columns(fitted: Fitted) -> pd.DataFrame:
     return out
 
 
-def given_records(fitted: Fitted, data: Any) -> pd.DataFrame:
+def _given_records(fitted: Fitted, data: Any) -> pd.DataFrame:
     """The records used, out of the data of the fit."""
     frame, design = read_frame(data), fitted.design
     if len(frame) != len(design.index):
@@ -350,19 +350,19 @@ def given_records(fitted: Fitted, data: Any) -> pd.DataFrame:
     return frame.iloc[design.kept].reset_index(drop=True)
 
 
-def fitted_columns(fitted: Fitted, influence: bool) -> pd.DataFrame:
+def _fitted_columns(fitted: Fitted, influence: bool) -> pd.DataFrame:
     """What the fit says of each record, shape (n, columns)."""
     design, solution = fitted.design, fitted.system.solution
     independent = design.residual.pairs is None
     offset = np.zeros(design.n) if design.offset is None else design.offset
     mu = design.y - solution.e + offset
     columns = {".fitted": mu, ".resid": solution.e}
-    columns |= influences(fitted) if influence and independent else {}
+    columns |= _influences(fitted) if influence and independent else {}
     columns |= {".fixed": np.asarray(design.fixed.X @ solution.b) + offset, ".mu": mu, ".offset": offset}
-    return pd.DataFrame(columns | (weight_columns(fitted) if independent else {}))
+    return pd.DataFrame(columns | (_weight_columns(fitted) if independent else {}))
 
 
-def weight_columns(fitted: Fitted) -> dict[str, Array]:
+def _weight_columns(fitted: Fitted) -> dict[str, Array]:
     """Weights of independent records, their roots, and residuals times these."""
     design = fitted.design
     w = np.ones(design.n) if design.residual.inverse_weights is None else 1.0 / design.residual.inverse_weights
@@ -370,7 +370,7 @@ def weight_columns(fitted: Fitted) -> dict[str, Array]:
     return {".sqrtXwt": root, ".sqrtrwt": root, ".weights": w, ".wtres": root * fitted.system.solution.e}
 
 
-def influences(fitted: Fitted) -> dict[str, Array]:
+def _influences(fitted: Fitted) -> dict[str, Array]:
     """Leverage and Cook's distance of each record, the residuals independent."""
     design = fitted.design
     r = design.residual.variances(fitted.theta_R)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from mixedgen.errors import ArgumentError, NotAvailableError, examples, require_package
 
-PREAMBLE = "% needs \\usepackage{booktabs, caption}\n"
+_PREAMBLE = "% needs \\usepackage{booktabs, caption}\n"
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ class ReportTable:
             If tabulate is not installed.
         """
         require_package("tabulate", "as_markdown()", "mixedgen[report]")
-        flat = flat_frame(self.frame.map(markdown_escape).rename(index=markdown_escape, columns=markdown_escape))
+        flat = _flat_frame(self.frame.map(_markdown_escape).rename(index=_markdown_escape, columns=_markdown_escape))
         align = ("left", *("right" for _ in flat.columns[1:]))
         body = flat.to_markdown(index=False, disable_numparse=True, colalign=align)
-        head = [] if self.title is None else [f"**{markdown_escape(self.title)}**"]
-        return "\n\n".join([*head, body, *map(markdown_escape, self.notes)]) + "\n"
+        head = [] if self.title is None else [f"**{_markdown_escape(self.title)}**"]
+        return "\n\n".join([*head, body, *map(_markdown_escape, self.notes)]) + "\n"
 
     def as_gt(self) -> Any:
         """A `great_tables.GT`, to be styled further.
@@ -55,7 +55,7 @@ class ReportTable:
         NotAvailableError
             If great-tables is not installed.
         """
-        return great_table(self)
+        return _great_table(self)
 
     def as_html(self) -> str:
         """HTML.
@@ -75,7 +75,7 @@ class ReportTable:
         NotAvailableError
             If great-tables is not installed.
         """
-        return PREAMBLE + str(self.as_gt().as_latex())
+        return _PREAMBLE + str(self.as_gt().as_latex())
 
     def save(self, path: str | Path) -> None:
         """Write the table in the format of the file's ending: ``.html .tex .md .docx``.
@@ -109,7 +109,7 @@ class ReportTable:
             return None
 
 
-def flat_frame(frame: pd.DataFrame) -> pd.DataFrame:
+def _flat_frame(frame: pd.DataFrame) -> pd.DataFrame:
     """Cells with the name of each part in bold in a row of its own, and one line of headings, each of them once."""
     rows = []
     for part in dict.fromkeys(frame.index.get_level_values(0)):
@@ -120,14 +120,14 @@ def flat_frame(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["", *headings])
 
 
-def markdown_escape(text: str) -> str:
+def _markdown_escape(text: str) -> str:
     """Text whose characters mean nothing to Markdown."""
     for character in "|*_<":
         text = text.replace(character, "\\" + character)
     return text
 
 
-def great_table(table: ReportTable) -> Any:
+def _great_table(table: ReportTable) -> Any:
     """A `great_tables.GT` with a group of rows for each part and a heading over the columns of each fit."""
     GT = require_package("great_tables", "HTML and LaTeX of tables", "mixedgen[report]").GT
     frame = table.frame
@@ -145,7 +145,7 @@ def great_table(table: ReportTable) -> Any:
     return out
 
 
-def write_word(table: ReportTable, path: Path) -> None:
+def _write_word(table: ReportTable, path: Path) -> None:
     """A Word document with the table, through maketables."""
     MTable = require_package("maketables", "a Word document", "maketables").MTable
     word = MTable(table.frame, notes=" ".join(table.notes), caption=table.title)
@@ -165,5 +165,5 @@ TABLE_WRITERS: dict[str, Callable[[ReportTable, Path], None]] = {
     ".html": as_file(ReportTable.as_html),
     ".tex": as_file(ReportTable.as_latex),
     ".md": as_file(ReportTable.as_markdown),
-    ".docx": write_word,
+    ".docx": _write_word,
 }

@@ -15,7 +15,7 @@ from mixedgen.estimation.fitted import Fitted
 from mixedgen.prediction.new_rows import require_same_scale
 from mixedgen.relationship.relationship import Relationship
 
-LEVELS_AT_ONCE = 256  # right-hand sides solved at once: records x this many numbers are in memory
+_LEVELS_AT_ONCE = 256  # right-hand sides solved at once: records x this many numbers are in memory
 
 
 class Attached(np.ndarray):
@@ -76,7 +76,7 @@ def blup(fitted: Fitted, term: str, *, animals: bool = False) -> pd.DataFrame:
     t = fitted.design.terms[k]
     Sigma = fitted.Sigma(k)
     if t.relationship is not None and t.relationship.loadings is not None and not animals:
-        return marker_effects(fitted, k, Sigma)
+        return _marker_effects(fitted, k, Sigma)
     pev = np.einsum("qaa->qa", fitted.system.prediction_error(k))
     scale = np.ones(t.q) if t.relationship is None else np.asarray(t.relationship.diagonal)
     frame = effects_frame(t.levels, t.effects, fitted.system.solution.u[k], pev, np.outer(scale, np.diag(Sigma)))
@@ -84,7 +84,7 @@ def blup(fitted: Fitted, term: str, *, animals: bool = False) -> pd.DataFrame:
     if t.relationship is not None:
         frame["inbreeding"] = np.repeat(scale - 1.0, t.c)
         if t.relationship.group_names:
-            frame["total"] = frame["value"] + group_parts(fitted, k).ravel()
+            frame["total"] = frame["value"] + _group_parts(fitted, k).ravel()
     return frame
 
 
@@ -108,7 +108,7 @@ def effects_frame(
     )
 
 
-def group_parts(fitted: Fitted, k: int) -> Array:
+def _group_parts(fitted: Fitted, k: int) -> Array:
     """Q g of a term: what its groups add to each level, shape (q, c); aliased groups count zero."""
     t = fitted.design.terms[k]
     b = dict(zip(fitted.design.fixed.names, fitted.system.solution.b, strict=True))
@@ -118,7 +118,7 @@ def group_parts(fitted: Fitted, k: int) -> Array:
     return np.asarray(relationship.Q @ np.array([[b.get(name, 0.0) for name in row] for row in names]))
 
 
-def marker_effects(fitted: Fitted, k: int, Sigma: Array) -> pd.DataFrame:
+def _marker_effects(fitted: Fitted, k: int, Sigma: Array) -> pd.DataFrame:
     """Effects of the markers of a term whose animals' values are sums of them, g = W v.
 
     Notes
@@ -135,7 +135,7 @@ def marker_effects(fitted: Fitted, k: int, Sigma: Array) -> pd.DataFrame:
     assert relationship is not None and relationship.loadings is not None
     W = relationship.loadings
     values = W.T @ (t.Zt @ fitted.system.Py).reshape(t.c, t.q).T @ Sigma
-    inner = [weighted_precision(fitted, k, a, Sigma) for a in range(t.c)]
+    inner = [_weighted_precision(fitted, k, a, Sigma) for a in range(t.c)]
     explained = np.stack([np.einsum("im,im->m", W, M @ W) for M in inner], axis=1)
     variance = np.broadcast_to(np.diag(Sigma), explained.shape)
     frame = effects_frame(pd.Index(relationship.markers), t.effects, values, variance - explained, variance)
@@ -143,15 +143,15 @@ def marker_effects(fitted: Fitted, k: int, Sigma: Array) -> pd.DataFrame:
     return frame
 
 
-def weighted_precision(fitted: Fitted, k: int, effect: int, Sigma: Array) -> Array:
+def _weighted_precision(fitted: Fitted, k: int, effect: int, Sigma: Array) -> Array:
     """Matrix M with Var(u_hat) of one effect = K M K: the sum over coefficients of Sigma Z'PZ Sigma, shape (q, q)."""
     t = fitted.design.terms[k]
     out = np.zeros((t.q, t.q))
     # Z (Sigma[:, effect] (x) I) are the records that the effect of each level moves
     ZS = np.asarray(sum(Sigma[a, effect] * t.Z[:, a * t.q : (a + 1) * t.q].toarray() for a in range(t.c)))
-    for start in range(0, t.q, LEVELS_AT_ONCE):
-        block = ZS[:, start : start + LEVELS_AT_ONCE]
-        out[:, start : start + LEVELS_AT_ONCE] = ZS.T @ fitted.system.project(block)
+    for start in range(0, t.q, _LEVELS_AT_ONCE):
+        block = ZS[:, start : start + _LEVELS_AT_ONCE]
+        out[:, start : start + _LEVELS_AT_ONCE] = ZS.T @ fitted.system.project(block)
     return out
 
 
@@ -196,12 +196,12 @@ def candidates(fitted: Fitted, term: str, relationship: Relationship, ids: Seque
     Sigma = fitted.Sigma(k)
     values, pev, diagonal = [], [], []
     g = (t.Zt @ fitted.system.Py).reshape(t.c, t.q).T[t.counts > 0]
-    for start in range(0, len(new), LEVELS_AT_ONCE):
-        some = new[start : start + LEVELS_AT_ONCE]
+    for start in range(0, len(new), _LEVELS_AT_ONCE):
+        some = new[start : start + _LEVELS_AT_ONCE]
         K = relationship.cross(some, old)
         values.append(K @ g @ Sigma)
         diagonal.append(np.asarray(relationship.diagonal)[relationship.labels.get_indexer(some)])
-        pev.append(np.outer(diagonal[-1], np.diag(Sigma)) - explained_variance(fitted, k, K, Sigma))
+        pev.append(np.outer(diagonal[-1], np.diag(Sigma)) - _explained_variance(fitted, k, K, Sigma))
     every = np.concatenate(diagonal) if diagonal else np.zeros(0)
     empty = np.zeros((0, t.c))
     frame = effects_frame(
@@ -212,7 +212,7 @@ def candidates(fitted: Fitted, term: str, relationship: Relationship, ids: Seque
     return frame
 
 
-def explained_variance(fitted: Fitted, k: int, K: Array, Sigma: Array) -> Array:
+def _explained_variance(fitted: Fitted, k: int, K: Array, Sigma: Array) -> Array:
     """Diagonals of Sigma K Z'PZ K' Sigma for the rows of K (new levels by levels with records), shape (new, c)."""
     t = fitted.design.terms[k]
     some = np.flatnonzero(t.counts > 0)

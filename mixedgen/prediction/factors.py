@@ -82,7 +82,7 @@ def factors(fitted: Fitted, term: str) -> Factors:
     """
     k = fitted.design.term(term)
     t, s = fitted.design.terms[k], fitted.design.slices[k]
-    Lambda, specific = loadings_and_specific(t.structure, fitted.theta[s], t.key)
+    Lambda, specific = _loadings_and_specific(t.structure, fitted.theta[s], t.key)
     U, d, Vt = np.linalg.svd(Lambda, full_matrices=False)
     sign = np.where((U * d).sum(axis=0) < 0, -1.0, 1.0)
     rotated, V = U * d * sign, Vt.T * sign
@@ -101,7 +101,7 @@ def factors(fitted: Fitted, term: str) -> Factors:
     )
 
 
-def loadings_and_specific(structure: Structure, theta: Array, key: str) -> tuple[Array, Array]:
+def _loadings_and_specific(structure: Structure, theta: Array, key: str) -> tuple[Array, Array]:
     """Lambda, shape (c, k), and the specific variances, shape (c,)."""
     Lambda = structure.loadings(theta)
     if Lambda is None:

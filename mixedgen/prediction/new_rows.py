@@ -37,7 +37,7 @@ Matrix = Array | sp.csr_array
 
 NewLevels = Literal["error", "population"]
 
-ESTIMABLE = 1e-8  # of the length of a row of X: what it may have along the null space
+_ESTIMABLE = 1e-8  # of the length of a row of X: what it may have along the null space
 
 
 @dataclass(frozen=True)
@@ -133,12 +133,12 @@ def own_rows(fitted: Fitted, chosen: tuple[int, ...], interval: str | None) -> R
     """Rows of the records of the fit."""
     design = fitted.design
     every = [Predicted(t, t, fitted.Sigma(k), fitted.system.solution.u[k]) for k, t in enumerate(design.terms)]
-    others = [fresh(e) for k, e in enumerate(every) if k not in chosen] if interval == "prediction" else []
+    others = [_fresh(e) for k, e in enumerate(every) if k not in chosen] if interval == "prediction" else []
     estimable = np.ones(design.n, dtype=bool)
     return Rows(design.fixed.X, estimable, design.offset, tuple(every[k] for k in chosen), tuple(others))
 
 
-def fresh(e: Predicted) -> Predicted:
+def _fresh(e: Predicted) -> Predicted:
     """A term whose levels all count as new and unrelated."""
     none = replace(e.own, levels=e.own.levels[:0], relationship=None)
     return replace(e, own=none, u=e.u[:0], extension=None)
@@ -173,20 +173,20 @@ def new_rows(
 ) -> Rows:
     """Rows of new data without missing values."""
     design = fitted.design
-    X, estimable = new_fixed_rows(design, frame)
+    X, estimable = _new_fixed_rows(design, frame)
     offset = np.sum([operand_values(o, frame, f"offset({o.text})") for o in design.offsets], axis=0)
     effects, others = [], []
     for k, t in enumerate(design.terms):
         own = Predicted(t, t, fitted.Sigma(k), fitted.system.solution.u[k])
         if k in chosen:
             extension = relationships.get(str(t.written.factors[-1].link))
-            effects.append(new_effects(own, frame, new_levels, extension))
+            effects.append(_new_effects(own, frame, new_levels, extension))
         elif interval == "prediction":
-            others.append(new_effects(fresh(own), frame, "population", None))
+            others.append(_new_effects(_fresh(own), frame, "population", None))
     return Rows(X, estimable, offset if design.offsets else None, tuple(effects), tuple(others))
 
 
-def new_fixed_rows(design: Design, frame: pd.DataFrame) -> tuple[Matrix, NDArray[np.bool_]]:
+def _new_fixed_rows(design: Design, frame: pd.DataFrame) -> tuple[Matrix, NDArray[np.bool_]]:
     """X of new data, and which of its rows are estimable.
 
     Raises
@@ -203,20 +203,20 @@ def new_fixed_rows(design: Design, frame: pd.DataFrame) -> tuple[Matrix, NDArray
             f"the fixed part holds unknown-parent groups ({examples(groups)}): predictions for new data do not know "
             "their shares. Predict the records of the fit, or take blup(term)['total']."
         )
-    X = coded_rows(fixed.coder, frame, repr(design.parsed.fixed))
-    return X[:, fixed.kept], estimable_rows(X, fixed.null_space)
+    X = _coded_rows(fixed.coder, frame, repr(design.parsed.fixed))
+    return X[:, fixed.kept], _estimable_rows(X, fixed.null_space)
 
 
-def require_same_kinds(coder: Coder, frame: pd.DataFrame) -> None:
+def _require_same_kinds(coder: Coder, frame: pd.DataFrame) -> None:
     """Raise a DataError for covariates that are no numbers, and factors with levels that the fit did not have."""
     for x in coder.inputs:
         if x.categories is None:
             numeric(frame[x.variable], x.variable, frame.index)
         else:
-            require_categories(x.variable, frame[x.variable], x.categories)
+            _require_categories(x.variable, frame[x.variable], x.categories)
 
 
-def require_categories(name: str, column: pd.Series, categories: pd.Index) -> None:
+def _require_categories(name: str, column: pd.Series, categories: pd.Index) -> None:
     """Raise a DataError for values of a factor that are none of its categories."""
     unknown = pd.Index(column.astype(object).unique()).difference(categories, sort=False)
     if len(unknown):
@@ -228,13 +228,13 @@ def require_categories(name: str, column: pd.Series, categories: pd.Index) -> No
         )
 
 
-def estimable_rows(X: Matrix, null_space: Array) -> NDArray[np.bool_]:
+def _estimable_rows(X: Matrix, null_space: Array) -> NDArray[np.bool_]:
     """Whether each row of X, all columns, is orthogonal to the null space; a warning counts those that are not."""
     if not null_space.shape[1]:
         return np.ones(X.shape[0], dtype=bool)
     size = np.sqrt(np.asarray((X * X).sum(axis=1)).ravel())
     along = np.abs(X @ (null_space / np.linalg.norm(null_space, axis=0))).max(axis=1)
-    good = np.asarray(along <= ESTIMABLE * np.maximum(size, 1.0))
+    good = np.asarray(along <= _ESTIMABLE * np.maximum(size, 1.0))
     if not good.all():
         warnings.warn(
             f"{int((~good).sum())} rows of the new data are not estimable and are missing: the data of the fit lack "
@@ -245,7 +245,7 @@ def estimable_rows(X: Matrix, null_space: Array) -> NDArray[np.bool_]:
     return good
 
 
-def new_effects(
+def _new_effects(
     own: Predicted,
     frame: pd.DataFrame,
     new_levels: NewLevels,
@@ -255,10 +255,10 @@ def new_effects(
     key, levels = own.own.key, own.own.levels
     if extension is not None:
         require_same_scale(own.own, extension)
-    loads, new = new_loads(own.own.written, frame, levels, unlabelled=not own.own.q)
+    loads, new = _new_loads(own.own.written, frame, levels, unlabelled=not own.own.q)
     unknown = new if extension is None else new[extension.labels.get_indexer(new) < 0]
     if len(unknown) and new_levels == "error":
-        raise DataError(new_levels_message(key, unknown, levels), levels=list(unknown))
+        raise DataError(_new_levels_message(key, unknown, levels), levels=list(unknown))
     columns = coded_effects(own.own, frame)
     values, _ = spread(loads, columns, ("",) * columns.shape[1])
     every = levels.append(new) if len(new) else levels
@@ -266,7 +266,7 @@ def new_effects(
     return replace(own, term=term, extension=extension)
 
 
-def new_levels_message(key: str, new: pd.Index, levels: pd.Index) -> str:
+def _new_levels_message(key: str, new: pd.Index, levels: pd.Index) -> str:
     """What is wrong with levels that the fit did not have."""
     near = near_misses(new, levels)
     hint = f" Some would match under another spelling ({'; '.join(map(str, near))})." if near else ""
@@ -298,7 +298,7 @@ def require_same_scale(t: Term, extension: Relationship, needed: NDArray[np.bool
         )
 
 
-def new_loads(term: RandomTerm, frame: pd.DataFrame, levels: pd.Index, unlabelled: bool) -> tuple[Loads, pd.Index]:
+def _new_loads(term: RandomTerm, frame: pd.DataFrame, levels: pd.Index, unlabelled: bool) -> tuple[Loads, pd.Index]:
     """Loads of new data, and the levels that are not among `levels`, which are numbered after them.
 
     With `unlabelled` a plain term needs no column: its levels do not matter, and every row may load the same.
@@ -308,17 +308,17 @@ def new_loads(term: RandomTerm, frame: pd.DataFrame, levels: pd.Index, unlabelle
         if unlabelled:
             return one_load(np.zeros(len(frame), dtype=np.intp)), pd.Index(["new"])
         names = [str(f.source) for f in term.factors]
-        codes, new = coded_levels([joined_labels([frame[c] for c in names])], levels)
+        codes, new = _coded_levels([_joined_labels([frame[c] for c in names])], levels)
         return one_load(codes[0]), new
     names = source_columns(source)
-    codes, new = coded_levels([pd.Index(frame[c].astype(object)) for c in names], levels)
+    codes, new = _coded_levels([pd.Index(frame[c].astype(object)) for c in names], levels)
     by_name = dict(zip(names, codes, strict=True))
     if isinstance(source, MultiMembership):
         return membership_loads(source, by_name, frame), new
     return members_loads(source, by_name, frame), new
 
 
-def joined_labels(columns: Sequence[pd.Series]) -> pd.Index:
+def _joined_labels(columns: Sequence[pd.Series]) -> pd.Index:
     """Levels of one column, or labels of an interaction joined by colons."""
     values = [np.asarray(c.astype(object)) for c in columns]
     if len(values) == 1:
@@ -326,7 +326,7 @@ def joined_labels(columns: Sequence[pd.Series]) -> pd.Index:
     return pd.Index([":".join(str(v) for v in row) for row in zip(*values, strict=True)])
 
 
-def coded_levels(columns: Sequence[pd.Index], levels: pd.Index) -> tuple[list[IntArray], pd.Index]:
+def _coded_levels(columns: Sequence[pd.Index], levels: pd.Index) -> tuple[list[IntArray], pd.Index]:
     """Position of each value among the levels, or after them among the new ones."""
     at = [np.asarray(levels.get_indexer(c), dtype=np.intp) for c in columns]
     missing = [c[a < 0] for c, a in zip(columns, at, strict=True)]
@@ -338,10 +338,10 @@ def coded_levels(columns: Sequence[pd.Index], levels: pd.Index) -> tuple[list[In
 
 def coded_effects(t: Term, frame: pd.DataFrame) -> Array:
     """Columns left of the bar for new data, coded as in the fit."""
-    return dense(coded_rows(t.coder, frame, f"the effects of term {t.key!r}"))
+    return dense(_coded_rows(t.coder, frame, f"the effects of term {t.key!r}"))
 
 
-def coded_rows(coder: Coder, frame: pd.DataFrame, what: str) -> Matrix:
+def _coded_rows(coder: Coder, frame: pd.DataFrame, what: str) -> Matrix:
     """New data coded as those of the fit were.
 
     Raises
@@ -349,7 +349,7 @@ def coded_rows(coder: Coder, frame: pd.DataFrame, what: str) -> Matrix:
     DataError
         If factors have levels that the fit did not have, or formulaic cannot code the data.
     """
-    require_same_kinds(coder, frame)
+    _require_same_kinds(coder, frame)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="Data has categories outside")

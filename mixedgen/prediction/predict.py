@@ -21,8 +21,8 @@ from mixedgen.relationship.relationship import Relationship
 
 Interval = Literal["confidence", "prediction"]
 
-PREDICTIONS_AT_ONCE = 256  # predictions whose variance is solved for at once
-ELEMENTS = 2**24  # numbers in one block of them: records and levels x predictions
+_PREDICTIONS_AT_ONCE = 256  # predictions whose variance is solved for at once
+_ELEMENTS = 2**24  # numbers in one block of them: records and levels x predictions
 
 
 def predict(
@@ -93,25 +93,25 @@ def predict(
     0  450.3  15.9  419.3  481.4
     1  378.7  15.9  347.6  409.8
     """
-    check_options(fitted, data, new_levels, relationships, interval, level)
+    _check_options(fitted, data, new_levels, relationships, interval, level)
     design = fitted.design
-    chosen = chosen_terms(design, re_form)
+    chosen = _chosen_terms(design, re_form)
     if data is None and interval is None and len(chosen) == len(design.terms):
-        return shaped({"mean": fitted_values(fitted)})
+        return _shaped({"mean": fitted_values(fitted)})
     if data is None:
         rows = own_rows(fitted, chosen, interval)
-        table = prediction_table(fitted, rows, interval, level, residual_variance(fitted, interval, new=False))
-        return shaped({name: design.records.on_data(values, name) for name, values in table.items()})
+        table = _prediction_table(fitted, rows, interval, level, _residual_variance(fitted, interval, new=False))
+        return _shaped({name: design.records.on_data(values, name) for name, values in table.items()})
     frame = read_frame(data)
     complete, index = complete_frame(design, frame, chosen, interval)
     table = {name: np.zeros(0) for name in (("mean", "se", "lower", "upper") if interval else ("mean",))}
     if len(complete):
         rows = new_rows(fitted, recode(frame.iloc[complete]), chosen, new_levels, relationships or {}, interval)
-        table = prediction_table(fitted, rows, interval, level, residual_variance(fitted, interval, new=True))
-    return shaped({name: padded(values, complete, index) for name, values in table.items()})
+        table = _prediction_table(fitted, rows, interval, level, _residual_variance(fitted, interval, new=True))
+    return _shaped({name: _padded(values, complete, index) for name, values in table.items()})
 
 
-def check_options(
+def _check_options(
     fitted: Fitted,
     data: Any,
     new_levels: str,
@@ -140,7 +140,7 @@ def check_options(
         )
 
 
-def chosen_terms(design: Design, re_form: str | Sequence[str]) -> tuple[int, ...]:
+def _chosen_terms(design: Design, re_form: str | Sequence[str]) -> tuple[int, ...]:
     """Positions of the terms that the prediction holds."""
     if isinstance(re_form, str) and re_form in ("all", "none"):
         return tuple(range(len(design.terms))) if re_form == "all" else ()
@@ -148,7 +148,7 @@ def chosen_terms(design: Design, re_form: str | Sequence[str]) -> tuple[int, ...
     return tuple(sorted({design.term(name) for name in names}))
 
 
-def shaped(columns: Mapping[str, Any]) -> pd.Series | pd.DataFrame:
+def _shaped(columns: Mapping[str, Any]) -> pd.Series | pd.DataFrame:
     """The mean alone as a series without a name; several columns as a frame; those of traits as they are."""
     if len(columns) > 1:
         return pd.DataFrame(dict(columns))
@@ -156,14 +156,14 @@ def shaped(columns: Mapping[str, Any]) -> pd.Series | pd.DataFrame:
     return mean.rename(None) if mean.ndim == 1 else mean
 
 
-def padded(values: Array, complete: IntArray, index: pd.Index) -> pd.Series:
+def _padded(values: Array, complete: IntArray, index: pd.Index) -> pd.Series:
     """Values of the complete rows on the index of all."""
     out = np.full(len(index), np.nan)
     out[complete] = values
     return pd.Series(out, index=index)
 
 
-def prediction_table(
+def _prediction_table(
     fitted: Fitted, rows: Rows, interval: str | None, level: float, residual: Array | float
 ) -> dict[str, Array]:
     """Columns of the result: ``mean``, and with an interval ``se lower upper``."""
@@ -173,20 +173,20 @@ def prediction_table(
     mean = np.where(rows.estimable, mean, np.nan)
     if interval is None:
         return {"mean": mean}
-    variance = np.concatenate([prediction_variance(fitted, rows, block) for block in blocks(fitted, rows)]) + residual
+    variance = np.concatenate([_prediction_variance(fitted, rows, block) for block in _blocks(fitted, rows)]) + residual
     se = np.where(rows.estimable, np.sqrt(np.maximum(variance, 0.0)), np.nan)
     half = ndtri(0.5 + level / 2.0) * se
     return {"mean": mean, "se": se, "lower": mean - half, "upper": mean + half}
 
 
-def blocks(fitted: Fitted, rows: Rows) -> Iterator[slice]:
+def _blocks(fitted: Fitted, rows: Rows) -> Iterator[slice]:
     """Predictions in blocks that fit into memory."""
     size = fitted.design.n + sum(e.term.q * e.term.c for e in (*rows.effects, *rows.others))
-    width = int(np.clip(ELEMENTS // size, 1, PREDICTIONS_AT_ONCE))
+    width = int(np.clip(_ELEMENTS // size, 1, _PREDICTIONS_AT_ONCE))
     yield from (slice(start, start + width) for start in range(0, rows.X.shape[0], width))
 
 
-def prediction_variance(fitted: Fitted, rows: Rows, block: slice) -> Array:
+def _prediction_variance(fitted: Fitted, rows: Rows, block: slice) -> Array:
     """Var(x'b_hat + z'u_hat - x'b - z'u) of some rows, and the variance of the terms left out, shape (m,)."""
     part = rows.X[block]
     X = part.toarray() if sp.issparse(part) else np.asarray(part)
@@ -206,7 +206,7 @@ def prediction_variance(fitted: Fitted, rows: Rows, block: slice) -> Array:
     return variance + blue - 2.0 * np.einsum("nm,nm->m", w, d)
 
 
-def residual_variance(fitted: Fitted, interval: str | None, *, new: bool) -> Array | float:
+def _residual_variance(fitted: Fitted, interval: str | None, *, new: bool) -> Array | float:
     """What the residual of a new record adds to the variance; nothing in an interval of the mean.
 
     Raises

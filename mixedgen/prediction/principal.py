@@ -73,10 +73,10 @@ def principal_components(fitted: Fitted) -> dict[str, PrincipalComponents]:
     shared: dict[str, list[int]] = {}
     for k, t in enumerate(design.terms):
         shared.setdefault(t.written.label, []).append(k)
-    return {factor: components_of_terms(fitted, ks, sigma) for factor, ks in shared.items()}
+    return {factor: _components_of_terms(fitted, ks, sigma) for factor, ks in shared.items()}
 
 
-def components_of_terms(fitted: Fitted, ks: list[int], sigma: float) -> PrincipalComponents:
+def _components_of_terms(fitted: Fitted, ks: list[int], sigma: float) -> PrincipalComponents:
     """Principal components of some terms together."""
     terms = fitted.design.terms
     L = la.block_diag(*(lower_factor(fitted.Sigma(k)) for k in ks)) / sigma

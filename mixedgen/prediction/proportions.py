@@ -14,15 +14,15 @@ from mixedgen.design.terms import Term
 from mixedgen.errors import NotAvailableError
 from mixedgen.estimation.fitted import Fitted
 
-BLOCK_ELEMENTS = 2**24  # of one block of levels by records
+_BLOCK_ELEMENTS = 2**24  # of one block of levels by records
 
 
 def random_variances(fitted: Fitted) -> list[Array]:
     """Variance that each term gives to each record, the diagonal of Z (Sigma (x) K) Z', shape (n,) each."""
-    return [record_variances(t, fitted.Sigma(k)) for k, t in enumerate(fitted.design.terms)]
+    return [_record_variances(t, fitted.Sigma(k)) for k, t in enumerate(fitted.design.terms)]
 
 
-def record_variances(t: Term, Sigma: Array) -> Array:
+def _record_variances(t: Term, Sigma: Array) -> Array:
     """Diagonal of Z (Sigma (x) K) Z' of one term, shape (n,).
 
     Notes
@@ -32,13 +32,13 @@ def record_variances(t: Term, Sigma: Array) -> Array:
     if t.record is None:
         own = np.einsum("ia,ab,ib->i", t.values, Sigma, t.values)
         return own if t.relationship is None else own * np.asarray(t.relationship.diagonal)[t.level]
-    return several_loads_variances(t, Sigma)
+    return _several_loads_variances(t, Sigma)
 
 
-def several_loads_variances(t: Term, Sigma: Array) -> Array:
-    """`record_variances` of records that load several levels, in blocks of records."""
+def _several_loads_variances(t: Term, Sigma: Array) -> Array:
+    """`_record_variances` of records that load several levels, in blocks of records."""
     out = np.empty(t.n_records)
-    step = max(1, BLOCK_ELEMENTS // (t.q * t.c))
+    step = max(1, _BLOCK_ELEMENTS // (t.q * t.c))
     for start in range(0, t.n_records, step):
         rows = slice(start, start + step)
         Z = [t.Z[rows, a * t.q : (a + 1) * t.q] for a in range(t.c)]
@@ -48,7 +48,7 @@ def several_loads_variances(t: Term, Sigma: Array) -> Array:
     return out
 
 
-def require_one_trait(design: Design, what: str) -> None:
+def _require_one_trait(design: Design, what: str) -> None:
     """Raise a NotAvailableError for several traits, whose variances do not add up."""
     if design.records.several:
         raise NotAvailableError(f"{what} is that of one response: fit the traits one by one for it.")
@@ -78,7 +78,7 @@ class MeanVariances:
         return self.fixed + float(self.random.sum()) + self.residual
 
 
-def mean_variances(fitted: Fitted) -> MeanVariances:
+def _mean_variances(fitted: Fitted) -> MeanVariances:
     """Mean variances of a record: what R squared and intraclass correlations are made of."""
     design = fitted.design
     prediction = np.asarray(design.fixed.X @ fitted.system.solution.b)
@@ -149,8 +149,8 @@ def r_squared(fitted: Fitted) -> RSquared:
     >>> round(r2.marginal, 3), round(r2.conditional, 3)
     (0.279, 0.799)
     """
-    require_one_trait(fitted.design, "R squared")
-    p = mean_variances(fitted)
+    _require_one_trait(fitted.design, "R squared")
+    p = _mean_variances(fitted)
     return RSquared(p.fixed / p.total, 1.0 - p.residual / p.total, p.fixed, p.random, p.residual)
 
 
@@ -193,9 +193,9 @@ def intraclass(fitted: Fitted, term: str | None = None) -> pd.DataFrame | float:
     >>> round(fit.icc("Batch"), 3)
     0.418
     """
-    require_one_trait(fitted.design, "an intraclass correlation")
+    _require_one_trait(fitted.design, "an intraclass correlation")
     k = None if term is None else fitted.design.term(term)
-    p = mean_variances(fitted)
+    p = _mean_variances(fitted)
     adjusted = p.random / (p.total - p.fixed)
     if k is not None:
         return float(adjusted.iloc[k])

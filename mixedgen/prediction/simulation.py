@@ -11,7 +11,7 @@ from mixedgen.design.terms import Term
 from mixedgen.errors import require_count
 from mixedgen.estimation.fitted import Fitted
 
-DRAWS = 64  # drawn at once: random effects x this many numbers are in memory
+_DRAWS = 64  # drawn at once: random effects x this many numbers are in memory
 
 
 def simulate(
@@ -62,11 +62,11 @@ def draw(fitted: Fitted, mean: Array, n: int, rng: np.random.Generator, *, new_e
     """Draws around a mean of the records, shape (records, n)."""
     out = np.empty((len(mean), n))
     residual, theta = fitted.design.residual, fitted.theta_R
-    for start in range(0, n, DRAWS):
-        stop = min(start + DRAWS, n)
+    for start in range(0, n, _DRAWS):
+        stop = min(start + _DRAWS, n)
         out[:, start:stop] = mean[:, None] + residual.draw(theta, rng, stop - start)
         if new_effects:
-            out[:, start:stop] += draw_random_part(fitted, rng, stop - start)
+            out[:, start:stop] += _draw_random_part(fitted, rng, stop - start)
     return out
 
 
@@ -80,17 +80,17 @@ def mean_of_records(fitted: Fitted, *, conditional: bool) -> Array:
     return mean
 
 
-def draw_random_part(fitted: Fitted, rng: np.random.Generator, n: int) -> Array:
+def _draw_random_part(fitted: Fitted, rng: np.random.Generator, n: int) -> Array:
     """Draws of sum_k Z_k u_k, shape (records, n)."""
     design = fitted.design
     out = np.zeros((design.n, n))
     for k, t in enumerate(design.terms):
-        u = draw_effects(t, fitted.Sigma(k), rng, n)
+        u = _draw_effects(t, fitted.Sigma(k), rng, n)
         out += t.Z @ u.reshape(t.c * t.q, n)
     return out
 
 
-def draw_effects(t: Term, Sigma: Array, rng: np.random.Generator, n: int) -> Array:
+def _draw_effects(t: Term, Sigma: Array, rng: np.random.Generator, n: int) -> Array:
     """Draws from N(0, Sigma (x) K), shape (c, q, n)."""
     if t.relationship is None:
         v = rng.standard_normal((t.c, t.q, n))

@@ -57,12 +57,12 @@ def trajectory(fitted: Fitted, term: str, at: Any, total: Total | None = None) -
     k = fitted.design.term(term)
     t = fitted.design.terms[k]
     frame = read_frame(at)
-    W = basis_at(t, frame)
+    W = _basis_at(t, frame)
     points = frame[list(t.coder.side.variables)].reset_index(drop=True)
     if total is not None:
         W = (W.mean(axis=0) if total == "mean" else W.sum(axis=0))[None]
         points = pd.DataFrame({"points": [len(points)]})
-    return sums_of_effects(fitted, k, points, W)
+    return _sums_of_effects(fitted, k, points, W)
 
 
 def combination(fitted: Fitted, term: str, weights: Mapping[str, Any] | pd.DataFrame) -> pd.DataFrame:
@@ -102,10 +102,10 @@ def combination(fitted: Fitted, term: str, weights: Mapping[str, Any] | pd.DataF
     if not np.all(np.isfinite(W)):
         raise ArgumentError("weights must be finite numbers.")
     several = isinstance(weights, pd.DataFrame)
-    return sums_of_effects(fitted, k, pd.DataFrame({"combination": table.index}) if several else pd.DataFrame(), W)
+    return _sums_of_effects(fitted, k, pd.DataFrame({"combination": table.index}) if several else pd.DataFrame(), W)
 
 
-def sums_of_effects(fitted: Fitted, k: int, names: pd.DataFrame, W: Array) -> pd.DataFrame:
+def _sums_of_effects(fitted: Fitted, k: int, names: pd.DataFrame, W: Array) -> pd.DataFrame:
     """BLUP of w'u for each level and each row w of W, told apart by the columns of `names`."""
     t = fitted.design.terms[k]
     Sigma = fitted.Sigma(k)
@@ -150,7 +150,7 @@ def variance_at(fitted: Fitted, at: Any) -> pd.DataFrame:
     .. [1] Fischer, Gilmour & van der Werf (2004) Genet Sel Evol 36:363.
     """
     frame = read_frame(at)
-    parts = dict(variance_parts(fitted, frame))
+    parts = dict(_variance_parts(fitted, frame))
     total = (
         np.sum([v for v, _ in parts.values()], axis=0),
         np.sum([g for _, g in parts.values()], axis=0),
@@ -173,19 +173,19 @@ def variance_at(fitted: Fitted, at: Any) -> pd.DataFrame:
     return pd.concat(out).sort_index(kind="stable").reset_index(drop=True)
 
 
-def variance_parts(fitted: Fitted, frame: pd.DataFrame) -> Iterator[tuple[str, tuple[Array, Array]]]:
+def _variance_parts(fitted: Fitted, frame: pd.DataFrame) -> Iterator[tuple[str, tuple[Array, Array]]]:
     """Variance of each term and of the residual at points, and their derivatives by theta, shape (points, n_theta)."""
     design = fitted.design
     for k, (t, s) in enumerate(zip(design.terms, design.slices, strict=False)):
-        W = basis_at(t, frame)
+        W = _basis_at(t, frame)
         gradient = np.zeros((len(W), len(fitted.theta)))
         derivatives = t.structure.derivatives(fitted.theta[s])
         gradient[:, s] = np.einsum("ma,iab,mb->mi", W, derivatives, W, optimize=True)
         yield t.key, (np.einsum("ma,ab,mb->m", W, fitted.Sigma(k), W), gradient)
-    yield "residual", residual_variance_at(fitted, frame)
+    yield "residual", _residual_variance_at(fitted, frame)
 
 
-def residual_variance_at(fitted: Fitted, frame: pd.DataFrame) -> tuple[Array, Array]:
+def _residual_variance_at(fitted: Fitted, frame: pd.DataFrame) -> tuple[Array, Array]:
     """Residual variance at points, and its derivatives by theta."""
     residual, s = fitted.design.residual, fitted.design.slices[-1]
     require_columns(frame, residual.covariates, "at=")
@@ -196,7 +196,7 @@ def residual_variance_at(fitted: Fitted, frame: pd.DataFrame) -> tuple[Array, Ar
     return value, gradient
 
 
-def basis_at(t: Term, frame: pd.DataFrame) -> Array:
+def _basis_at(t: Term, frame: pd.DataFrame) -> Array:
     """Coefficients of a term at points, shape (points, c)."""
     require_columns(frame, t.coder.side.variables, "at=")
     W = coded_effects(t, frame)

@@ -112,11 +112,11 @@ def cholesky(K: Array, labels: pd.Index[Any]) -> Array:
     """Lower triangular L of K = L L', for a K that is positive definite beyond rounding."""
     L = definite_factor(K)
     if L is None:
-        raise_not_positive(K, labels)
+        _raise_not_positive(K, labels)
     return L
 
 
-def raise_not_positive(K: Array, labels: pd.Index[Any]) -> NoReturn:
+def _raise_not_positive(K: Array, labels: pd.Index[Any]) -> NoReturn:
     """Say how far from positive definite K is, which levels cause it, and what may be done."""
     eigenvalues, vectors = la.eigh(K)
     smallest, largest = eigenvalues[0], eigenvalues[-1]
@@ -160,7 +160,7 @@ def family_cholesky(blocks: Array, members: Positions, labels: pd.Index[Any]) ->
     smallest, largest = np.linalg.eigvalsh(blocks)[:, [0, -1]].T
     bad = np.flatnonzero(smallest <= blocks.shape[1] * np.finfo(float).eps * np.abs(largest))
     if len(bad):
-        raise_not_positive(blocks[bad[0]], labels[members[bad[0]]])
+        _raise_not_positive(blocks[bad[0]], labels[members[bad[0]]])
     return np.asarray(np.linalg.cholesky(blocks))
 
 

@@ -14,7 +14,7 @@ from mixedgen.errors import DesignError
 from mixedgen.sparse import analyse
 from mixedgen.sparse.contract import CholeskyFactor, Symbolic
 
-MOST_ELEMENTS = 50_000_000  # of the inverse around holes, or of the solves for them: 0.4 GB each
+_MOST_ELEMENTS = 50_000_000  # of the inverse around holes, or of the solves for them: 0.4 GB each
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,8 @@ def find_holes(rows: IntArray, cols: IntArray, cell: IntArray) -> Holes:
     row, column, hole = number[rows[inner]], number[cols[inner]], number[cols[border]]
     graph = sp.coo_array((np.ones(len(inner), dtype=bool), (row, column)), shape=(count, count))
     patch = connected_components(graph, directed=False)[1]
-    rims = find_rims(patch[hole], cell[rows[border]], int(patch.max()) + 1)
-    require_room(count, rims)
+    rims = _find_rims(patch[hole], cell[rows[border]], int(patch.max()) + 1)
+    _require_room(count, rims)
     lower = np.flatnonzero(row >= column)
     lower = lower[np.lexsort((row[lower], column[lower]))]
     indptr = np.searchsorted(column[lower], np.arange(count + 1))
@@ -173,7 +173,7 @@ class Rims:
         return self.around[pair].astype(np.intp), second.astype(np.intp), (pair, slot)
 
 
-def find_rims(patch: IntArray, cell: IntArray, patches: int) -> Rims:
+def _find_rims(patch: IntArray, cell: IntArray, patches: int) -> Rims:
     """Rims from the patch and the cell of each element between them."""
     n = int(cell.max(initial=-1)) + 1
     pairs, beside = np.unique(patch * np.int64(n) + cell, return_inverse=True)
@@ -182,10 +182,10 @@ def find_rims(patch: IntArray, cell: IntArray, patches: int) -> Rims:
     return Rims(owner, around, beside, size, np.cumsum(size) - size)
 
 
-def require_room(count: int, rims: Rims) -> None:
+def _require_room(count: int, rims: Rims) -> None:
     """Raise a DesignError where the inverse would be too full."""
     width, elements = int(rims.size.max()), int(np.sum(rims.size**2))
-    if max(elements, width * count) > MOST_ELEMENTS:
+    if max(elements, width * count) > _MOST_ELEMENTS:
         raise DesignError(
             f"{count} places of the grid have no record, and up to {width} plots lie around a patch of them: the "
             f"inverse of R would have {elements:,} elements. Give parts of the field that lie apart a unit of their "

@@ -17,7 +17,7 @@ from mixedgen.covariance.variances import Identity
 from mixedgen.errors import ArgumentError, DataError, examples
 from mixedgen.residual.residual import Residual
 
-SYMMETRY = 1e-8  # of the geometric mean of two variances
+_SYMMETRY = 1e-8  # of the geometric mean of two variances
 
 
 @dataclass(frozen=True)
@@ -95,14 +95,14 @@ class KnownResidual(Residual):
     def draw(self, theta: Array, rng: np.random.Generator, n: int) -> Array:
         """Draws from N(0, R)."""
         out = np.empty((len(self.position), n))
-        for own in connected_blocks(self.R0):
+        for own in _connected_blocks(self.R0):
             out[own] = np.linalg.cholesky(self.R0[own][:, own].toarray()) @ rng.standard_normal((len(own), n))
         return out * np.sqrt(self._variance(theta))
 
     def select(self, rows: IntArray) -> KnownResidual:
         """R of some records."""
         R0 = sp.csr_array(self.R0[rows][:, rows])
-        inverse, logdet = block_inverse(R0, pd.RangeIndex(len(rows)))
+        inverse, logdet = _block_inverse(R0, pd.RangeIndex(len(rows)))
         return replace(self, position=self.position[rows], R0=R0, inverse=inverse, log_determinant=logdet)
 
 
@@ -125,15 +125,15 @@ def known_residual(matrix: Any, index: pd.Index, kept: IntArray) -> KnownResidua
     DataError
         If its labels are not those of the data, it is not symmetric, or not positive definite.
     """
-    whole = in_order(matrix, index)
+    whole = _in_order(matrix, index)
     R0 = sp.csr_array(whole)[kept][:, kept]
     R0.sum_duplicates()
-    require_symmetric(R0, index[kept])
-    inverse, logdet = block_inverse(R0, index[kept])
+    _require_symmetric(R0, index[kept])
+    inverse, logdet = _block_inverse(R0, index[kept])
     return KnownResidual(Identity(1), np.zeros(len(kept), dtype=np.intp), R0, inverse, logdet)
 
 
-def in_order(matrix: Any, index: pd.Index) -> Any:
+def _in_order(matrix: Any, index: pd.Index) -> Any:
     """The matrix in the order of the data, sparse or dense."""
     if isinstance(matrix, pd.DataFrame):
         if not index.is_unique:
@@ -152,7 +152,7 @@ def in_order(matrix: Any, index: pd.Index) -> Any:
     return matrix
 
 
-def require_symmetric(R0: sp.csr_array, labels: pd.Index) -> None:
+def _require_symmetric(R0: sp.csr_array, labels: pd.Index) -> None:
     """Raise a DataError for a matrix that is not symmetric and finite with positive variances."""
     if not np.all(np.isfinite(R0.data)):
         raise DataError("the residual covariance matrix has missing or infinite elements.")
@@ -161,24 +161,24 @@ def require_symmetric(R0: sp.csr_array, labels: pd.Index) -> None:
     if len(bad):
         raise DataError(f"{len(bad)} records have no positive residual variance: {examples(list(labels[bad]))}.")
     odd = sp.coo_array(R0 - R0.T)
-    bad = np.flatnonzero(np.abs(odd.data) > SYMMETRY * np.sqrt(d[odd.row] * d[odd.col]))
+    bad = np.flatnonzero(np.abs(odd.data) > _SYMMETRY * np.sqrt(d[odd.row] * d[odd.col]))
     if len(bad):
         where = [f"{labels[odd.row[k]]}, {labels[odd.col[k]]}" for k in bad]
         raise DataError(f"the residual covariance matrix is not symmetric in {len(bad)} places: {examples(where)}.")
 
 
-def connected_blocks(R0: sp.csr_array) -> list[IntArray]:
+def _connected_blocks(R0: sp.csr_array) -> list[IntArray]:
     """Records of each block of a matrix."""
     label = connected_components(R0, directed=False)[1]
     order = np.argsort(label, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(label[order])) + 1)
 
 
-def block_inverse(R0: sp.csr_array, labels: pd.Index) -> tuple[sp.csr_array, float]:
+def _block_inverse(R0: sp.csr_array, labels: pd.Index) -> tuple[sp.csr_array, float]:
     """Inverse by connected blocks, and the log-determinant."""
     rows, columns, values = [], [], []
     logdet = 0.0
-    for own in connected_blocks(R0):
+    for own in _connected_blocks(R0):
         block = R0[own][:, own].toarray()
         try:
             factor = cho_factor(0.5 * (block + block.T), lower=True)

@@ -20,7 +20,7 @@ from mixedgen.arrays import Array
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-LOWER, UPPER, RIGHT, LEFT, PLAIN, TRANSPOSED = (ord(c) for c in "LURLNT")
+_LOWER, _UPPER, _RIGHT, _LEFT, PLAIN, TRANSPOSED = (ord(c) for c in "LURLNT")
 
 # reassociation lets LLVM vectorise sums; infinities and NaN keep their meaning, pivots are tested for them
 _FASTMATH = {"reassoc", "contract", "nsz"}
@@ -79,7 +79,7 @@ def gemm(
 def syrk(n: int, k: int, alpha: float, a: Array, a0: int, lda: int, beta: float, c: Array, c0: int, ldc: int) -> None:
     """Set the lower triangle of ``C = alpha A A' + beta C``, A of shape (n, k)."""
     _dsyrk(
-        _at(numba.uint8(LOWER)), _at(numba.uint8(PLAIN)), _at(numba.int32(n)), _at(numba.int32(k)), _at(alpha),
+        _at(numba.uint8(_LOWER)), _at(numba.uint8(PLAIN)), _at(numba.int32(n)), _at(numba.int32(k)), _at(alpha),
         a.ctypes.data + 8 * a0, _at(numba.int32(lda)), _at(beta), c.ctypes.data + 8 * c0, _at(numba.int32(ldc)),
     )  # fmt: skip
 
@@ -88,7 +88,7 @@ def syrk(n: int, k: int, alpha: float, a: Array, a0: int, lda: int, beta: float,
 def trsm(trans: int, m: int, n: int, a: Array, a0: int, lda: int, b: Array, b0: int, ldb: int) -> None:
     """Set ``B = B op(A)^-1``, A lower triangular of order n, B of shape (m, n)."""
     _dtrsm(
-        _at(numba.uint8(RIGHT)), _at(numba.uint8(LOWER)), _at(numba.uint8(trans)), _at(numba.uint8(PLAIN)),
+        _at(numba.uint8(_RIGHT)), _at(numba.uint8(_LOWER)), _at(numba.uint8(trans)), _at(numba.uint8(PLAIN)),
         _at(numba.int32(m)), _at(numba.int32(n)), _at(1.0), a.ctypes.data + 8 * a0, _at(numba.int32(lda)),
         b.ctypes.data + 8 * b0, _at(numba.int32(ldb)),
     )  # fmt: skip
@@ -101,7 +101,7 @@ def symm(
 ) -> None:  # fmt: skip
     """Set ``C = alpha A B + beta C``, A symmetric of order m in its lower triangle, B of shape (m, n)."""
     _dsymm(
-        _at(numba.uint8(LEFT)), _at(numba.uint8(LOWER)), _at(numba.int32(m)), _at(numba.int32(n)), _at(alpha),
+        _at(numba.uint8(_LEFT)), _at(numba.uint8(_LOWER)), _at(numba.int32(m)), _at(numba.int32(n)), _at(alpha),
         a.ctypes.data + 8 * a0, _at(numba.int32(lda)), b.ctypes.data + 8 * b0, _at(numba.int32(ldb)), _at(beta),
         c.ctypes.data + 8 * c0, _at(numba.int32(ldc)),
     )  # fmt: skip
@@ -111,7 +111,7 @@ def symm(
 def potrf(n: int, a: Array, a0: int, lda: int, info: Any) -> int:
     """Cholesky factor of a lower triangle in place; 0, or the number of the first pivot that is not positive."""
     _dpotrf(
-        _at(numba.uint8(LOWER)), _at(numba.int32(n)), a.ctypes.data + 8 * a0, _at(numba.int32(lda)), info.ctypes.data
+        _at(numba.uint8(_LOWER)), _at(numba.int32(n)), a.ctypes.data + 8 * a0, _at(numba.int32(lda)), info.ctypes.data
     )
     return int(info[0])
 
@@ -120,6 +120,6 @@ def potrf(n: int, a: Array, a0: int, lda: int, info: Any) -> int:
 def potri(n: int, a: Array, a0: int, lda: int, info: Any) -> int:
     """Inverse of the matrix from its lower Cholesky factor, in place."""
     _dpotri(
-        _at(numba.uint8(LOWER)), _at(numba.int32(n)), a.ctypes.data + 8 * a0, _at(numba.int32(lda)), info.ctypes.data
+        _at(numba.uint8(_LOWER)), _at(numba.int32(n)), a.ctypes.data + 8 * a0, _at(numba.int32(lda)), info.ctypes.data
     )
     return int(info[0])

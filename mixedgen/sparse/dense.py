@@ -15,14 +15,14 @@ from mixedgen.errors import EngineError
 from mixedgen.sparse.contract import CholeskyFactor, FactorCost, Symbolic, not_positive, overwritten
 from mixedgen.sparse.threads import one_thread, paced
 
-TINY_ORDER = 64  # up to it LAPACK factorises and solves with one thread of itself
-TINY_INVERSE = 16  # the same for inverses
-THREADED_ORDER = 400  # from it on more threads than one pay
+_TINY_ORDER = 64  # up to it LAPACK factorises and solves with one thread of itself
+_TINY_INVERSE = 16  # the same for inverses
+_THREADED_ORDER = 400  # from it on more threads than one pay
 
 
 def _threads(n: int, tiny: int) -> AbstractContextManager[Any]:
     """One BLAS thread for small orders; setting it costs more than a tiny factorisation."""
-    if n >= THREADED_ORDER:
+    if n >= _THREADED_ORDER:
         return paced(n**3 / 3.0)
     return one_thread() if n > tiny else nullcontext()
 
@@ -56,7 +56,7 @@ class DenseSymbolic(Symbolic):
         flat[self._places] = data
         for places, values in zip(self._block_places, blocks, strict=True):
             flat[places] += values
-        with _threads(n, TINY_ORDER):
+        with _threads(n, _TINY_ORDER):
             L, info = dpotrf(flat.reshape((n, n), order="F"), lower=1, clean=0, overwrite_a=1)
         if info != 0:
             raise not_positive(info - 1)
@@ -88,7 +88,7 @@ class DenseFactor(CholeskyFactor):
         right = np.asarray(B, dtype=np.float64)
         if right.size == 0:
             return np.zeros(right.shape)
-        with _threads(self._symbolic.n, TINY_ORDER if right.ndim == 1 else TINY_INVERSE):
+        with _threads(self._symbolic.n, _TINY_ORDER if right.ndim == 1 else _TINY_INVERSE):
             X: Array = dpotrs(self._L, right, lower=1)[0]
         return X
 
@@ -96,7 +96,7 @@ class DenseFactor(CholeskyFactor):
         """Entries of the inverse on the pattern; see `CholeskyFactor.selected_inverse`."""
         if self._L is None:
             raise overwritten()
-        with _threads(self._symbolic.n, TINY_INVERSE):
+        with _threads(self._symbolic.n, _TINY_INVERSE):
             inverse, info = dpotri(self._L, lower=1, overwrite_c=overwrite)
         if info != 0:
             raise not_positive(info - 1)

@@ -22,17 +22,17 @@ from mixedgen.sparse.threads import n_threads, one_thread, paced
 
 logger = logging.getLogger("mixedgen.sparse")
 
-DENSE_ROWS = (0.3, 1.0, 3.0)  # rows with more than c sqrt(n) entries are ordered last; no c is best everywhere
-FEWEST_DENSE = 16  # a row of fewer entries is never dense
+_DENSE_ROWS = (0.3, 1.0, 3.0)  # rows with more than c sqrt(n) entries are ordered last; no c is best everywhere
+_FEWEST_DENSE = 16  # a row of fewer entries is never dense
 # A further ordering may visit so many list entries per flop of the best so far, and per entry of the matrix: gains on
 # crossed designs (a third of the flops) took a half of that, vain searches on herds five times as many.
-VISITS_PER_FLOP = 0.02
-VISITS_PER_ENTRY = 150.0
-ENTRY_COST = 100.0  # memory traffic per entry of L, in flops, when orderings are compared
-RELAXED_COLUMNS = (8.0, 32.0, 96.0)
-RELAXED_ZEROS = (0.9, 0.3, 0.1, 0.03)
+_VISITS_PER_FLOP = 0.02
+_VISITS_PER_ENTRY = 150.0
+_ENTRY_COST = 100.0  # memory traffic per entry of L, in flops, when orderings are compared
+_RELAXED_COLUMNS = (8.0, 32.0, 96.0)
+_RELAXED_ZEROS = (0.9, 0.3, 0.1, 0.03)
 LARGE_FRONT = 1e9  # flops from which all BLAS threads pay, even on a busy machine
-LARGE_LEAVES = 1e7  # multiplications from which the thin leaves of one front are shared among threads
+_LARGE_LEAVES = 1e7  # multiplications from which the thin leaves of one front are shared among threads
 
 
 class SparseSymbolic(Symbolic):
@@ -222,7 +222,7 @@ def _heavy(plan: Plan, flops: Array) -> Flags:
     leaves = np.zeros(len(flops))
     thin = np.flatnonzero(plan.thin)
     np.add.at(leaves, plan.parent[thin], (np.diff(plan.first) * k.astype(np.float64) ** 2)[thin])
-    heavy: Flags = ((flops > LARGE_FRONT) | (leaves > LARGE_LEAVES)) & ~plan.thin
+    heavy: Flags = ((flops > LARGE_FRONT) | (leaves > _LARGE_LEAVES)) & ~plan.thin
     return heavy
 
 
@@ -255,8 +255,8 @@ def _best_order(pattern: Pattern, n: int) -> Tree:
     best: Tree | None = None
     lowest = budget = np.inf
     seen: set[int] = set()
-    for c in DENSE_ROWS:
-        last = degrees > max(FEWEST_DENSE, c * np.sqrt(n))
+    for c in _DENSE_ROWS:
+        last = degrees > max(_FEWEST_DENSE, c * np.sqrt(n))
         if int(last.sum()) in seen:
             continue
         seen.add(int(last.sum()))
@@ -265,10 +265,10 @@ def _best_order(pattern: Pattern, n: int) -> Tree:
             break  # with fewer rows set aside the next would take longer still
         tree = structure.elimination(pattern, order)
         counts = tree.counts.astype(np.float64)
-        cost = float((counts**2).sum() + ENTRY_COST * counts.sum())
+        cost = float((counts**2).sum() + _ENTRY_COST * counts.sum())
         if cost < lowest:
             best, lowest = tree, cost
-        budget = min(VISITS_PER_FLOP * lowest, VISITS_PER_ENTRY * len(pattern.neighbours) / 2)
+        budget = min(_VISITS_PER_FLOP * lowest, _VISITS_PER_ENTRY * len(pattern.neighbours) / 2)
     if best is None:
         raise EngineError("a system without equations cannot be ordered.")
     return best
@@ -276,7 +276,7 @@ def _best_order(pattern: Pattern, n: int) -> Tree:
 
 def _plan(pattern: Pattern, tree: Tree, indptr: Ints, indices: Ints, amalgamate: bool) -> tuple[Plan, Pointer, int]:
     """Plan of the fronts, places of the listed entries in the factor, and the size of the stack."""
-    columns, zeros = (RELAXED_COLUMNS, RELAXED_ZEROS) if amalgamate else ((0.0,), (0.0,))
+    columns, zeros = (_RELAXED_COLUMNS, _RELAXED_ZEROS) if amalgamate else ((0.0,), (0.0,))
     first, parent, sizes = structure.supernodes(tree.parent, tree.counts, np.array(columns), np.array(zeros))
     row_start, rows = structure.front_rows(pattern, tree.order, first, parent, sizes)
     panel, relative, places = structure.places_in_fronts(indptr, indices, tree.order, first, parent, row_start, rows)

@@ -19,10 +19,10 @@ from mixedgen.sparse.ordering import Index, Pointer
 from mixedgen.sparse.symbolic import Flags, Plan
 
 SMALL_COLUMNS = 4  # a call of BLAS costs more than loops over so few columns
-SMALL_WORK = 4000  # or over so few multiplications
-WIDE_FRONT = 32768  # entries of a front beyond the fast caches: thin leaves are then taken column by column
-MANY_LEAVES = 8
-CHUNK = 128  # columns of a diagonal block of the inverse in one product
+_SMALL_WORK = 4000  # or over so few multiplications
+_WIDE_FRONT = 32768  # entries of a front beyond the fast caches: thin leaves are then taken column by column
+_MANY_LEAVES = 8
+_CHUNK = 128  # columns of a diagonal block of the inverse in one product
 
 
 @kernel
@@ -35,7 +35,7 @@ def scatter(places: Pointer, data: Array, L: Array) -> None:
 @kernel
 def _is_small(w: int, k: int) -> bool:
     """Whether loops beat BLAS on this front."""
-    return w <= SMALL_COLUMNS or w * (w + k) * (w + k) <= SMALL_WORK
+    return w <= SMALL_COLUMNS or w * (w + k) * (w + k) <= _SMALL_WORK
 
 
 @kernel
@@ -246,7 +246,7 @@ def assemble(plan: Plan, s: int, L: Array, stack: Array, ready: Flags, values: A
             _extend_add(plan, c, s, L, stack, plan.built[s])
     if leaves and n_thin > 0:
         m = plan.row_start[s + 1] - plan.row_start[s]
-        if n_thin > MANY_LEAVES and m * m > WIDE_FRONT:
+        if n_thin > _MANY_LEAVES and m * m > _WIDE_FRONT:
             thin_columns(plan, s, 0, m, L, stack)
         else:
             for q in range(low, high):
@@ -607,7 +607,7 @@ def _invert_leaves(plan: Plan, p: int, Z: Array, stack: Array, work: Array) -> N
     """Columns of the inverse of all thin leaves of front p."""
     mp = plan.row_start[p + 1] - plan.row_start[p]
     c0, c1 = plan.child_start[p], plan.child_start[p + 1]
-    if c1 - c0 > MANY_LEAVES and mp * mp > WIDE_FRONT:
+    if c1 - c0 > _MANY_LEAVES and mp * mp > _WIDE_FRONT:
         offsets = thin_offsets(plan, p)
         out = np.zeros(offsets[-1])
         divide_leaves(plan, p, Z)
@@ -706,8 +706,8 @@ def invert_front(plan: Plan, s: int, Z: Array, stack: Array, values: Array, work
         potri(w, Z, base, m, info)
         if k > 0:
             symm(k, w, -1.0, stack, u, k, Z, base + w, m, 0.0, work, 0, k)
-            for c in range(0, w, CHUNK):
-                size = min(CHUNK, w - c)
+            for c in range(0, w, _CHUNK):
+                size = min(_CHUNK, w - c)
                 gemm(
                     TRANSPOSED, PLAIN, w - c, size, k, -1.0, Z, base + c * m + w, m, work, c * k, k,
                     1.0, Z, base + c * m + c, m,

@@ -31,23 +31,23 @@ def n_threads() -> int:
     return max((library.num_threads for library in _blas().lib_controllers), default=1)
 
 
-PROBE_ORDER = 512  # of the product that says how fast one thread is: some milliseconds
-WORTH_A_LOOK = 2e8  # flops: less is over before it can be judged
-STALLED = 0.3  # of the speed of one thread: several that are slower wait for a core that other work holds
+_PROBE_ORDER = 512  # of the product that says how fast one thread is: some milliseconds
+_WORTH_A_LOOK = 2e8  # flops: less is over before it can be judged
+_STALLED = 0.3  # of the speed of one thread: several that are slower wait for a core that other work holds
 REST = 30.0  # seconds of one thread, until several are tried again
 
 
 @cache
 def single_speed() -> float:
     """Floating-point operations in a second of one thread, measured once."""
-    A = np.ones((PROBE_ORDER, PROBE_ORDER))
+    A = np.ones((_PROBE_ORDER, _PROBE_ORDER))
     seconds = []
     with one_thread():
         for _ in range(3):
             start = time.perf_counter()
             A @ A
             seconds.append(time.perf_counter() - start)
-    return 2.0 * PROBE_ORDER**3 / min(seconds)
+    return 2.0 * _PROBE_ORDER**3 / min(seconds)
 
 
 class Pacer:
@@ -75,7 +75,7 @@ class Pacer:
         start = time.perf_counter()
         yield
         seconds = time.perf_counter() - start
-        if flops > WORTH_A_LOOK and n_threads() > 1 and flops < STALLED * single_speed() * seconds:
+        if flops > _WORTH_A_LOOK and n_threads() > 1 and flops < _STALLED * single_speed() * seconds:
             self._rests_until = time.monotonic() + REST
 
 

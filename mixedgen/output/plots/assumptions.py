@@ -29,7 +29,7 @@ from mixedgen.prediction.records import scaled_residuals
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-CLASSES, CLASS_SIZE = 10, 5  # of fitted values whose mean residuals a line joins, and records in each at least
+_CLASSES, _CLASS_SIZE = 10, 5  # of fitted values whose mean residuals a line joins, and records in each at least
 
 
 def residuals(fit: Result, *, ax: Any = None) -> NDArray[np.object_]:
@@ -54,18 +54,18 @@ def residuals(fit: Result, *, ax: Any = None) -> NDArray[np.object_]:
     >>> len(mg.plots.residuals(fit))
     4
     """
-    samples = effect_samples(fit)
+    samples = _effect_samples(fit)
     out = panels(ax, 4 if samples else 3, 2 if samples else 3, 3.6, 3.2)
     residuals_fitted(fit, ax=out[0])
     scale_location(fit, ax=out[1])
     qq(fit, ax=out[2])
     if samples:
-        draw_qq(out[3], samples, "standardised BLUP")
+        _draw_qq(out[3], samples, "standardised BLUP")
         out[3].set_title("Normal QQ, random effects")
     return out
 
 
-def record_axes(fit: Result, ax: Any) -> tuple[Axes, Array, Array]:
+def _record_axes(fit: Result, ax: Any) -> tuple[Axes, Array, Array]:
     """One Axes, the fitted values and the scaled residuals of the records."""
     fitted = fit.fitted
     design, e = fitted.design, fitted.system.solution.e
@@ -89,9 +89,9 @@ def residuals_fitted(fit: Result, *, ax: Any = None) -> Axes:
         Residuals are conditional ones divided by the residual standard deviation of their record. The line, which bends
         where the mean is misspecified, needs 50 records.
     """
-    own, values, scaled = record_axes(fit, ax)
+    own, values, scaled = _record_axes(fit, ax)
     own.axhline(0.0, color=GREY, linewidth=0.8, linestyle="--")
-    draw_cloud(own, values, scaled)
+    _draw_cloud(own, values, scaled)
     tidy_axes(own, xlabel=f"fitted {response_name(fit)}", ylabel="scaled residual", title="Residuals and fitted values")
     return own
 
@@ -101,8 +101,8 @@ def scale_location(fit: Result, *, ax: Any = None) -> Axes:
 
     Parameters and return as `residuals_fitted`.
     """
-    own, values, scaled = record_axes(fit, ax)
-    draw_cloud(own, values, np.sqrt(np.abs(scaled)))
+    own, values, scaled = _record_axes(fit, ax)
+    _draw_cloud(own, values, np.sqrt(np.abs(scaled)))
     own.set_ylim(bottom=0.0)
     tidy_axes(
         own,
@@ -113,11 +113,11 @@ def scale_location(fit: Result, *, ax: Any = None) -> Axes:
     return own
 
 
-def draw_cloud(ax: Axes, x: Array, y: Array) -> None:
+def _draw_cloud(ax: Axes, x: Array, y: Array) -> None:
     """Points, and a line of their means in classes of x."""
     ax.plot(x, y, "o", color=MAIN, markersize=3, alpha=0.6 if len(x) < 2000 else 0.2, markeredgewidth=0)
-    if len(x) >= CLASSES * CLASS_SIZE:
-        parts = np.array_split(np.argsort(x, kind="stable"), CLASSES)
+    if len(x) >= _CLASSES * _CLASS_SIZE:
+        parts = np.array_split(np.argsort(x, kind="stable"), _CLASSES)
         ax.plot([x[p].mean() for p in parts], [y[p].mean() for p in parts], color=SECOND, linewidth=1.5)
 
 
@@ -149,19 +149,19 @@ def qq(fit: Result, term: str | None = None, *, ax: Any = None) -> Axes:
     """
     own = panels(ax, 1, 1, 4.2, 3.4)[0]
     if term is None:
-        draw_qq(own, {"residuals": scaled_residuals(fit.fitted)}, "scaled residual")
+        _draw_qq(own, {"residuals": scaled_residuals(fit.fitted)}, "scaled residual")
         own.set_title("Normal QQ, residuals")
         return own
     key = fit.fitted.design.terms[chosen_term(fit, term)].key
-    samples = effect_samples(fit, key)
+    samples = _effect_samples(fit, key)
     if not samples:
         raise NotAvailableError(f"the variances of {key!r} are zero: its effects have no distribution to show.")
-    draw_qq(own, samples, "standardised BLUP")
+    _draw_qq(own, samples, "standardised BLUP")
     own.set_title(f"Normal QQ, {key}")
     return own
 
 
-def effect_samples(fit: Result, term: str | None = None) -> dict[str, Array]:
+def _effect_samples(fit: Result, term: str | None = None) -> dict[str, Array]:
     """BLUPs of all terms, or of one, by term and effect, each divided by its standard deviation under the model."""
     out = {}
     for t in fit.fitted.design.terms:
@@ -176,34 +176,34 @@ def effect_samples(fit: Result, term: str | None = None) -> dict[str, Array]:
     return out
 
 
-def draw_qq(ax: Axes, samples: dict[str, Array], what: str) -> None:
+def _draw_qq(ax: Axes, samples: dict[str, Array], what: str) -> None:
     """Samples against normal quantiles, the line of the first and its band."""
     first = np.sort(next(iter(samples.values())))
-    slope, middle = quartile_line(first)
-    band = normal_band(len(first))
-    ax.fill_between(normal_scores(len(first)), *(middle + slope * band), color=GREY, alpha=0.2, linewidth=0)
-    ends = normal_scores(len(first))[[0, -1]]
+    slope, middle = _quartile_line(first)
+    band = _normal_band(len(first))
+    ax.fill_between(_normal_scores(len(first)), *(middle + slope * band), color=GREY, alpha=0.2, linewidth=0)
+    ends = _normal_scores(len(first))[[0, -1]]
     ax.plot(ends, middle + slope * ends, color=GREY, linewidth=1.0, label="_line")
     for (name, values), marker, colour in zip(samples.items(), cycle(MARKERS), cycle(COLOURS), strict=False):
-        scores = normal_scores(len(values))
+        scores = _normal_scores(len(values))
         ax.plot(scores, np.sort(values), marker, color=colour, markersize=3.5, markeredgewidth=0, alpha=0.8, label=name)
     if len(samples) > 1:
         ax.legend(frameon=False, fontsize="small")
     tidy_axes(ax, xlabel="normal quantile", ylabel=what)
 
 
-def normal_scores(n: int) -> Array:
+def _normal_scores(n: int) -> Array:
     """Quantiles of n ordered normal values."""
     return np.asarray(ndtri((np.arange(1, n + 1) - 0.5) / n))
 
 
-def normal_band(n: int) -> Array:
+def _normal_band(n: int) -> Array:
     """Quantiles of 2.5 and 97.5 % of each of n ordered normal values, shape (2, n)."""
     i = np.arange(1, n + 1)
     return np.stack([ndtri(betaincinv(i, n + 1 - i, p)) for p in (0.025, 0.975)])
 
 
-def quartile_line(values: Array) -> tuple[float, float]:
+def _quartile_line(values: Array) -> tuple[float, float]:
     """Slope and intercept of the line through the quartiles, as R's qqline."""
     low, high = np.quantile(values, [0.25, 0.75])
     slope = (high - low) / (2.0 * float(ndtri(0.75)))

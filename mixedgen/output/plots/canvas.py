@@ -25,7 +25,7 @@ MAIN, SECOND, GREY = COLOURS[0], COLOURS[1], "#777777"
 
 ROOM = 0.7  # of the distance of two rows, above the first and below the last
 
-MAX_HEIGHT = 11.0  # inches of a page
+_MAX_HEIGHT = 11.0  # inches of a page
 
 
 def panels(ax: Any, count: int, columns: int, width: float, height: float, **options: Any) -> NDArray[np.object_]:
@@ -38,7 +38,7 @@ def panels(ax: Any, count: int, columns: int, width: float, height: float, **opt
     plt = require_package("matplotlib.pyplot", "a plot", "mixedgen[plot]")
     columns = min(columns, count)
     rows = math.ceil(count / columns)
-    size = (width * columns, min(height * rows, MAX_HEIGHT))
+    size = (width * columns, min(height * rows, _MAX_HEIGHT))
     _, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", **options)
     every = grid.ravel()
     for k, unused in enumerate(every[count:], start=count):

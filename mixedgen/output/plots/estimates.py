@@ -32,8 +32,8 @@ from mixedgen.output.plots.canvas import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-DODGE = 0.12  # of the distance of two levels, between series
-PROFILE_LEVEL, INTERVAL_LEVELS = 0.99, (0.5, 0.95)
+_DODGE = 0.12  # of the distance of two levels, between series
+_PROFILE_LEVEL, _INTERVAL_LEVELS = 0.99, (0.5, 0.95)
 
 
 def profile(
@@ -70,16 +70,16 @@ def profile(
     >>> [ax.get_xlabel() for ax in mg.plots.profile(fit, ["sigma", "Intercept"])]
     ['sigma', 'Intercept']
     """
-    table = profile_points(fit.fitted, parameters, PROFILE_LEVEL, points)
+    table = profile_points(fit.fitted, parameters, _PROFILE_LEVEL, points)
     names = list(dict.fromkeys(table["parameter"]))
     out = panels(ax, len(names), 3, 3.0, 2.7, sharey=True)
     for k, (panel, name) in enumerate(zip(out, names, strict=True)):
-        draw_profile(panel, table[table["parameter"] == name])
+        _draw_profile(panel, table[table["parameter"] == name])
         tidy_axes(panel, xlabel=name, ylabel=r"profile $\zeta$" if ax is not None or k % 3 == 0 else "")
     return out
 
 
-def draw_profile(ax: Axes, curve: pd.DataFrame) -> None:
+def _draw_profile(ax: Axes, curve: pd.DataFrame) -> None:
     """Points of one profile, the curve through them, and intervals."""
     zeta, value = curve["zeta"].to_numpy(), curve["value"].to_numpy()
     ax.axhline(0.0, color=GREY, linewidth=0.8)
@@ -88,12 +88,12 @@ def draw_profile(ax: Axes, curve: pd.DataFrame) -> None:
         inverse = PchipInterpolator(zeta[rising], value[rising])
         fine = np.linspace(zeta[rising[0]], zeta[rising[-1]], 200)
         ax.plot(inverse(fine), fine, color=MAIN, linewidth=1.5, label="curve")
-        for level, dash in zip(INTERVAL_LEVELS, (":", "--"), strict=True):
-            draw_ends(ax, inverse, fine, float(ndtri(0.5 + 0.5 * level)), dash, f"{100 * level:g} %")
+        for level, dash in zip(_INTERVAL_LEVELS, (":", "--"), strict=True):
+            _draw_ends(ax, inverse, fine, float(ndtri(0.5 + 0.5 * level)), dash, f"{100 * level:g} %")
     ax.plot(value, zeta, "o", color=MAIN, markersize=3, label="points")
 
 
-def draw_ends(ax: Axes, inverse: Any, zeta: Array, z: float, dash: str, label: str) -> None:
+def _draw_ends(ax: Axes, inverse: Any, zeta: Array, z: float, dash: str, label: str) -> None:
     """Vertical lines from zero to the curve at the ends of an interval that the profile reaches."""
     ends = [side for side in (-z, z) if zeta[0] <= side <= zeta[-1]]
     ax.vlines(inverse(ends), 0.0, ends, color=SECOND, linewidth=1.2, linestyle=dash, label=label)
@@ -133,17 +133,17 @@ def means(table: MarginalMeans, *, ax: Any = None) -> NDArray[np.object_]:
     if not isinstance(table, MarginalMeans):
         raise ArgumentError("means() takes the frame that emmeans() returns.")
     specs, by = table.basis.specs, table.basis.by
-    blocks = blocks_of(table, by)
+    blocks = _blocks_of(table, by)
     out = panels(ax, len(blocks), 3, 3.6, 3.2, sharey=True)
     response = ", ".join(table.basis.inference.fitted.design.parsed.responses)
     for k, (panel, (label, block)) in enumerate(zip(out, blocks.items(), strict=True)):
-        draw_means(panel, block, specs)
+        _draw_means(panel, block, specs)
         ylabel = f"marginal mean of {response}" if ax is not None or k % 3 == 0 else ""
         tidy_axes(panel, xlabel=specs[0], ylabel=ylabel, title=label)
     return out
 
 
-def blocks_of(table: pd.DataFrame, by: Sequence[str]) -> dict[str, pd.DataFrame]:
+def _blocks_of(table: pd.DataFrame, by: Sequence[str]) -> dict[str, pd.DataFrame]:
     """Rows of each combination of the levels of some variables, by a label; one block without them."""
     if not by:
         return {"": pd.DataFrame(table)}
@@ -151,9 +151,9 @@ def blocks_of(table: pd.DataFrame, by: Sequence[str]) -> dict[str, pd.DataFrame]
     return {", ".join(f"{n} {v}" for n, v in zip(by, key, strict=True)): block for key, block in groups}
 
 
-def draw_means(ax: Axes, block: pd.DataFrame, specs: Sequence[str]) -> None:
+def _draw_means(ax: Axes, block: pd.DataFrame, specs: Sequence[str]) -> None:
     """Means of one panel: along a number lines with bands, at levels points with bars, series beside each other."""
-    series = blocks_of(block, specs[1:])
+    series = _blocks_of(block, specs[1:])
     places = list(dict.fromkeys(block[specs[0]]))
     numeric = pd.api.types.is_numeric_dtype(block[specs[0]]) and len(places) > 1
     look = zip(series.items(), cycle(COLOURS), cycle(MARKERS), cycle(DASHES), strict=False)
@@ -175,7 +175,7 @@ def draw_means(ax: Axes, block: pd.DataFrame, specs: Sequence[str]) -> None:
             ax.fill_between(part[specs[0]], part["lower"], part["upper"], **band)
             ax.plot(part[specs[0]], part["emmean"], linestyle=dash, **style)
             continue
-        at = np.array([places.index(v) for v in part[specs[0]]]) + DODGE * (k - 0.5 * (len(series) - 1))
+        at = np.array([places.index(v) for v in part[specs[0]]]) + _DODGE * (k - 0.5 * (len(series) - 1))
         half = np.stack([part["emmean"] - part["lower"], part["upper"] - part["emmean"]])
         line = dash if len(series) > 1 else "none"
         ax.errorbar(at, part["emmean"], yerr=half, linestyle=line, elinewidth=1.2, capsize=3, **style)

@@ -27,8 +27,8 @@ from mixedgen.prediction.effects import blup
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MAX_LABELS = 60  # levels whose names can be read one below the other
-MAX_PANELS = 40  # groups that can be told apart on a page
+_MAX_LABELS = 60  # levels whose names can be read one below the other
+_MAX_PANELS = 40  # groups that can be told apart on a page
 
 
 def chosen_term(fit: Result, term: str | None) -> int:
@@ -93,19 +93,19 @@ def caterpillar(
     blocks = {e: table[table["effect"] == e] for e in wanted}
     first = blocks[wanted[0]]
     order = first["value"].to_numpy().argsort(kind="stable")
-    height = max(2.5, 0.2 * len(first) + 0.9) if len(first) <= MAX_LABELS else 6.0
+    height = max(2.5, 0.2 * len(first) + 0.9) if len(first) <= _MAX_LABELS else 6.0
     out = panels(ax, len(wanted), len(wanted), 3.4, height, sharey=True)
     for panel, (effect, block) in zip(out, blocks.items(), strict=True):
-        draw_intervals(panel, block.iloc[order], level)
+        _draw_intervals(panel, block.iloc[order], level)
         tidy_axes(panel, xlabel=f"effect on {response_name(fit)}", title=effect)
-    label_levels(out[0], first["level"].iloc[order], t.key)
+    _label_levels(out[0], first["level"].iloc[order], t.key)
     return out
 
 
-def draw_intervals(ax: Axes, block: pd.DataFrame, level: float) -> None:
+def _draw_intervals(ax: Axes, block: pd.DataFrame, level: float) -> None:
     """Values with their intervals, one below the other."""
     half = float(ndtri(0.5 + 0.5 * level)) * block["se"].to_numpy()
-    many = len(block) > MAX_LABELS
+    many = len(block) > _MAX_LABELS
     ax.axvline(0.0, color=GREY, linewidth=0.8, linestyle="--", zorder=0)
     ax.errorbar(
         block["value"],
@@ -119,9 +119,9 @@ def draw_intervals(ax: Axes, block: pd.DataFrame, level: float) -> None:
     ax.set_ylim(-ROOM, len(block) - 1 + ROOM)
 
 
-def label_levels(ax: Axes, levels: pd.Series, name: str) -> None:
+def _label_levels(ax: Axes, levels: pd.Series, name: str) -> None:
     """Names of the levels beside the first panel, where they can be read."""
-    if len(levels) <= MAX_LABELS:
+    if len(levels) <= _MAX_LABELS:
         ax.set_yticks(np.arange(len(levels)), [str(v) for v in levels])
         ax.set_ylabel(name)
     else:
@@ -187,30 +187,30 @@ def fitted_lines(
         raise ArgumentError(f"x must be a numeric variable, not {x!r}; there are {examples(numeric)}. Else give data=.")
     used = records.dropna(subset=[".fitted"])
     labels = pd.Index(t.levels[t.level])
-    wanted = checked_levels(t.levels[t.counts > 0], levels, t.key)
+    wanted = _checked_levels(t.levels[t.counts > 0], levels, t.key)
     out = panels(ax, len(wanted), columns, 1.7, 1.7, sharex=True, sharey=True)
     y = used[".fitted"] + used[".resid"]
     for panel, level in zip(out, wanted, strict=True):
-        draw_line(panel, used[labels == level].assign(y=y[labels == level]), x)
+        _draw_line(panel, used[labels == level].assign(y=y[labels == level]), x)
         panel.set_title(str(level), fontsize="small")
-    (label_figure if ax is None else label_panels)(out, x, response_name(fit))
+    (_label_figure if ax is None else _label_panels)(out, x, response_name(fit))
     return out
 
 
-def checked_levels(known: pd.Index, levels: Sequence[Any] | None, name: str) -> list[Any]:
+def _checked_levels(known: pd.Index, levels: Sequence[Any] | None, name: str) -> list[Any]:
     """Levels that get panels."""
     wanted = list(known if levels is None else levels)
     unknown = [v for v in wanted if v not in known]
     if unknown or not wanted:
         raise ArgumentError(f"{name!r} has no level {examples(unknown)} with records; it has {examples(known)}.")
-    if len(wanted) > MAX_PANELS:
+    if len(wanted) > _MAX_PANELS:
         raise ArgumentError(
-            f"{len(wanted)} levels of {name!r} are too many panels: name up to {MAX_PANELS} with levels=."
+            f"{len(wanted)} levels of {name!r} are too many panels: name up to {_MAX_PANELS} with levels=."
         )
     return wanted
 
 
-def draw_line(ax: Axes, records: pd.DataFrame, x: str) -> None:
+def _draw_line(ax: Axes, records: pd.DataFrame, x: str) -> None:
     """Records of one level with both lines."""
     means = records.groupby(x)[[".fitted", ".fixed"]].mean()
     ax.plot(records[x], records["y"], "o", color=GREY, markersize=3, markeredgewidth=0, label="data")
@@ -219,7 +219,7 @@ def draw_line(ax: Axes, records: pd.DataFrame, x: str) -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def label_figure(axes: NDArray[np.object_], xlabel: str, ylabel: str) -> None:
+def _label_figure(axes: NDArray[np.object_], xlabel: str, ylabel: str) -> None:
     """One label for all panels of a figure, and one legend, above."""
     figure = axes[0].figure
     figure.supxlabel(xlabel, fontsize="medium")
@@ -228,7 +228,7 @@ def label_figure(axes: NDArray[np.object_], xlabel: str, ylabel: str) -> None:
     figure.legend(handles, names, loc="outside upper center", ncols=len(names), frameon=False, fontsize="small")
 
 
-def label_panels(axes: NDArray[np.object_], xlabel: str, ylabel: str) -> None:
+def _label_panels(axes: NDArray[np.object_], xlabel: str, ylabel: str) -> None:
     """Labels of each panel of a figure that is not ours, and a legend in the first."""
     for ax in axes:
         ax.set(xlabel=xlabel, ylabel=ylabel)
