@@ -17,7 +17,7 @@ from mixedgen.design.levels import interaction, level_positions, match_levels
 from mixedgen.design.loads import Loads, one_load, other_columns, plain_loads, several_loads, source_columns, spread
 from mixedgen.design.terms import INTERCEPT_NAMES, Term, normal_key
 from mixedgen.design.traits import Traits
-from mixedgen.errors import DesignError, FormulaError, RelationshipError, examples
+from mixedgen.errors import DesignError, FormulaError, RelationshipError
 from mixedgen.formula.parts import Column, Members, ParsedFormula, RandomTerm
 from mixedgen.relationship.combine import product_of_pairs
 from mixedgen.relationship.relationship import Relationship
@@ -107,11 +107,6 @@ def build_term(
     written = text.written
     levels = _pair_levels if _is_pair(written) else _several_levels
     loads, labels, relationship = levels(written, frame, relationships)
-    if len(labels) < 2:
-        raise DesignError(
-            f"the grouping factor {text.key!r} has one level only ({examples(list(labels))}): "
-            "its variance cannot be estimated."
-        )
     left = _effects_left(text.left, frame)
     values, effects = spread(loads, np.asarray(left.X), left.names)
     several = traits is not None

@@ -73,8 +73,20 @@ def anova(design: Design) -> MomentEstimates:
 
 
 def _formula_order(design: Design) -> list[int]:
-    """Position in the design of each term of the formula, in the order written."""
-    return sorted(range(len(design.terms)), key=lambda k: design.terms[k].place)
+    """Position in the design of each term of the formula: in the order written, a factor before those nested in it."""
+    out: list[int] = []
+    for k in sorted(range(len(design.terms)), key=lambda k: design.terms[k].place):
+        wider = [m for m, t in enumerate(design.terms) if _nested(design.terms[k], t)]
+        for m in (*sorted(wider, key=lambda m: len(design.terms[m].written.factors)), k):
+            if m not in out:
+                out.append(m)
+    return out
+
+
+def _nested(inner: Term, outer: Term) -> bool:
+    """Whether the levels of one term are cells within those of another, whose effects then add nothing to its own."""
+    cells, groups = ({str(f) for f in t.written.factors} for t in (inner, outer))
+    return groups < cells and inner.effects == outer.effects
 
 
 def _loaded(term: Term) -> NDArray[np.intp]:

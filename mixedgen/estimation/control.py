@@ -23,6 +23,7 @@ class Control:
         ``"auto"``, ``"henderson"`` or ``"dense"``: an engine of the registry.
     start : mapping, optional
         Start values by term: a variance, or a covariance matrix; ``"residual"`` too. The rest start at their defaults.
+        For ``method="minque"`` these are the prior values, of which only the ratios matter; those not given are one.
     tol : float
         Stop when the Newton decrement, twice the expected gain in log-likelihood, is below this (or below the rounding
         noise of the criterion); one more step is then taken.

@@ -9,7 +9,7 @@ from typing import Any
 from mixedgen.arrays import Array
 from mixedgen.design.design import Design
 from mixedgen.engines.system import Engine
-from mixedgen.errors import ArgumentError, ConvergenceWarning
+from mixedgen.errors import ArgumentError, ConvergenceWarning, DesignError, examples
 from mixedgen.estimation.control import Control
 from mixedgen.estimation.estimators import ESTIMATORS, estimator_of
 from mixedgen.estimation.fitted import Fitted, negative
@@ -60,6 +60,7 @@ def fit(
     control = control or Control()
     estimator = estimator_of(method)
     estimator.require_options(control)
+    _require_levels(design)
     more = (starts,) if starts and estimator.resumes else ()
     theta, outcome = estimator.estimate(design, engine, control, *more)
     if not outcome.converged:
@@ -68,6 +69,16 @@ def fit(
     if system is None and not negative(design, theta):
         system = engine.at(theta)
     return Fitted(design, engine, system, theta, method, control, outcome)
+
+
+def _require_levels(design: Design) -> None:
+    """Raise a DesignError for a term of one level whose variances are drawn once each."""
+    for t in design.terms:
+        if t.q == 1 and t.structure.size >= t.c:
+            raise DesignError(
+                f"the grouping factor {t.key!r} has one level only ({examples(list(t.levels))}): its variance cannot "
+                "be estimated. Leave it out, or give its variance: model.solve(variances)."
+            )
 
 
 def solve_at(

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from mixedgen.arrays import Array
 from mixedgen.design.design import Design
 from mixedgen.engines.system import Engine
 from mixedgen.errors import ArgumentError, examples
 from mixedgen.estimation.anova import anova
 from mixedgen.estimation.control import Control
+from mixedgen.estimation.given import theta_from
 from mixedgen.estimation.maximum import full, restricted
 from mixedgen.estimation.minque import minque, mivque0
-from mixedgen.estimation.moments import MomentEstimates
+from mixedgen.estimation.moments import MomentEstimates, require_scalar
 from mixedgen.estimation.outcome import Moments, Outcome
 
 # What the design and the engine take of a `Control`, whatever the estimator.
@@ -67,10 +70,19 @@ def _by_moments(equated: Callable[[Design], MomentEstimates]) -> Callable[..., t
     return estimate
 
 
+def _from_priors(design: Design, engine: Engine, control: Control) -> tuple[Array, Moments]:
+    """MINQUE with the start values of `control` as priors, those that are not given all one."""
+    require_scalar(design, "minque")
+    ones = np.ones(len(design.terms) + 1)
+    prior = ones if control.start is None else theta_from(design, control.start, ones, name="start")
+    found = minque(design, prior)
+    return found.theta, Moments(found)
+
+
 ESTIMATORS: dict[str, Estimator] = {
     "reml": Estimator(restricted, "REML", "restricted likelihood (REML)", True, _ASCENT, resumes=True),
     "ml": Estimator(full, "maximum likelihood", "likelihood (ML)", False, _ASCENT, resumes=True),
-    "minque": Estimator(_by_moments(minque), "minque"),
+    "minque": Estimator(_from_priors, "minque", options=("start",)),
     "mivque0": Estimator(_by_moments(mivque0), "mivque0"),
     "anova3": Estimator(_by_moments(anova), "anova3"),
 }

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import scipy.sparse as sp
 from tqdm.auto import tqdm
 
 from mixedgen.arrays import Array
+from mixedgen.covariance.structure import Structure
 from mixedgen.design.design import Design
 from mixedgen.design.terms import Term
 from mixedgen.engines.system import Engine
@@ -22,6 +24,8 @@ from mixedgen.estimation.start import data_start, other_starts
 
 _FARTHEST = 3000.0  # standard deviations from zero of a covariate: the square of it is lost of 16 digits
 LONG = 1.0  # seconds after which a progress line is worth its place
+_PROBES = 8  # random vectors whose products with matrices tell how many are independent
+_NO_RANK = 1e-7  # share of a direction that is rounding
 _EXACT_FIT = 1e-14  # residual variance beside the mean square of y: rounding only
 
 
@@ -71,12 +75,14 @@ def _check_estimable(design: Design, engine: Engine) -> None:
     Raises
     ------
     DesignError
-        If a term without a relationship has as many effects as there are records, or y is fitted exactly by X.
+        If the effects of a term without a relationship fit any response exactly, or the derivatives of Var(y) by its
+        variances span one of the residual's; or y is fitted exactly by X.
     """
     # beside correlated or known residuals, effects of single records have a variance of their own
     independent = design.residual.pairs is None and design.residual.structure.size > 0
-    for t in design.terms:
-        if independent and t.relationship is None and t.q * t.c >= design.n:
+    for k, t in enumerate(design.terms):
+        many = independent and t.relationship is None and t.q * t.c >= design.n
+        if many and (_saturates(t) or not _apart_from_residual(design, k)):
             raise DesignError(
                 f"term {t.key!r} has {t.q} levels x {t.c} effects for {design.n} records: its variance cannot be told "
                 "from the residual variance. Use a relationship (1|"
@@ -89,6 +95,67 @@ def _check_estimable(design: Design, engine: Engine) -> None:
         raise DesignError(
             "the fixed effects fit the response exactly: no variance is left to estimate. Is the response constant?"
         )
+
+
+def _saturates(t: Term) -> bool:
+    """Whether the rank of Z is the number of records; for a term whose records load several levels it is not asked."""
+    if t.record is not None or t.counts.max() > t.c:
+        return False
+    order = np.argsort(t.level, kind="stable")
+    within = np.arange(len(order)) - np.repeat(np.cumsum(t.counts) - t.counts, t.counts)
+    rows = np.zeros((t.q, t.c, t.c))
+    rows[t.level[order], within] = t.values[order]
+    return bool(np.all(np.linalg.matrix_rank(rows) == t.counts))
+
+
+def _apart_from_residual(design: Design, k: int) -> bool:
+    """Whether the data tell the variances of a term from those of the residual.
+
+    Notes
+    -----
+    With Q the projector on what the fixed effects leave, the matrices Q V_i Q of the derivatives of Var(y) by the
+    parameters of both must span as much as those of each alone. Their products with a few random vectors have the same
+    rank, with probability one.
+    """
+    t, R = design.terms[k], design.residual
+    rng = np.random.default_rng(0)
+    basis = _fixed_basis(design)
+
+    def project(A: Array) -> Array:
+        return A - basis @ (basis.T @ A)
+
+    probes = project(rng.standard_normal((design.n, _PROBES)))
+    ZtP = t.Zt @ probes
+    dSigma = t.structure.derivatives(_generic(t.structure, rng))
+    of_term = [project(t.Z @ _times(S, ZtP, t.q)) for S in dSigma]
+    theta = _generic(R.structure, rng)
+    of_residual = [project(R.multiply_derivative(theta, i, probes)) for i in range(R.structure.size)]
+    return _rank([*of_term, *of_residual]) == _rank(of_term) + _rank(of_residual)
+
+
+def _fixed_basis(design: Design) -> Array:
+    """Orthonormal basis of the columns of X, shape (n, p)."""
+    X = design.fixed.X
+    return np.asarray(np.linalg.qr(X.toarray() if sp.issparse(X) else np.asarray(X))[0])
+
+
+def _generic(structure: Structure, rng: np.random.Generator) -> Array:
+    """Parameters of a structure at a covariance matrix of no special form."""
+    A = rng.standard_normal((structure.dim, 2 * structure.dim))
+    return np.asarray(structure.start(A @ A.T / structure.dim + np.eye(structure.dim)))
+
+
+def _times(S: Array, U: Array, q: int) -> Array:
+    """(S (x) I) U for U of shape (c q, m), coefficient by coefficient."""
+    return np.tensordot(S, U.reshape(len(S), q, -1), axes=1).reshape(U.shape)
+
+
+def _rank(matrices: Sequence[Array]) -> int:
+    """How many of some matrices are linearly independent."""
+    columns = np.stack([m.ravel() for m in matrices], axis=1)
+    norms = np.linalg.norm(columns, axis=0)
+    gone = norms <= _NO_RANK * norms.max()
+    return int(np.linalg.matrix_rank(columns[:, ~gone] / norms[~gone], tol=_NO_RANK))
 
 
 def _require_near_origin(t: Term) -> None:

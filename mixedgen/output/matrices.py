@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 import scipy.linalg as la
 import scipy.sparse as sp
 
+from mixedgen.arrays import Array
+from mixedgen.definite import definite_factor
 from mixedgen.errors import NotAvailableError
 from mixedgen.estimation.fitted import Fitted
 
@@ -25,8 +27,8 @@ class Matrices:
         Incidence of fixed and random effects; columns of Z are (term, level, effect).
     G, R, V : DataFrame
         Var(u), Var(e) and Var(y) = Z G Z' + R.
-    LHS, RHS : DataFrame, Series
-        Henderson's equations LHS (b, u) = RHS with R^-1 and G^-1.
+    RHS : Series
+        Right-hand side of Henderson's equations LHS (b, u) = RHS.
     """
 
     X: pd.DataFrame
@@ -34,8 +36,17 @@ class Matrices:
     G: pd.DataFrame
     R: pd.DataFrame
     V: pd.DataFrame
-    LHS: pd.DataFrame
     RHS: pd.Series
+    _LHS: pd.DataFrame | None = field(repr=False)
+
+    @property
+    def LHS(self) -> pd.DataFrame:
+        """Left-hand side of Henderson's equations, with R^-1 and G^-1; NotAvailableError where G is singular."""
+        if self._LHS is None:
+            raise NotAvailableError(
+                "Var(u) is singular at these variances: Henderson's equations need its inverse. Use V, which does not."
+            )
+        return self._LHS
 
 
 def write_out(fitted: Fitted) -> Matrices:
@@ -44,7 +55,7 @@ def write_out(fitted: Fitted) -> Matrices:
     Raises
     ------
     NotAvailableError
-        If the model is too large to be looked at, or G is singular and has no inverse.
+        If the model is too large to be looked at.
     """
     d = fitted.design
     n_effects = d.fixed.p + sum(t.q * t.c for t in d.terms)
@@ -60,15 +71,8 @@ def write_out(fitted: Fitted) -> Matrices:
     )
     theta = fitted.theta_R
     R = d.residual.multiply(theta, np.eye(d.n))
-    try:
-        Ginv = la.cho_solve((la.cholesky(G, lower=True), True), np.eye(len(G)))
-    except la.LinAlgError as err:
-        raise NotAvailableError(
-            "Var(u) is singular at these variances: Henderson's equations need its inverse."
-        ) from err
     W = np.hstack([X, Z])
-    LHS = W.T @ d.residual.solve(theta, W)
-    LHS[d.fixed.p :, d.fixed.p :] += Ginv
+    LHS = _left_side(W.T @ d.residual.solve(theta, W), G)
     rows = d.index[d.kept]
     fixed = list(d.fixed.names)
     effects = [(t.key, level, effect) for t in d.terms for effect in t.effects for level in t.levels]
@@ -80,6 +84,16 @@ def write_out(fitted: Fitted) -> Matrices:
         G=frame(G, u, u),
         R=frame(R, rows, rows),
         V=frame(Z @ G @ Z.T + R, rows, rows),
-        LHS=frame(LHS, both, both),
         RHS=pd.Series(W.T @ d.residual.solve(theta, d.y), both, name="RHS"),
+        _LHS=None if LHS is None else frame(LHS, both, both),
     )
+
+
+def _left_side(WRW: Array, G: Array) -> Array | None:
+    """W'R^-1 W with G^-1 added to the part of u, shape (p + effects, p + effects); None where G is singular."""
+    L = definite_factor(G) if len(G) else G
+    if L is None:
+        return None
+    u = slice(len(WRW) - len(G), None)
+    WRW[u, u] += la.cho_solve((L, True), np.eye(len(G)))
+    return WRW

@@ -70,7 +70,8 @@ def blup(fitted: Fitted, term: str, *, animals: bool = False) -> pd.DataFrame:
     DataFrame
         Columns ``level effect value se pev reliability accuracy n_records``: pev = Var(u_hat - u), se its root,
         reliability = 1 - pev / Var(u) (missing where Var(u) is zero), accuracy its root; with a relationship
-        ``inbreeding``, the diagonal of K less 1; with unknown-parent groups ``total``, the value with the group's part.
+        ``inbreeding``, the diagonal of K on the scale of A less 1 (markers: K over the sum of 2pq); with unknown-parent
+        groups ``total``, the value with the group's part.
     """
     k = fitted.design.term(term)
     t = fitted.design.terms[k]
@@ -82,7 +83,7 @@ def blup(fitted: Fitted, term: str, *, animals: bool = False) -> pd.DataFrame:
     frame = effects_frame(t.levels, t.effects, fitted.system.solution.u[k], pev, np.outer(scale, np.diag(Sigma)))
     frame["n_records"] = np.repeat(t.counts, t.c)
     if t.relationship is not None:
-        frame["inbreeding"] = np.repeat(scale - 1.0, t.c)
+        frame["inbreeding"] = np.repeat(t.relationship.inbreeding, t.c)
         if t.relationship.group_names:
             frame["total"] = frame["value"] + _group_parts(fitted, k).ravel()
     return frame
@@ -208,7 +209,7 @@ def candidates(fitted: Fitted, term: str, relationship: Relationship, ids: Seque
         new, t.effects, np.vstack([empty, *values]), np.vstack([empty, *pev]), np.outer(every, np.diag(Sigma))
     )
     frame["n_records"] = 0
-    frame["inbreeding"] = np.repeat(every - 1.0, t.c)
+    frame["inbreeding"] = np.repeat(every / relationship.unit - 1.0, t.c)
     return frame
 
 

@@ -172,9 +172,12 @@ def markers(
     (['s1', 's2'], (3, 2))
     """
     W = M.coded(center, scale)
+    d = np.ones(M.m) if weights is None else _checked_weights(weights, M)
     if weights is not None:
-        W *= np.sqrt(_checked_weights(weights, M))
+        W *= np.sqrt(d)
+    p = M.checked_frequencies(None if isinstance(center, bool) else center)
+    unit = float(np.sum(2.0 * p * (1.0 - p) * d)) if scale is None else float(np.sum(d))
     coding = {None: "", "2pq": ", scaled by 2pq", "sd": ", scaled by their SD"}[scale]
     labels, W = named(W, M.ids, square=False)
     kind = f"markers{' not centred' if center is False else ''}{coding}"
-    return Relationship(labels, kind, factor_form(W, labels), W, M.markers)
+    return Relationship(labels, kind, factor_form(W, labels), W, M.markers, unit=unit)

@@ -39,6 +39,8 @@ class Relationship:
         Unknown-parent groups, whose effects enter the model as columns Z Q of X; empty without.
     group_shares : sparse array, shape (q, groups), optional
         Shares of the groups in the levels.
+    unit : float, default 1.0
+        Diagonal of K that stands for no inbreeding: that of A is 1.
 
     Raises
     ------
@@ -63,6 +65,7 @@ class Relationship:
     markers: pd.Index[Any] = field(default_factory=lambda: pd.Index([]))
     group_names: tuple[str, ...] = ()
     group_shares: sp.csr_array | None = None
+    unit: float = 1.0
 
     def __post_init__(self) -> None:
         """Check the labels."""
@@ -186,6 +189,11 @@ class Relationship:
         return self.form.diagonal
 
     @property
+    def inbreeding(self) -> Array:
+        """Diagonal of K on the scale of A, less 1, shape (q,)."""
+        return self.diagonal / self.unit - 1.0
+
+    @property
     def basis(self) -> SparseArray | Array | None:
         """Factor F of K = F K0 F', shape (q, r); None for the identity."""
         return self.form.basis
@@ -286,7 +294,7 @@ class Relationship:
         if form is None:
             return Relationship.from_matrix(self.form.block(rows, rows), kept, kind=self.kind)
         W = None if self.loadings is None else self.loadings[rows]
-        return Relationship(kept, self.kind, form, W, self.markers)
+        return Relationship(kept, self.kind, form, W, self.markers, unit=self.unit)
 
     def _positions(self, labels: Iterable[Any]) -> Positions:
         """Positions of the labels in K."""

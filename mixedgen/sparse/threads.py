@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -20,15 +21,55 @@ def _blas() -> Any:
     return ThreadpoolController().select(user_api="blas")
 
 
+class _OneThread:
+    """One BLAS thread as long as anything asks for it, and as many as before when nothing does any more.
+
+    The number of threads is the process's: where several threads of the program ask, only the first may note how many
+    there were, and only the last may give them back.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._asking = 0
+        self._limit: Any = None
+        self._before = 1
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._asking += 1
+            if self._limit is None:
+                self._before = self._now()
+                self._limit = _blas().limit(limits=1)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._asking -= 1
+            if self._asking == 0:
+                limit, self._limit = self._limit, None
+                limit.restore_original_limits()
+
+    def allowed(self) -> int:
+        """Threads that BLAS would use if nothing asked for one."""
+        with self._lock:
+            return self._now() if self._limit is None else self._before
+
+    @staticmethod
+    def _now() -> int:
+        """Threads that BLAS uses."""
+        return max((library.num_threads for library in _blas().lib_controllers), default=1)
+
+
+_one = _OneThread()
+
+
 def one_thread() -> AbstractContextManager[Any]:
     """Keep BLAS to one thread: more make small products slower, on a busy machine by orders of magnitude."""
-    limit: AbstractContextManager[Any] = _blas().limit(limits=1)
-    return limit
+    return _one
 
 
 def n_threads() -> int:
     """Threads that BLAS would use: what the user allows to numerical work."""
-    return max((library.num_threads for library in _blas().lib_controllers), default=1)
+    return _one.allowed()
 
 
 _PROBE_ORDER = 512  # of the product that says how fast one thread is: some milliseconds
