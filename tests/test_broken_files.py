@@ -293,7 +293,7 @@ OBJECTS = {
         "2 levels are in one of the two relationships only: 3, 4",
     ),
     "singular matrix": (
-        lambda: Relationship.from_matrix(np.ones((2, 2)), "ab"),
+        lambda: Relationship.from_matrix(np.ones((2, 2)), "ab").inverse,
         RelationshipError,
         r"not positive definite.*from_factor.*blend\(K, w\).*bend\(K\).*drop",
     ),

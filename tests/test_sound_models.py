@@ -147,3 +147,77 @@ def test_inbreeding_from_marker_effects_is_that_of_the_genomic_model(scale, weig
     G = mg.genomic(M, method=1 if scale is None else 2).diagonal if weights is None else K.diagonal / K.unit
     np.testing.assert_allclose(animals, G - 1)
     np.testing.assert_allclose(K.submatrix(["i3", "i1"]).inbreeding, animals[["i3", "i1"]])
+
+
+NEVER = np.inf
+INBRED = {  # pedigrees with animals that their parents determine
+    "F1 and doubled haploids": [("A", 0, 0, NEVER), ("B", 0, 0, NEVER), ("F", "A", "B", 0), ("D", "F", "F", NEVER)],
+    "three-way cross": [
+        *[("A", 0, 0, NEVER), ("B", 0, 0, NEVER), ("C", 0, 0, NEVER), ("F", "A", "B", 0), ("G", "F", "C", 0)],
+        *[("H", "A", "C", 0), ("I", "H", "F", 0)],
+    ],
+}
+
+
+@pytest.mark.parametrize("engine", ["henderson", "dense"])
+@pytest.mark.parametrize("name", INBRED)
+def test_singular_pedigrees_serve_models_through_their_factor(name: str, engine: str) -> None:
+    ped = mg.Pedigree(pd.DataFrame(INBRED[name], columns=["id", "sire", "dam", "n"]), selfing="n")
+    K = mg.additive(ped)
+    assert "singular" in K.kind
+    A = K.multiply(np.eye(K.size))
+    np.testing.assert_allclose(K.cross(["F"], list(K.labels)), K.cross(["A", "B"], list(K.labels)).mean(0)[None])
+    with pytest.raises(mg.MixedgenError, match="completely inbred"):
+        K.inverse  # noqa: B018
+    against_dense(K, A, engine)
+
+
+def against_dense(K: mg.Relationship, A: np.ndarray, engine: str) -> None:
+    """BLUP and log-likelihood of two records of each level, by dense algebra with K itself."""
+    q = K.size
+    y = np.random.default_rng(4).normal(size=2 * q)
+    d = pd.DataFrame({"id": np.tile(K.labels, 2), "y": y})
+    model = mg.MixedModel("y ~ 1 + (1|id:K)", d, relationships={"K": K}, control=mg.Control(engine=engine))
+    fit = model.solve({"id:K": 0.7, "residual": 1.5})
+    Z = np.tile(np.eye(q), (2, 1))
+    V = 0.7 * Z @ A @ Z.T + 1.5 * np.eye(2 * q)
+    W = np.linalg.inv(V)
+    b = W.sum(0) @ y / W.sum()
+    e = y - b
+    logs = np.linalg.slogdet(V)[1] + np.log(W.sum()) + (2 * q - 1) * np.log(2 * np.pi)
+    assert fit.llf == pytest.approx(-0.5 * (logs + e @ W @ e), rel=1e-9)
+    values = fit.blup("id:K").set_index("level").loc[list(K.labels), "value"]
+    np.testing.assert_allclose(values, 0.7 * A @ Z.T @ W @ e, atol=1e-10)
+
+
+def semidefinite_matrices() -> dict[str, object]:
+    import scipy.sparse as sp
+
+    W = np.random.default_rng(6).integers(0, 3, (8, 30)).astype(float)
+    W -= W.mean(axis=0)
+    twins = np.kron(np.eye(4), np.ones((2, 2)))
+    G = W @ W.T / 30
+    return {
+        "centred": G,
+        "twins": twins,
+        "sparse twins": sp.csc_array(twins),
+        "frame": pd.DataFrame(G, list("abcdefgh"), list("abcdefgh")),
+    }
+
+
+@pytest.mark.parametrize("engine", ["henderson", "dense"])
+@pytest.mark.parametrize("name", semidefinite_matrices())
+def test_semidefinite_matrices_serve_models_through_their_factor(name: str, engine: str) -> None:
+    M = semidefinite_matrices()[name]
+    K = mg.Relationship.from_matrix(M, list("abcdefgh"))
+    assert "singular, of rank" in K.kind
+    with pytest.raises(mg.MixedgenError, match="smallest eigenvalue"):
+        K.inverse  # noqa: B018
+    against_dense(K, np.asarray(M.toarray() if hasattr(M, "toarray") else M), engine)
+
+
+def test_indefinite_matrices_are_refused_still() -> None:
+    K = np.eye(3)
+    K[0, 1] = K[1, 0] = 1.0 + 1e-6
+    with pytest.raises(mg.RelationshipError, match="not positive definite"):
+        mg.Relationship.from_matrix(K, "abc")

@@ -24,16 +24,35 @@ from mixedgen.relationship.matrix import (
     inverse_from_cholesky,
     is_sparse,
     row_sums,
+    semidefinite_factor,
     symmetric,
 )
 from mixedgen.sparse import analyse
 from mixedgen.sparse.contract import CholeskyFactor
 
+_ROUNDING = 1e-10  # negative eigenvalue, as a share of the largest, that products of double precision may leave
 _SPARSE_FILL = 0.25  # an inverse with more entries than this share of q^2 is kept dense
 
 
 def matrix_form(K: Any, labels: pd.Index[Any]) -> Form:
-    """Form of a symmetric K, shape (q, q): dense, or by families where it is sparse and they are small."""
+    """Form of a symmetric K, shape (q, q): dense, by families where it is sparse and they are small, else by a factor.
+
+    Raises
+    ------
+    RelationshipError
+        If K is indefinite beyond rounding.
+    """
+    try:
+        return _definite_form(K, labels)
+    except RelationshipError as error:
+        smallest, largest = getattr(error, "smallest_eigenvalue", -np.inf), getattr(error, "largest_eigenvalue", 0.0)
+        if smallest < -_ROUNDING * largest or largest <= 0.0:
+            raise
+        return _FactorForm(semidefinite_factor(dense(K)), labels, whole=dense(K))
+
+
+def _definite_form(K: Any, labels: pd.Index[Any]) -> Form:
+    """Form of a K that is positive definite beyond rounding; RelationshipError, with the eigenvalues, if it is not."""
     return _sparse_matrix(sp.csc_array(K), labels) if is_sparse(K) else _MatrixForm(K, cholesky(K, labels))
 
 
@@ -242,6 +261,7 @@ class _FactorForm(Form):
 
     F: SparseArray | Array
     labels: pd.Index[Any]  # of the rows, for the message where K is singular
+    whole: Array | None = None  # the K that was given, for the same message
 
     @property
     def size(self) -> int:
@@ -275,6 +295,8 @@ class _FactorForm(Form):
     def _regular(self) -> Form:
         """Matrix form of K, which raises where K is singular."""
         q, r = self.F.shape
+        if self.whole is not None:
+            return _definite_form(self.whole, self.labels)
         if r < q:
             raise RelationshipError(
                 f"K = F F' of order {q} has rank {r} at most, so it has neither inverse nor determinant. "
@@ -283,7 +305,7 @@ class _FactorForm(Form):
                 rank=r,
             )
         labels, K = symmetric(self.F @ self.F.T, self.labels)
-        return matrix_form(K, labels)
+        return _definite_form(K, labels)
 
     @cached_property
     def diagonal(self) -> Array:

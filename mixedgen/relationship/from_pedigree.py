@@ -10,6 +10,7 @@ from typing import Any, final
 import numpy as np
 import pandas as pd
 import scipy.linalg as la
+import scipy.sparse as sp
 
 from mixedgen.arrays import Array, Positions, SparseArray
 from mixedgen.genetics.pedigree import (
@@ -26,6 +27,8 @@ from mixedgen.relationship.form import Form, by_columns
 from mixedgen.relationship.forms import identity_form
 from mixedgen.relationship.relationship import Relationship
 
+_LARGEST_FACTOR = 20_000  # animals of a singular A: its dense factor then takes 3 GB
+
 
 def additive(ped: Pedigree, *, inbreeding: bool = True) -> Relationship:
     """Additive relationship of all members of a pedigree, without forming A.
@@ -41,11 +44,12 @@ def additive(ped: Pedigree, *, inbreeding: bool = True) -> Relationship:
     Returns
     -------
     Relationship
-        With the sparse inverse of Henderson and Quaas.
+        With the sparse inverse of Henderson and Quaas; where both parents of an animal are completely inbred, A is
+        singular and serves a model by its factor, which its `kind` says.
 
     Notes
     -----
-    A = T D T' [1]_, A^-1 = (I - P)' D^-1 (I - P) [2]_ [3]_.
+    A = T D T' [1]_, A^-1 = (I - P)' D^-1 (I - P) [2]_ [3]_. Where d_i = 0 the factor is the other columns of T D^1/2.
 
     References
     ----------
@@ -61,7 +65,8 @@ def additive(ped: Pedigree, *, inbreeding: bool = True) -> Relationship:
     """
     shares = ped.Q if ped.groups else None
     form = _PedigreeForm(ped, inbreeding)
-    return Relationship(ped.ids, "additive", form, group_names=ped.groups, group_shares=shares)
+    kind = "additive" if form.determined == 0 else f"additive, singular: {form.determined} determined by their parents"
+    return Relationship(ped.ids, kind, form, group_names=ped.groups, group_shares=shares)
 
 
 def identity(ids: Iterable[Any]) -> Relationship:
@@ -116,6 +121,30 @@ class _PedigreeForm(Form):
         """D, shape (q,)."""
         return mendelian_variances(self.pedigree, self.inbreeding)
 
+    @property
+    def determined(self) -> int:
+        """Number of animals without a Mendelian term of their own, which make A singular."""
+        return int(np.sum(self._mendelian <= 0))
+
+    @cached_property
+    def basis(self) -> Array | None:
+        """Factor of a singular A, shape (q, q - determined), up to a size that can be held dense."""
+        if self.determined == 0 or self.size > _LARGEST_FACTOR:
+            return None
+        D, g = self._mendelian, self.pedigree.metafounders
+        terms = np.diag(np.sqrt(np.maximum(D, 0.0)))
+        if g:
+            terms[:g, :g] = la.cholesky(self.pedigree.Gamma, lower=True)
+        return np.ascontiguousarray(self._gene_flow.down(terms[:, D > 0]))
+
+    @property
+    def precision(self) -> SparseArray:
+        return self.inverse if self.basis is None else sp.csc_array(sp.eye_array(self.basis.shape[1]))
+
+    @property
+    def logdet0(self) -> float:
+        return self.logdet if self.basis is None else 0.0
+
     @cached_property
     def _gene_flow(self) -> GeneFlow:
         """Products with T."""
@@ -131,7 +160,7 @@ class _PedigreeForm(Form):
 
     def sample(self, rng: np.random.Generator, n: int) -> Array:
         z, g = rng.standard_normal((self.size, n)), self.pedigree.metafounders
-        terms = np.sqrt(self._mendelian)[:, None] * z
+        terms = np.sqrt(np.maximum(self._mendelian, 0.0))[:, None] * z
         if g:
             terms[:g] = la.cholesky(self.pedigree.Gamma, lower=True) @ z[:g]
         return self._gene_flow.down(terms)

@@ -129,6 +129,7 @@ def _raise_not_positive(K: Array, labels: pd.Index[Any]) -> NoReturn:
         "Relationship.from_factor(F, ids) with K = F F', which may be singular; blend(K, w), (1 - w) K + w I; bend(K), "
         "with small eigenvalues raised; or drop the duplicated levels.",
         smallest_eigenvalue=float(smallest),
+        largest_eigenvalue=float(largest),
         condition_number=float(condition),
         ids=involved.tolist(),
     )

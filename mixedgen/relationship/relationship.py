@@ -81,7 +81,8 @@ class Relationship:
         Parameters
         ----------
         K : array, sparse array or DataFrame, shape (q, q)
-            Symmetric, positive definite. A sparse K of small blocks keeps a sparse inverse.
+            Symmetric, positive semi-definite. A sparse K of small blocks keeps a sparse inverse; a singular one is held
+            by a factor, which the `kind` says: it serves in a model, but has neither inverse nor determinant.
         ids : iterable, optional
             Names of the rows; taken from the index of a frame.
         kind : str, default "matrix"
@@ -95,7 +96,8 @@ class Relationship:
         Raises
         ------
         RelationshipError
-            If K is not square, finite, symmetric and positive definite, or ids repeat or do not match it.
+            If K is not square, finite, symmetric and positive semi-definite to rounding, or ids repeat or do not match
+            it.
 
         Examples
         --------
@@ -103,7 +105,9 @@ class Relationship:
         1.3862943611198906
         """
         labels, matrix = symmetric(K, ids)
-        return Relationship(labels, kind, matrix_form(matrix, labels))
+        form = matrix_form(matrix, labels)
+        rank = len(labels) if form.basis is None else form.basis.shape[1]
+        return Relationship(labels, kind if rank == len(labels) else f"{kind}, singular, of rank {rank}", form)
 
     @staticmethod
     def from_inverse(Kinv: Any, ids: Iterable[Any] | None = None, *, kind: str = "inverse") -> Relationship:
