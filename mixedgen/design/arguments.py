@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from keyword import iskeyword
 from typing import Any, Literal
 
 import pandas as pd
@@ -13,6 +14,7 @@ from mixedgen.covariance.custom import CorrelationFunction
 from mixedgen.design.frame import read_frame
 from mixedgen.design.tags import tags
 from mixedgen.errors import ArgumentError
+from mixedgen.formula.functions import RESERVED
 from mixedgen.genetics.pedigree import Pedigree
 from mixedgen.relationship.relationship import Relationship
 
@@ -46,6 +48,8 @@ class ModelArguments:
         What to do with records whose id is not in the relationship they link to.
     structures : mapping of str to CorrelationFunction, optional
         Structures of the user's by their names in the formula and in `residual`.
+    functions : mapping of str to callable, optional
+        Functions of the user's that the formula may call, by their names in it: of columns, one value for each row.
 
     Raises
     ------
@@ -72,6 +76,7 @@ class ModelArguments:
     contrasts: Mapping[str, str] | None = None
     unmatched: Unmatched = "raise"
     structures: Mapping[str, CorrelationFunction] | None = None
+    functions: Mapping[str, Callable[..., Any]] | None = None
 
     def __post_init__(self) -> None:
         """Check the arguments and read the data."""
@@ -84,6 +89,7 @@ class ModelArguments:
         if self.unmatched not in ("raise", "omit"):
             raise ArgumentError(f"unmatched must be 'raise' or 'omit', not {self.unmatched!r}.")
         _check_structures(self.structures)
+        _check_functions(self.functions)
 
     @property
     def keywords(self) -> dict[str, Any]:
@@ -123,3 +129,17 @@ def _check_structures(structures: Mapping[str, CorrelationFunction] | None) -> N
             raise ArgumentError(f"structure {name!r} is a {type(source).__name__}, not a CorrelationFunction.")
         if name in known.residuals or name in known.terms or not str(name).isidentifier():
             raise ArgumentError(f"structures: {name!r} cannot be the name of a structure of one's own; take another.")
+
+
+def _check_functions(functions: Mapping[str, Callable[..., Any]] | None) -> None:
+    """Raise an ArgumentError that says what stands in the place of the user's functions by name."""
+    if functions is not None and not isinstance(functions, Mapping):
+        raise ArgumentError(
+            f"functions must map names to functions, not be a {type(functions).__name__}: write {{'f': f}}."
+        )
+    for name, f in (functions or {}).items():
+        if not callable(f):
+            raise ArgumentError(f"functions: {name!r} is a {type(f).__name__}, which cannot be called.")
+        plain = isinstance(name, str) and name.isidentifier() and "__" not in name and not iskeyword(name)
+        if not plain or name in RESERVED:
+            raise ArgumentError(f"functions: {name!r} cannot be the name of a function of one's own; take another.")

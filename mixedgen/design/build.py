@@ -78,7 +78,7 @@ def build(
     """
     parsed, parts = _read_text(arguments)
     frame, weights = _weights_column(arguments)
-    sides = _read_sides(parsed, frame, arguments.contrasts)
+    sides = _read_sides(parsed, frame, arguments)
     rows = _choose_rows(arguments, parsed, frame, _needed_columns(parsed, parts, frame, sides, weights), sides)
     response = _read_response(sides, rows.used)
     weight = None if weights is None else positive(numeric(rows.used[weights], "weights", rows.used.index))
@@ -144,16 +144,17 @@ class Sides:
     terms: tuple[TermText, ...]
 
 
-def _read_sides(parsed: ParsedFormula, frame: pd.DataFrame, contrasts: Mapping[str, str] | None) -> Sides:
+def _read_sides(parsed: ParsedFormula, frame: pd.DataFrame, arguments: ModelArguments) -> Sides:
     """Sides of a formula; columns that it needs are there."""
-    fixed = read_side(parsed.fixed, frame, contrasts)
+    contrasts, functions = arguments.contrasts, arguments.functions
+    fixed = read_side(parsed.fixed, frame, contrasts, functions)
     _check_contrasts(contrasts or {}, fixed, frame)
     require_columns(frame, grouping_columns(parsed), "right of a bar")
     return Sides(
-        responses=tuple(read_operand(r, frame) for r in parsed.responses),
-        offsets=tuple(read_operand(o, frame) for o in parsed.offsets),
+        responses=tuple(read_operand(r, frame, functions) for r in parsed.responses),
+        offsets=tuple(read_operand(o, frame, functions) for o in parsed.offsets),
         fixed=fixed,
-        terms=term_texts(parsed, frame),
+        terms=term_texts(parsed, frame, functions),
     )
 
 

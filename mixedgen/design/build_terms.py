@@ -12,7 +12,7 @@ from mixedgen.arrays import IntArray
 from mixedgen.covariance.registry import DEFAULT, ONE_VARIANCE, Levels, make_structure
 from mixedgen.covariance.structure import Structure
 from mixedgen.covariance.variances import Identity
-from mixedgen.design.coding import Coded, Side, code, dense, intercept, read_side
+from mixedgen.design.coding import Coded, Functions, Side, code, dense, intercept, read_side
 from mixedgen.design.levels import interaction, level_positions, match_levels
 from mixedgen.design.loads import Loads, one_load, other_columns, plain_loads, several_loads, source_columns, spread
 from mixedgen.design.terms import INTERCEPT_NAMES, Term, normal_key
@@ -65,12 +65,12 @@ class TermText:
     left: Side
 
 
-def term_texts(parsed: ParsedFormula, frame: pd.DataFrame) -> tuple[TermText, ...]:
+def term_texts(parsed: ParsedFormula, frame: pd.DataFrame, functions: Functions | None = None) -> tuple[TermText, ...]:
     """The random terms of a formula as the model takes them."""
     taken = [t if _is_plain(t) or _is_pair(t) else _nearest_factor(t, frame) for t in parsed.terms]
     keys = _unique_keys(parsed.terms)
     return tuple(
-        TermText(key, place, t, read_side(t.effects, frame))
+        TermText(key, place, t, read_side(t.effects, frame, functions=functions))
         for place, (key, t) in enumerate(zip(keys, taken, strict=True))
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,9 +14,11 @@ import scipy.sparse as sp
 from mixedgen.arrays import Array
 from mixedgen.design.frame import is_number, numeric, recode, require_columns
 from mixedgen.errors import DataError, examples
-from mixedgen.formula.basis import BASES
-from mixedgen.formula.sides import factor_variables
+from mixedgen.formula.functions import CONTEXT
+from mixedgen.formula.sides import check_factor, factor_variables
 from mixedgen.formula.summands import model_spec
+
+Functions = Mapping[str, Callable[..., Any]]
 
 # X goes sparse above this many columns and elements, if it is mostly zeros: below, dense arithmetic is faster, and its
 # rank is found as R finds it; above, its zeros would be stored and multiplied.
@@ -37,21 +39,36 @@ class Side:
         Columns of the data that it needs, each once.
     terms : tuple of str
         Its terms, without the contrasts chosen for columns.
+    functions : mapping of str to callable
+        The user's functions that it may call.
     """
 
     text: str
     formula: Any = field(repr=False, compare=False)
     variables: tuple[str, ...]
     terms: tuple[str, ...]
+    functions: Functions = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def context(self) -> dict[str, Any]:
+        """What its expressions may call beside formulaic's transforms."""
+        return {**CONTEXT, **self.functions}
 
 
-def read_side(rhs: str, frame: pd.DataFrame, contrasts: Mapping[str, str] | None = None) -> Side:
-    """A right-hand side, whose columns are in the frame."""
+def read_side(
+    rhs: str,
+    frame: pd.DataFrame,
+    contrasts: Mapping[str, str] | None = None,
+    functions: Functions | None = None,
+) -> Side:
+    """A right-hand side, whose columns are in the frame, and in which nothing but known functions is called."""
     formula = model_spec(rhs)
+    for factor in (factor for term in formula for factor in term.factors):
+        check_factor(factor, functions or {}, rhs)
     names = [v for term in formula for factor in term.factors for v in factor_variables(factor, frame.columns)]
     require_columns(frame, names, f"in {rhs!r}")
     coded = model_spec(rhs, contrasts) if contrasts else formula
-    return Side(rhs, coded, tuple(dict.fromkeys(names)), tuple(str(term) for term in formula))
+    return Side(rhs, coded, tuple(dict.fromkeys(names)), tuple(str(term) for term in formula), functions or {})
 
 
 @dataclass(frozen=True)
@@ -67,9 +84,11 @@ class Operand:
         return (self.text,) if self.side is None else self.side.variables
 
 
-def read_operand(expression: str, frame: pd.DataFrame) -> Operand:
+def read_operand(expression: str, frame: pd.DataFrame, functions: Functions | None = None) -> Operand:
     """A response or an offset, whose columns are in the frame."""
-    return Operand(expression, None if expression in frame.columns else read_side(f"0 + {expression}", frame))
+    if expression in frame.columns:
+        return Operand(expression, None)
+    return Operand(expression, read_side(f"0 + {expression}", frame, functions=functions))
 
 
 def operand_values(operand: Operand, frame: pd.DataFrame, name: str) -> Array:
@@ -167,7 +186,7 @@ class Coder:
         """
         if self.spec is None:
             return np.ones((len(frame), 1))
-        matrix = copy.deepcopy(self.spec).get_model_matrix(frame, na_action="ignore", context=BASES)
+        matrix = copy.deepcopy(self.spec).get_model_matrix(frame, na_action="ignore", context=self.side.context)
         return _sparse(matrix.__wrapped__) if sp.issparse(matrix.__wrapped__) else dense(matrix.__wrapped__)
 
 
@@ -231,7 +250,7 @@ def _model_matrix(side: Side, frame: pd.DataFrame) -> tuple[Array | sp.csr_array
     if columns > DENSE_COLUMNS and columns * len(frame) > DENSE_ELEMENTS:
         output = "sparse"
     try:
-        matrix = side.formula.get_model_matrix(frame, output=output, na_action="ignore", context=BASES)
+        matrix = side.formula.get_model_matrix(frame, output=output, na_action="ignore", context=side.context)
     except Exception as err:
         raise DataError(f"the model matrix of {side.text!r} cannot be made: {err}.") from err
     return _dense_or_sparse(matrix.__wrapped__), matrix.model_spec

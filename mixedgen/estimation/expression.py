@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from mixedgen.arrays import Array
-from mixedgen.errors import ArgumentError, examples
+from mixedgen.errors import ArgumentError, FormulaError, examples
+from mixedgen.formula.expressions import syntax_tree
 
 _FUNCTIONS = {"sqrt": np.sqrt, "log": np.log, "exp": np.exp}
 
@@ -69,7 +70,10 @@ def expression(text: str, names: tuple[str, ...]) -> Expression:
     name, _, right = text.partition("=") if "=" in text else (text, "", text)
     tree, places = _read_expression(right.strip(), names)
     out = Expression(name.strip(), right.strip(), names, tree, places)
-    out.value(np.ones(len(names)))  # names and operations are checked where they are used
+    try:
+        out.value(np.ones(len(names)))  # names and operations are checked where they are used
+    except OverflowError:
+        raise ArgumentError(f"the expression {text!r} has a number that is too large.") from None
     return out
 
 
@@ -89,8 +93,8 @@ def _read_expression(text: str, names: tuple[str, ...]) -> tuple[ast.expr, dict[
             out += plain[at]
             at += 1
     try:
-        tree = ast.parse(out.strip(), mode="eval").body
-    except SyntaxError as err:
+        tree = syntax_tree(out.strip())
+    except FormulaError as err:
         raise ArgumentError(f"the expression {text!r} cannot be read; the names are {examples(names)}.") from err
     return tree, places
 

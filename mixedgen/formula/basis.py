@@ -1,16 +1,16 @@
 """Bases of random regression, for the left of a bar and for the fixed part."""
 
-# mypy: disable-error-code="untyped-decorator"
+# mypy: disable-error-code="untyped-decorator,import-untyped"
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+from formulaic.transforms import stateful_transform
 from numpy.polynomial import legendre
 
 from mixedgen.errors import FormulaError
-from mixedgen.formula.sides import stateful_transform
 
 
 @stateful_transform

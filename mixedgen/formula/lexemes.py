@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from mixedgen.errors import FormulaError
+from mixedgen.formula.expressions import DEPTH
 from mixedgen.formula.parts import NO_TAGS, Tags
 from mixedgen.formula.sides import Token, canonical, quoted_name, tokens
 
@@ -88,6 +89,8 @@ def _check_brackets(text: Text) -> None:
             quote = (char, position)
         elif char in closers:
             stack.append((closers[char], position))
+            if len(stack) > DEPTH:
+                raise text.error(f"brackets are more than {DEPTH} deep: take some out", position)
         elif char in closers.values() and (not stack or stack.pop()[0] != char):
             raise text.error(f"'{char}' closes nothing that is open here", position)
     if quote:
@@ -185,12 +188,10 @@ def operand(text: Text, lexeme: Lexeme) -> str:
         return quoted_name(lexeme.text)
     if lexeme.kind not in ("call", "braces"):
         return lexeme.text
-    if has_sign(text, [lexeme], "^"):
-        raise text.error(f"'{lexeme.text}' is Python, where a power is written '**'", lexeme.start)
     try:
         code = canonical(lexeme.text)
-    except SyntaxError as error:
-        raise text.error(f"'{lexeme.text}' is not a valid expression", lexeme.start) from error
+    except FormulaError as error:
+        raise text.error(str(error), lexeme.start) from error
     return code if lexeme.kind == "call" else f"{{{code}}}"
 
 

@@ -1,4 +1,4 @@
-"""Contact with formulaic's parser: tokens, terms, right-hand sides, transforms, errors; all else asks here."""
+"""Contact with formulaic's parser: tokens, terms, right-hand sides, errors; all else asks here."""
 
 # formulaic has no type information.
 
@@ -18,12 +18,13 @@ from formulaic.parser.algos.tokenize import tokenize
 from formulaic.parser.types import Factor as TermFactor
 from formulaic.parser.types import Term
 from formulaic.transforms import TRANSFORMS
-from formulaic.transforms import stateful_transform as stateful_transform
 from formulaic.utils.variables import get_expression_variables
 
 from mixedgen.errors import FormulaError
+from mixedgen.formula.expansion import Operators
+from mixedgen.formula.expressions import check_form, check_functions, in_python
 
-_PARSER = DefaultFormulaParser(feature_flags={"twosided"})
+_PARSER = DefaultFormulaParser(Operators(), feature_flags={"twosided"})
 
 
 class Token(NamedTuple):
@@ -44,7 +45,9 @@ def tokens(part: str, source: str) -> list[Token]:
 
 
 def canonical(code: str) -> str:
-    """A Python expression with canonical spacing; a SyntaxError where it is none."""
+    """An expression in Python's words with canonical spacing; a FormulaError where it is none."""
+    code = in_python(code)
+    check_form(code)
     return str(sanitize_python_code(code))
 
 
@@ -60,6 +63,8 @@ def terms_of(rhs: str, source: str) -> tuple[Term, ...]:
         return _terms(rhs)
     except (FormulaicError, SyntaxError) as error:
         raise _wrapped(error, source) from error
+    except RecursionError:
+        raise FormulaError("the formula has too many operators: make the columns before", formula=source) from None
 
 
 def formula_of(rhs: str, source: str) -> Formula:
@@ -69,6 +74,10 @@ def formula_of(rhs: str, source: str) -> Formula:
 
 @lru_cache(maxsize=128)
 def _terms(rhs: str) -> tuple[Term, ...]:
+    """Terms of a right-hand side, its expressions checked first: formulaic looks up their functions as it reads."""
+    for token in tokenize(rhs):
+        if token.kind is token.Kind.PYTHON:
+            check_form(token.token)
     return tuple(_PARSER.get_terms(rhs))
 
 
@@ -83,6 +92,16 @@ def _factor_text(factor: TermFactor) -> str:
         return quoted_name(factor.expr)
     plain = factor.eval_method is TermFactor.EvalMethod.LITERAL or factor.expr.endswith(")")
     return str(factor.expr) if plain else f"{{{factor.expr}}}"
+
+
+def check_factor(factor: TermFactor, own: Collection[str], source: str) -> None:
+    """Raise a FormulaError unless one factor has only what may be evaluated; `own` are the functions of the user's."""
+    if factor.eval_method is not TermFactor.EvalMethod.PYTHON:
+        return
+    try:
+        check_functions(factor.expr, own)
+    except FormulaError as error:
+        raise FormulaError(f"{error}\n  {' '.join(source.split())}", formula=source) from None
 
 
 def factor_variables(factor: TermFactor, columns: Collection[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -50,6 +50,9 @@ class MixedModel:
         Records whose id is not in the relationship they link to: an error, or left out and counted.
     structures : mapping of str to CorrelationFunction, optional
         Covariance structures of one's own, by their names in the formula and in `residual`.
+    functions : mapping of str to callable, optional
+        Functions of one's own that the formula may call, ``{"f": f}``: of columns, one value for each row. Nothing else
+        in a formula is run.
     method : {"reml", "ml", "minque", "mivque0", "anova3"}
         Restricted or full likelihood, or moments.
     control : Control, optional
@@ -84,6 +87,7 @@ class MixedModel:
         contrasts: Mapping[str, str] | None = None,
         unmatched: Unmatched = "raise",
         structures: Mapping[str, CorrelationFunction] | None = None,
+        functions: Mapping[str, Callable[..., Any]] | None = None,
         method: str = "reml",
         control: Control | None = None,
     ) -> None:
@@ -101,6 +105,7 @@ class MixedModel:
             contrasts=contrasts,
             unmatched=unmatched,
             structures=structures,
+            functions=functions,
         )
         self.design: Design = build(
             self.arguments, constraints=self.control.constraints, restrictions=self.control.restrictions
@@ -153,6 +158,7 @@ def lmm(
     contrasts: Mapping[str, str] | None = None,
     unmatched: Unmatched = "raise",
     structures: Mapping[str, CorrelationFunction] | None = None,
+    functions: Mapping[str, Callable[..., Any]] | None = None,
     method: str = "reml",
     control: Control | None = None,
 ) -> Fit:
@@ -162,7 +168,7 @@ def lmm(
     ----------
     formula, data, relationships, residual, weights, subset, na_action, contrasts, unmatched
         As in `MixedModel`.
-    structures, method, control
+    structures, functions, method, control
         As in `MixedModel`.
 
     Returns
@@ -207,6 +213,7 @@ def lmm(
         contrasts=contrasts,
         unmatched=unmatched,
         structures=structures,
+        functions=functions,
         method=method,
         control=control,
     ).fit()
