@@ -372,3 +372,13 @@ def test_ranova_knows_the_mixture_of_one_variance_or_one_of_correlated_effects()
             rows[tag]["lrt"], high
         )
         assert rows[tag]["p_boundary"] == pytest.approx(tail, rel=1e-10) or rows[tag]["lrt"] == 0.0
+
+
+@pytest.mark.parametrize("kind", [1, 2, 3])
+def test_an_aliased_term_is_a_missing_row(kind: int) -> None:
+    formula = "angle ~ recipe + temperature {} + (1|recipe:replicate)"
+    whole, less = (mg.lmm(formula.format(more), mg.data.cake()) for more in ("+ temp", ""))
+    tables = ((whole.anova(type=kind), less.anova(type=kind)), (whole.drop1(), less.drop1().drop("temperature")))
+    for table, want in tables:  # without temperature temp would no longer be aliased
+        assert table.loc["temp"].isna().all()
+        np.testing.assert_allclose(table.loc[want.index, "p"], want["p"], rtol=1e-6)

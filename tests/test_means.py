@@ -162,6 +162,101 @@ def test_means_of_an_empty_cell() -> None:
     assert emmeans(fit, "recipe", weights="cells")["emmean"].notna().all()
 
 
+def cells_of(cells: list[tuple[str, ...]], names: list[str], blocks: int = 6) -> pd.DataFrame:
+    """Each cell once in each block, so that its mean is its estimate."""
+    rng = np.random.default_rng(52)
+    d = pd.DataFrame([(*c, k) for k in range(blocks) for c in cells], columns=[*names, "block"])
+    return d.assign(y=rng.normal(size=len(d)) + np.arange(len(d)) % len(cells))
+
+
+def test_cells_that_occur_have_means_where_another_is_empty() -> None:
+    d = cells_of([("a0", "b0"), ("a1", "b0"), ("a1", "b1")], ["A", "B"])
+    for contrast in ("treatment", "sum", "helmert"):
+        fit = mg.lmm("y ~ A*B + (1|block)", d, contrasts={"A": contrast, "B": contrast})
+        with pytest.warns(UserWarning, match="1 of 4"):
+            means = emmeans(fit, ["A", "B"], nesting={}).set_index(["A", "B"])["emmean"]
+        want = d.groupby(["A", "B"])["y"].mean().reindex(means.index)
+        np.testing.assert_allclose(means, want, rtol=1e-9)
+
+
+def test_units_do_not_decide_what_is_estimable() -> None:
+    d = cells_of([("a0", "b0"), ("a1", "b0"), ("a1", "b1")], ["A", "B"])
+    d["x"] = np.linspace(0, 1, len(d))
+    for scale in (1e-8, 1.0, 1e8):
+        fit = mg.lmm("y ~ A*B + x + (1|block)", d.assign(x=d["x"] * scale))
+        with pytest.warns(UserWarning, match="1 of 4"):
+            means = emmeans(fit, ["A", "B"])["emmean"]
+        assert means.isna().tolist() == [False, False, True, False]
+
+
+FORMS = [("control", "none", "0"), *(("treated", f, d) for f in "AB" for d in ("10", "20"))]
+
+
+@pytest.mark.parametrize("formula", ["group/(form*dose)", "group + group:form + group:dose + group:form:dose"])
+def test_nested_factors_are_averaged_over_the_levels_that_occur(formula: str) -> None:
+    d = cells_of(FORMS, ["group", "form", "dose"])
+    fit = mg.lmm(f"y ~ {formula} + (1|block)", d)
+    want = d.groupby(["group", "form"])["y"].mean()
+    np.testing.assert_allclose(emmeans(fit, "group")["emmean"], d.groupby("group")["y"].mean(), rtol=1e-9)
+    means = emmeans(fit, "form").set_index(["group", "form"])["emmean"]
+    np.testing.assert_allclose(means, want[means.index], rtol=1e-9)
+    assert emmeans(fit, "form").contrasts()["contrast"].tolist()[-1] == "A treated - B treated"
+
+
+def test_nested_means_where_a_cell_is_empty() -> None:
+    """As emmeans 1.8.4: forms are averaged after their doses, and the form that lacks a dose has no mean of its own."""
+    d = cells_of(FORMS[:-1], ["group", "form", "dose"])
+    fit = mg.lmm("y ~ group/(form*dose) + (1|block)", d)
+    cell = d.groupby(["form", "dose"])["y"].mean()
+    want = ((cell["A", "10"] + cell["A", "20"]) / 2 + cell["B", "10"]) / 2
+    assert emmeans(fit, "group")["emmean"].iloc[1] == pytest.approx(want)
+    with pytest.warns(UserWarning, match="1 of 3"):
+        assert emmeans(fit, "form").set_index("form")["emmean"].isna().to_dict() == {"none": 0, "A": 0, "B": 1}
+
+
+def test_levels_within_others_weigh_alike_or_by_their_records() -> None:
+    """As emmeans 1.8.4: the means of c are those of a1 and a2, or of the five b."""
+    b = [("a1", "b1"), ("a1", "b2"), ("a2", "b3"), ("a2", "b4"), ("a2", "b5")]
+    d = cells_of([(*x, c) for c in ("c1", "c2") for x in b], ["a", "b", "c"], 4)
+    fit = mg.lmm("y ~ a/b + c + (1|block)", d)
+    each = emmeans(fit, "b", by="c")
+    assert each.columns[:3].tolist() == ["b", "a", "c"]
+    assert len(each) == 10
+    by_a = each.groupby(["c", "a"])["emmean"].mean().groupby("c").mean()
+    np.testing.assert_allclose(emmeans(fit, "c")["emmean"], by_a, rtol=1e-9)
+    alike = each.groupby("c")["emmean"].mean()
+    np.testing.assert_allclose(emmeans(fit, "c", weights="proportional")["emmean"], alike, rtol=1e-9)
+    given = mg.lmm("y ~ b + c + (1|block)", d)
+    assert emmeans(given, "b").columns[:2].tolist() == ["b", "emmean"]
+
+
+def test_nesting_may_be_given() -> None:
+    d = cells_of(FORMS, ["group", "form", "dose"])
+    fit = mg.lmm("y ~ group + form:dose + (1|block)", d)
+    given = emmeans(fit, "group", nesting={"form": "group", "dose": ["group"]})["emmean"]
+    np.testing.assert_allclose(given, d.groupby("group")["y"].mean(), rtol=1e-9)
+    with pytest.warns(UserWarning, match="not estimable"):
+        assert emmeans(fit, "group", nesting={})["emmean"].isna().all()
+    with pytest.raises(mg.ArgumentError, match="'plot'"):
+        emmeans(fit, "group", nesting={"form": "plot"})
+
+
+@pytest.mark.parametrize("adjust", ["tukey", "sidak", "bonferroni", "holm"])
+def test_a_family_counts_what_is_not_estimable(adjust: Any) -> None:
+    """As emmeans 1.8.4: all but the p-values of Bonferroni and Holm, which `p.adjust` counts by those there are."""
+    from scipy.stats import studentized_range
+
+    d = cells_of([(a, b) for a in "abc" for b in "12" if (a, b) != ("a", "2")], ["A", "year"])
+    fit = mg.lmm("y ~ A*year + (1|block)", d)
+    with pytest.warns(UserWarning, match="1 of 6"):
+        means = emmeans(fit, "A", by="year")
+    table, plain = (means.contrasts(adjust=how).dropna().query("year == '2'").iloc[0] for how in (adjust, "none"))
+    tukey = studentized_range.sf(np.sqrt(2) * abs(plain["t"]), 3, plain["df"])
+    want = {"tukey": tukey, "sidak": 1 - (1 - plain["p"]) ** 3}.get(adjust, plain["p"])
+    assert table["p"] == pytest.approx(want, rel=1e-6)
+    assert table["upper"] - table["lower"] > 1.1 * (plain["upper"] - plain["lower"])
+
+
 def test_records_left_out_do_not_weigh() -> None:
     data = frame("crossed").copy()
     data.loc[:20, "y"] = np.nan

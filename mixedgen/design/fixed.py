@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+from numpy.typing import NDArray
 
 from mixedgen.arrays import Array, IntArray
 from mixedgen.design.aliased import dense_null_space, last_pivots, sparse_null_space, triangular_factor
@@ -15,6 +17,8 @@ from mixedgen.design.coding import INTERCEPT, Coded, Coder, Origin, Side, code, 
 from mixedgen.design.terms import Term
 from mixedgen.design.traits import Traits
 from mixedgen.errors import DesignError, examples
+
+_ESTIMABLE = 1e-8  # of the length of a linear function: what it may have along the null space of X
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class FixedPart:
         intercept.
     coder : Coder
         How X was coded, but for unknown-parent groups, for new data.
+    prefixes : tuple of str
+        What the names of each block of coded columns begin with: a block for each trait, or one without a prefix.
     """
 
     X: Array | sp.csr_array
@@ -51,11 +57,40 @@ class FixedPart:
     kept: IntArray
     origins: tuple[Origin, ...]
     coder: Coder
+    prefixes: tuple[str, ...]
 
     @property
     def p(self) -> int:
         """Rank of X."""
         return len(self.names)
+
+    @cached_property
+    def from_kept(self) -> Array:
+        """T with X_all = X T for the columns X that are kept, shape (p, number of all columns)."""
+        gone = np.setdiff1d(np.arange(len(self.all_names)), self.kept)
+        T = np.zeros((self.p, len(self.all_names)))
+        T[np.arange(self.p), self.kept] = 1.0
+        if len(gone):
+            # X_all N = 0 and N[gone] is invertible: X_gone = -X_kept N[kept] N[gone]^-1
+            T[:, gone] = -self.null_space[self.kept] @ np.linalg.inv(self.null_space[gone])
+        return T
+
+    def estimable(self, L: Array | sp.csr_array) -> NDArray[np.bool_]:
+        """Whether each row of L, over all columns of X as coded, is estimable: orthogonal to the null space of X.
+
+        Lengths are those for columns of X of length one, so that neither units nor rounding decide.
+        """
+        if not self.null_space.shape[1]:
+            return np.ones(L.shape[0], dtype=bool)
+        squares: Array = np.asarray(
+            self.X.multiply(self.X).sum(axis=0) if sp.issparse(self.X) else np.sum(self.X**2, axis=0)
+        )
+        length = np.sqrt(squares.ravel() @ self.from_kept**2)
+        scale = np.where(length > 0, length, length.max(initial=0.0) or 1.0)
+        null = self.null_space * scale[:, None]
+        along = np.abs(L @ (null / np.linalg.norm(null, axis=0) / scale[:, None])).max(axis=1)
+        size = np.sqrt(np.asarray((L * L) @ scale**-2.0).ravel())
+        return np.asarray(along <= _ESTIMABLE * size)
 
     def column(self, j: int) -> Array:
         """Column j of X, dense, shape (n,)."""
@@ -130,7 +165,8 @@ def build_fixed(
         raise DesignError(
             f"constraints name no column of X: {examples(unknown)}; the columns are {examples(columns.names)}."
         )
-    return _independent(columns, constraints)
+    prefixes = ("",) if traits is None else tuple(f"{t}:" for t in traits.names)
+    return _independent(columns, constraints, prefixes)
 
 
 def _for_each_trait(columns: Coded, traits: Traits) -> Coded:
@@ -150,7 +186,7 @@ def _with_groups(columns: Coded, terms: Sequence[Term]) -> Coded:
     return replace(columns, X=X, names=(*columns.names, *names), origins=(*columns.origins, *[INTERCEPT] * len(names)))
 
 
-def _independent(columns: Coded, constraints: Sequence[str]) -> FixedPart:
+def _independent(columns: Coded, constraints: Sequence[str], prefixes: tuple[str, ...]) -> FixedPart:
     """Columns that the others do not determine, those that `constraints` name last.
 
     Raises
@@ -185,4 +221,5 @@ def _independent(columns: Coded, constraints: Sequence[str]) -> FixedPart:
         kept=np.array(kept, dtype=np.intp),
         origins=columns.origins,
         coder=columns.coder,
+        prefixes=prefixes,
     )

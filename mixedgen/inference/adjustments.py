@@ -25,7 +25,10 @@ class Comparison:
     t, df, p : ndarray, shape (m,)
         Statistics, degrees of freedom and plain p-values.
     size : int
-        Number of means.
+        Number of means, those that are not estimable too.
+    tests : int
+        Number of contrasts, those that are not estimable too: they count in all intervals, and in Sidak's p-values;
+        Bonferroni's and Holm's p-values count those tested, as `p.adjust` of R.
     correlation : ndarray, shape (m, m)
         Of the contrasts.
     level : float
@@ -36,6 +39,7 @@ class Comparison:
     df: Array
     p: Array
     size: int
+    tests: int
     correlation: Array
     level: float
 
@@ -48,13 +52,14 @@ def _unadjusted(c: Comparison) -> tuple[Array, Array]:
 def _bonferroni(c: Comparison) -> tuple[Array, Array]:
     """The number of tests times p."""
     m = len(c.p)
-    return np.minimum(1.0, m * c.p), t_quantile(c.df, 1.0 - (1.0 - c.level) / m)
+    return np.minimum(1.0, m * c.p), t_quantile(c.df, 1.0 - (1.0 - c.level) / c.tests)
 
 
 def _sidak(c: Comparison) -> tuple[Array, Array]:
     """One less (1 - p)^m, for m tests."""
-    m = len(c.p)
-    return -np.expm1(m * np.log1p(-c.p)), t_quantile(c.df, c.level ** (1.0 / m))
+    m = c.tests
+    with np.errstate(divide="ignore"):
+        return -np.expm1(m * np.log1p(-c.p)), t_quantile(c.df, c.level ** (1.0 / m))
 
 
 def _holm(c: Comparison) -> tuple[Array, Array]:

@@ -11,7 +11,7 @@ from mixedgen.design.fixed_terms import fixed_terms
 from mixedgen.errors import ArgumentError, examples
 from mixedgen.estimation.fitted import Fitted
 from mixedgen.inference.fixed_effects import estimable
-from mixedgen.inference.hypotheses import hypotheses, others_suffice
+from mixedgen.inference.hypotheses import hypotheses, others_suffice, over_traits
 from mixedgen.inference.inference import Inference, Result
 from mixedgen.inference.likelihood_ratio import likelihood_ratio_table
 from mixedgen.inference.wald import f_test, t_quantile, t_tests
@@ -21,7 +21,7 @@ _F_COLUMNS = ["sumsq", "meansq", "numdf", "dendf", "f", "p"]
 
 
 def anova_table(inference: Inference, kind: int | str = 3, ddf: str = "satterthwaite") -> pd.DataFrame:
-    """F test of each fixed term.
+    """F test of each fixed term; of several traits, of each term of each trait, ``trait:term``, then over all traits.
 
     Parameters
     ----------
@@ -91,13 +91,15 @@ def anova(
 
 
 def drop_one(inference: Inference, ddf: str = "satterthwaite") -> pd.DataFrame:
-    """F test of each term that no other contains, as if it alone were dropped; columns as `anova_table`."""
+    """F test of each term that no other contains, as if it alone were dropped; columns as `anova_table`.
+
+    With several traits, each from one trait, then from all at once.
+    """
     design = inference.fitted.design
     terms = fixed_terms(design)
-    tests = {}
-    for t in terms:
-        if (t.factors or t.covariates) and not any(t.variables < o.variables for o in terms):
-            tests[t.name] = f_test(inference, others_suffice(design.fixed, t), ddf)
+    outer = [t for t in terms if (t.factors or t.covariates) and not any(o.holds(t) for o in terms)]
+    dropped = {t.label: [t] for t in outer} | over_traits(outer)
+    tests = {name: f_test(inference, others_suffice(design.fixed, gone), ddf) for name, gone in dropped.items()}
     return pd.DataFrame.from_dict(tests, orient="index", columns=_F_COLUMNS).rename_axis("term")
 
 

@@ -201,7 +201,9 @@ def _fai_cornelius(nu: Array) -> float:
     ----------
     .. [1] Fai & Cornelius (1996) J Stat Comput Simul 54:363.
     """
-    if len(nu) == 1 or np.all(np.abs(np.diff(nu)) < _SAME_DF):
+    if np.all(np.isinf(nu)):
+        return np.inf
+    if len(nu) == 1 or np.all(np.abs(np.diff(np.minimum(nu, np.finfo(float).max))) < _SAME_DF):
         return float(np.mean(nu))
     if np.any(nu <= 2):
         return 2.0

@@ -64,5 +64,4 @@ def estimable(fitted: Fitted, L: np.ndarray) -> np.ndarray:
     L = np.atleast_2d(np.asarray(L, dtype=float))
     if L.shape[1] != len(fixed.all_names):
         raise ArgumentError(f"L has {L.shape[1]} columns; X has {len(fixed.all_names)}.")
-    size = np.abs(L) @ np.abs(fixed.null_space)
-    return np.all(np.abs(L @ fixed.null_space) <= 1e-8 * np.maximum(size, 1e-300), axis=1)
+    return fixed.estimable(L)

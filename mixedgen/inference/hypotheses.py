@@ -18,19 +18,10 @@ from mixedgen.design.fixed_terms import FixedTerm, fixed_terms, level_counts
 _ZERO = 1e-8  # a coefficient of a hypothesis this small beside the largest is rounding
 
 
-def kept_from_all(fixed: FixedPart) -> Array:
-    """T with X_all = X T for the columns X that are kept, shape (p, number of all columns)."""
-    gone = np.setdiff1d(np.arange(len(fixed.all_names)), fixed.kept)
-    T = np.zeros((fixed.p, len(fixed.all_names)))
-    T[np.arange(fixed.p), fixed.kept] = 1.0
-    if len(gone):
-        # X_all N = 0 and N[gone] is invertible: X_gone = -X_kept N[kept] N[gone]^-1
-        T[:, gone] = -fixed.null_space[fixed.kept] @ np.linalg.inv(fixed.null_space[gone])
-    return T
-
-
 def hypotheses(design: Design, kind: int) -> dict[str, Array]:
     """Matrix L of the hypothesis L b = 0 of each term but the intercept, over the kept columns.
+
+    With several traits, of each term of each trait, then of each term over all traits at once.
 
     Parameters
     ----------
@@ -41,12 +32,23 @@ def hypotheses(design: Design, kind: int) -> dict[str, Array]:
     """
     terms = fixed_terms(design)
     tested = [t for t in terms if t.factors or t.covariates]
-    if kind == 1 or len(tested) <= 1:
+    if kind == 1 or len(tested) <= len(design.fixed.prefixes):
         L = _unit_triangular(_r_factor(design.fixed))
-        return {t.name: L[t.columns] for t in tested}
-    if kind == 2:
-        return {t.name: _type_two(design.fixed, t, terms) for t in tested}
-    return _type_three(design, terms)
+        out = {t.label: L[t.columns] for t in tested}
+    elif kind == 2:
+        out = {t.label: _type_two(design.fixed, t, terms) for t in tested}
+    else:
+        out = _type_three(design, terms)
+    return out | {name: np.vstack([out[t.label] for t in group]) for name, group in over_traits(tested).items()}
+
+
+def over_traits(terms: Sequence[FixedTerm]) -> dict[str, list[FixedTerm]]:
+    """The terms of the same name, where there are several traits."""
+    out: dict[str, list[FixedTerm]] = {}
+    for t in terms:
+        if t.prefix:
+            out.setdefault(t.name, []).append(t)
+    return out
 
 
 def _r_factor(fixed: FixedPart) -> Array:
@@ -92,11 +94,13 @@ def _type_three(design: Design, terms: Sequence[FixedTerm]) -> dict[str, Array]:
     """
     levels = level_counts(design, terms)
     cells = [_cells_of(t, levels) for t in terms]
-    coefficients = [_cell_coefficients(t, c, terms) for t, c in zip(terms, cells, strict=True)]
-    M = kept_from_all(design.fixed) @ np.hstack(coefficients)
+    coefficients = [_cell_coefficients(t, c, terms, design.fixed) for t, c in zip(terms, cells, strict=True)]
+    groups = np.eye(len(design.fixed.all_names))[:, sum(len(t.every) for t in terms) :]
+    M = design.fixed.from_kept @ np.hstack([*coefficients, groups])
     M[np.abs(M) < _ZERO * np.abs(M).max()] = 0.0  # a cell without records is no column at all
     ends = np.cumsum([0, *(len(c) for c in cells)])
     treatment = [ends[k] + j for k, t in enumerate(terms) for j in _treatment_cells(t, cells[k])]
+    treatment += range(ends[-1], M.shape[1])  # unknown-parent groups are coded as they are
     independent = [c for c in range(len(treatment)) if c not in set(_pivots(dense_null_space(M[:, treatment])))]
     chosen = np.array(treatment)[independent]
     A = M[:, chosen]
@@ -111,7 +115,7 @@ def _type_three(design: Design, terms: Sequence[FixedTerm]) -> dict[str, Array]:
     for k, t in enumerate(terms):
         if t.factors or t.covariates:
             L = np.where(np.abs(rows[owner == k]) > _ZERO * np.abs(rows).max(), rows[owner == k], 0.0)
-            out[t.name] = L[np.abs(L).max(axis=1) > 0]
+            out[t.label] = L[np.abs(L).max(axis=1) > 0]
     return out
 
 
@@ -136,26 +140,30 @@ def _treatment_cells(term: FixedTerm, cells: Sequence[tuple[dict[str, int], Any]
 
 
 def _cell_coefficients(
-    term: FixedTerm, cells: Sequence[tuple[dict[str, int], tuple[tuple[str, int], ...]]], terms: Sequence[FixedTerm]
+    term: FixedTerm,
+    cells: Sequence[tuple[dict[str, int], tuple[tuple[str, int], ...]]],
+    terms: Sequence[FixedTerm],
+    fixed: FixedPart,
 ) -> Array:
-    """Coefficients that make the indicator of each cell of a term out of the columns of X, shape (columns, cells)."""
-    every = [c for t in terms for c in t.coding]
-    out = np.zeros((len(every), len(cells)))
+    """Coefficients that make the indicator of each cell of a term out of all columns of X, shape (columns, cells)."""
+    own = [t for t in terms if t.prefix == term.prefix]
+    every = [c for t in own for c in t.coding]
+    place = np.concatenate([t.every for t in own])
+    out = np.zeros((len(fixed.all_names), len(cells)))
     for covariate in {c for _, c in cells}:
         mine = [j for j, (_, c) in enumerate(cells) if c == covariate]
         usable = [k for k, c in enumerate(every) if c.covariate == covariate and set(c.weights) <= set(term.factors)]
         values = np.array(
             [[np.prod([w[cells[j][0][e]] for e, w in every[k].weights.items()]) for k in usable] for j in mine]
         ).reshape(len(mine), len(usable))
-        out[np.ix_(usable, mine)] = np.linalg.pinv(values)
+        out[np.ix_(place[usable], np.array(mine))] = np.linalg.pinv(values)
     return out
 
 
-def others_suffice(fixed: FixedPart, term: FixedTerm) -> Array:
+def others_suffice(fixed: FixedPart, terms: Sequence[FixedTerm]) -> Array:
     """Hypothesis that the columns of all other terms suffice."""
     if not fixed.aliased:
-        return np.eye(fixed.p)[term.columns]
-    own = fixed.origins[fixed.kept[term.columns[0]]]
-    others = [k for k, origin in enumerate(fixed.origins) if origin != own]
-    left, values, _ = np.linalg.svd(kept_from_all(fixed)[:, others])
+        return np.eye(fixed.p)[np.concatenate([t.columns for t in terms])]
+    others = np.setdiff1d(np.arange(len(fixed.all_names)), np.concatenate([t.every for t in terms]))
+    left, values, _ = np.linalg.svd(fixed.from_kept[:, others])
     return left[:, int(np.sum(values > _ZERO * values.max(initial=0.0))) :].T

@@ -13,11 +13,21 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mixedgen.arrays import Array
+from mixedgen.design.design import Design
+from mixedgen.design.fixed_terms import nested_as_written
 from mixedgen.errors import ArgumentError, examples, require_probability
 from mixedgen.inference.adjustments import ADJUSTMENTS, Comparison
 from mixedgen.inference.fixed_effects import estimable
 from mixedgen.inference.inference import Inference, Result
-from mixedgen.inference.reference_grid import cell_weights, cells, grid_rows, grid_values
+from mixedgen.inference.reference_grid import (
+    cell_weights,
+    cells,
+    found_nests,
+    grid_rows,
+    grid_values,
+    occurs,
+    outermost,
+)
 from mixedgen.inference.wald import t_quantile, t_tests
 
 Weights = Literal["equal", "proportional", "outer", "cells"]
@@ -83,6 +93,7 @@ def emmeans(
     by: str | Sequence[str] | None = None,
     at: Mapping[str, Any] | None = None,
     weights: Weights = "equal",
+    nesting: Mapping[str, str | Sequence[str]] | None = None,
     ddf: str = "satterthwaite",
     level: float = 0.95,
 ) -> MarginalMeans:
@@ -100,6 +111,10 @@ def emmeans(
         Values of variables in the grid; covariates are at their mean otherwise, unless they have two values only.
     weights : {"equal", "proportional", "outer", "cells"}
         Of the levels averaged over: the same, their joint or marginal frequencies, or those of the cells.
+    nesting : mapping, optional
+        Factors that are nested in others: ``{"dose": "group"}``; ``{}`` for none. By default those whose levels each
+        occur with one level of another only, and those that the formula nests. Nested factors are averaged over the
+        levels that occur within the others, and their own means stand within those.
     ddf : {"satterthwaite", "kenward-roger", "containment", "z"}
         Method of degrees of freedom.
     level : float
@@ -109,7 +124,8 @@ def emmeans(
     -------
     MarginalMeans
         Frame, one row for each level, columns (factors) ``emmean se df lower upper``, the first factor running fastest;
-        ``.contrasts()`` compares them. The offset counts with its mean. Means that are not estimable are missing.
+        ``.contrasts()`` compares them. The offset counts with its mean. Means that are not estimable are missing. Those
+        of ``cbind`` models stand within the levels of ``trait``, unless that is among the variables named.
 
     Raises
     ------
@@ -137,42 +153,73 @@ def emmeans(
     """
     names = [specs] if isinstance(specs, str) else list(specs)
     within = [] if by is None else [by] if isinstance(by, str) else list(by)
-    inference, variables = fit.inference, fit.fitted.design.variables
-    _check_means([*names, *within], variables, weights, level)
+    inference, design = fit.inference, fit.fitted.design
+    variables = design.records.long(design.variables)
+    within += [c for c in design.records.keys if c not in [*names, *within]]
+    _check_means(names, within, variables, weights, level)
     values = grid_values(variables, at or {})
+    nests = _nests_of(design, variables, values, nesting)
+    names += dict.fromkeys(c for f in [*names, *within] for c in nests.get(f, ()) if c not in [*names, *within])
     wanted = [*names, *within]
     ordered = {**{c: values[c] for c in wanted}, **{c: v for c, v in values.items() if c not in wanted}}
     grid = cells(ordered, variables)
-    w = cell_weights(grid, variables, wanted, values, weights)
+    w = cell_weights(grid, variables, wanted, values, weights, nests)
     size = int(np.prod([len(values[c]) for c in wanted]))
-    w = w.reshape(-1, size)  # cells averaged over by means
+    rows = grid[wanted].iloc[:size]
+    there = occurs(rows, variables, {f: above for f, above in nests.items() if f in wanted})
+    w = w.reshape(-1, size)[:, there]  # cells averaged over by means
     total = w.sum(axis=0)
     L = np.einsum(
         "am,amp->mp",
         w / np.where(total > 0, total, 1.0),
-        grid_rows(inference.fitted.design, grid).reshape(*w.shape, -1),
+        grid_rows(design, grid).reshape(-1, size, len(design.fixed.all_names))[:, there],
     )
     good = estimable(inference.fitted, L) & (total > 0)
     if not good.all():
         warnings.warn(
             f"{int((~good).sum())} of {len(good)} means are not estimable and missing.", UserWarning, stacklevel=2
         )
-    fixed, offset = inference.fitted.design.fixed, inference.fitted.design.offset
-    constant = 0.0 if offset is None else float(np.mean(offset))
-    basis = Basis(inference, L[:, fixed.kept], good, constant, tuple(names), tuple(within), ddf, level)
-    out = MarginalMeans(pd.concat([grid[wanted].iloc[:size], _means_table(basis)], axis=1))
+    constant = 0.0 if design.offset is None else float(np.mean(design.offset))
+    basis = Basis(inference, L[:, design.fixed.kept], good, constant, tuple(names), tuple(within), ddf, level)
+    out = MarginalMeans(pd.concat([rows[there].reset_index(drop=True), _means_table(basis)], axis=1))
     out.basis = basis
     return out
 
 
-def _check_means(wanted: Sequence[str], variables: pd.DataFrame, weights: str, level: float) -> None:
+def _nests_of(
+    design: Design,
+    variables: pd.DataFrame,
+    values: Mapping[str, pd.Index],
+    nesting: Mapping[str, str | Sequence[str]] | None,
+) -> dict[str, tuple[str, ...]]:
+    """Nested factors with all that they are nested in: those given, or those found.
+
+    Raises
+    ------
+    ArgumentError
+        If those given are no variables of the fixed part.
+    """
+    own = {name: levels for name, levels in values.items() if name not in design.records.keys}
+    if nesting is None:
+        return found_nests(variables, own, nested_as_written(design))
+    given = {name: [above] if isinstance(above, str) else list(above) for name, above in nesting.items()}
+    unknown = [c for name, above in given.items() for c in (name, *above) if c not in own]
+    if unknown:
+        raise ArgumentError(f"nesting names no variable of the fixed part: {examples(unknown)}.")
+    return {name: outermost(name, given) for name in given}
+
+
+def _check_means(
+    names: Sequence[str], within: Sequence[str], variables: pd.DataFrame, weights: str, level: float
+) -> None:
     """Raise an ArgumentError for names and options that do not exist."""
+    wanted = [*names, *within]
     unknown = [name for name in wanted if name not in variables.columns]
     if unknown:
         raise ArgumentError(
             f"no variable {examples(unknown)} in the fixed part; it has {examples(list(variables.columns))}."
         )
-    if len(set(wanted)) < len(wanted) or not wanted:
+    if len(set(wanted)) < len(wanted) or not names:
         raise ArgumentError("name each variable once, and one at least.")
     if weights not in Weights.__args__:  # type: ignore[attr-defined]
         raise ArgumentError(f"weights must be equal, proportional, outer or cells, not {weights!r}.")
@@ -261,9 +308,8 @@ def _family(basis: Basis, frame: pd.DataFrame, rows: NDArray[np.intp], method: s
     if good.any():
         V = L[good] @ basis.inference.covariance @ L[good].T
         d = np.sqrt(np.diag(V))
-        comparison = Comparison(t, df, table["p"].to_numpy()[good], len(rows), V / np.outer(d, d), basis.level)
-        single = good.sum() == 1
-        p[good], critical[good] = ADJUSTMENTS["none" if single else adjust](comparison)
+        comparison = Comparison(t, df, table["p"].to_numpy()[good], len(rows), len(C), V / np.outer(d, d), basis.level)
+        p[good], critical[good] = ADJUSTMENTS["none" if len(C) == 1 else adjust](comparison)
     half = critical * table["se"]
     table = table.assign(p=p, lower=table["estimate"] - half, upper=table["estimate"] + half)
     table.insert(0, "contrast", names)

@@ -97,6 +97,7 @@ def first_stage(fits: Mapping[str, Result], factor: str, *, trial: str = "trial"
                 {
                     trial: name,
                     factor: table[factor].to_numpy(),
+                    **{c: table[c].to_numpy() for c in (*table.basis.specs, *table.basis.by) if c != factor},
                     "mean": table["emmean"].to_numpy(),
                     "se": table["se"].to_numpy(),
                     "weight": np.diag(precision),

@@ -55,7 +55,7 @@ def _principal_rows(inference: Inference, L: Array) -> tuple[Array, Array]:
     """Uncorrelated combinations of the rows of L, the largest variance first, and their coefficients on those rows."""
     V = L @ inference.covariance @ L.T
     values, vectors = np.linalg.eigh(0.5 * (V + V.T))
-    kept = np.flatnonzero(values > np.sqrt(np.finfo(float).eps) * max(float(values[-1]), 0.0))[::-1]
+    kept = np.flatnonzero(values > np.sqrt(np.finfo(float).eps) * values.max(initial=0.0))[::-1]
     return vectors[:, kept].T @ L, vectors[:, kept].T
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from mixedgen.arrays import Array, IntArray
 from mixedgen.design.coding import Coder, dense, operand_values
 from mixedgen.design.design import Design
+from mixedgen.design.fixed import FixedPart
 from mixedgen.design.frame import numeric, require_columns
 from mixedgen.design.loads import (
     Loads,
@@ -36,8 +37,6 @@ from mixedgen.relationship.relationship import Relationship
 Matrix = Array | sp.csr_array
 
 NewLevels = Literal["error", "population"]
-
-_ESTIMABLE = 1e-8  # of the length of a row of X: what it may have along the null space
 
 
 @dataclass(frozen=True)
@@ -204,7 +203,7 @@ def _new_fixed_rows(design: Design, frame: pd.DataFrame) -> tuple[Matrix, NDArra
             "their shares. Predict the records of the fit, or take blup(term)['total']."
         )
     X = _coded_rows(fixed.coder, frame, repr(design.parsed.fixed))
-    return X[:, fixed.kept], _estimable_rows(X, fixed.null_space)
+    return X[:, fixed.kept], _estimable_rows(X, fixed)
 
 
 def _require_same_kinds(coder: Coder, frame: pd.DataFrame) -> None:
@@ -228,13 +227,9 @@ def _require_categories(name: str, column: pd.Series, categories: pd.Index) -> N
         )
 
 
-def _estimable_rows(X: Matrix, null_space: Array) -> NDArray[np.bool_]:
-    """Whether each row of X, all columns, is orthogonal to the null space; a warning counts those that are not."""
-    if not null_space.shape[1]:
-        return np.ones(X.shape[0], dtype=bool)
-    size = np.sqrt(np.asarray((X * X).sum(axis=1)).ravel())
-    along = np.abs(X @ (null_space / np.linalg.norm(null_space, axis=0))).max(axis=1)
-    good = np.asarray(along <= _ESTIMABLE * np.maximum(size, 1.0))
+def _estimable_rows(X: Matrix, fixed: FixedPart) -> NDArray[np.bool_]:
+    """Whether each row of X, all columns, is estimable; a warning counts those that are not."""
+    good = fixed.estimable(X)
     if not good.all():
         warnings.warn(
             f"{int((~good).sum())} rows of the new data are not estimable and are missing: the data of the fit lack "
