@@ -17,6 +17,7 @@ from mixedgen.errors import (
     RelationshipError,
 )
 from mixedgen.estimation.control import Control
+from mixedgen.genetics.files import read_table
 from mixedgen.genetics.genotypes import Genotypes
 from mixedgen.genetics.pedigree import Pedigree
 from mixedgen.inference.anova import anova
@@ -71,6 +72,7 @@ __all__ = [
     "lmm",
     "markers",
     "plots",
+    "read_table",
     "single_step",
     "table",
 ]

@@ -53,10 +53,12 @@ PEDIGREES: dict[str, Broken] = {
     "row without id": Broken("id,sire,dam\n1,,\n,1,\n", "1 rows have no id: rows 1"),
     "id zero": Broken("id,sire,dam\n0,,\n1,0,\n", "1 rows have no id: rows 0"),
     "no column of dams": Broken("id,sire,mother\n1,,\n", "no column 'dam'; it has 'id', 'sire', 'mother'"),
-    "no header": Broken("1,0,0\n2,1,0\n", "no column 'id', 'sire', 'dam'"),
-    "semicolons": Broken("id;sire;dam\n1;0;0\n", "no column 'id', 'sire', 'dam'; it has 'id;sire;dam'"),
-    "blanks between columns": Broken("id sire dam\n1 0 0\n", "it has 'id sire dam'"),
-    "header with blanks": Broken("id, sire, dam\n1,0,0\n", "no column 'sire', 'dam'; it has 'id', ' sire', ' dam'"),
+    "no header, two columns": Broken("1,0\n2,1\n", "2 columns and no header: a pedigree has id, sire and dam"),
+    "header that is none": Broken("1,0,0\n2,1,0\n", "no column 'id', 'sire', 'dam'", options={"header": True}),
+    "other separator": Broken("id;sire;dam\n1;0;0\n", "it has 'id;sire;dam'", options={"sep": ","}),
+    "unknown as minus nine": Broken(
+        "id,sire,dam\n1,-9,\n2,-9,\n", "1 codes look like those of unknown parents.*-9 of 2 offspring.*unknown="
+    ),
     "empty file": Broken("", "cannot be read as comma-separated text"),
     "ragged rows": Broken("id,sire,dam\n1,0,0\n2,0,0,0,0\n", "cannot be read as comma-separated text"),
     "text named parquet": Broken("id,sire,dam\n1,0,0\n", "cannot be read as Parquet", suffix="parquet"),
@@ -158,7 +160,9 @@ GENOTYPES: dict[str, Broken] = {
     "empty file": Broken("", "cannot be read as comma-separated"),
     "ragged rows": Broken("id,s1\na,0\nb,1,1,1\n", "cannot be read as comma-separated"),
     "text named parquet": Broken("id,s1\na,0\n", "cannot be read as Parquet", suffix="parquet"),
-    "semicolons": Broken("id;s1\na;0\n", "1 animals and 0 markers. Are the columns commas apart"),
+    "other separator": Broken(
+        "id;s1\na;0\n", "1 animals and 0 markers. Are the columns commas apart", options={"sep": ","}
+    ),
     "coding that is none": Broken("id,s1\na,0\n", "coding is '012' or '-101'", ArgumentError, {"coding": "AB"}),
 }
 

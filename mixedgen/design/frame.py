@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from mixedgen.arrays import Array, IntArray
 from mixedgen.errors import ArgumentError, DataError, examples
-from mixedgen.genetics.files import read_table
+from mixedgen.genetics.files import table_of
 
 
 def read_frame(data: Any) -> pd.DataFrame:
@@ -29,7 +29,7 @@ def read_frame(data: Any) -> pd.DataFrame:
         path = Path(data)
         if not path.is_file():
             raise DataError(f"there is no file {str(path)!r}.")
-        frame = read_table(path, DataError)
+        frame = table_of(path, DataError)
     elif isinstance(data, pd.DataFrame):
         frame = data
     elif isinstance(data, Mapping):

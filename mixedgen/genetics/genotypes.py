@@ -5,7 +5,7 @@ p is the frequency of the allele counted and q = 1 - p; W holds the coded marker
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,10 @@ from scipy.special import chdtrc
 from mixedgen.arrays import Array, Positions
 from mixedgen.errors import ArgumentError, DataError, examples
 from mixedgen.genetics.calls import MARKERS_AT_ONCE, MISSING, AlleleCoding, checked_calls, checked_names
-from mixedgen.genetics.files import read_bed, read_table
+from mixedgen.genetics.files import read_bed
+from mixedgen.genetics.layout import Layout
+from mixedgen.genetics.marker_files import marker_table
+from mixedgen.genetics.written import with_written
 
 Scale = Literal["2pq", "sd"]
 
@@ -92,24 +95,36 @@ class Genotypes:
 
     @classmethod
     def read(
-        cls, path: str | Path, *, id: str | None = None, coding: AlleleCoding = "012", dosages: bool = False
+        cls,
+        path: str | Path,
+        *,
+        id: str | None = None,
+        coding: AlleleCoding = "012",
+        dosages: bool = False,
+        sep: str | None = None,
+        header: bool | Sequence[str] | None = None,
+        decimal: str | None = None,
+        encoding: str | None = None,
     ) -> Genotypes:
-        """Read genotypes from a CSV (also compressed), Parquet or PLINK 1 file.
+        """Read genotypes from a text (also compressed), Parquet or PLINK 1 file.
 
         Parameters
         ----------
         path : str or Path
             `.bed` is read as PLINK 1 with its `.bim` and `.fam`, which takes bed-reader; `.parquet` and `.pq` as
-            Parquet; all else as CSV with a header.
+            Parquet; all else as text, also BLUPF90's: an id and a word of digits, 5 for a missing genotype.
         id : str, optional
-            Column with the animals, by default the first; all others are markers. Of PLINK files the IID.
+            Column with the animals, by default the first; all others are markers. Of PLINK files the IID, or
+            FID_IID where IID alone is not unique.
         coding, dosages
             As for `Genotypes`; not for PLINK.
+        sep, header, decimal, encoding
+            As for `mg.read_table`; by default found in the file.
 
         Returns
         -------
         Genotypes
-            Of PLINK files the copies of allele 1.
+            Of PLINK files the copies of allele 1. Ids are as they are written.
 
         Raises
         ------
@@ -125,7 +140,7 @@ class Genotypes:
         if Path(path).suffix.lower() == ".bed":
             values, animals, markers = read_bed(path, MISSING)
             return cls(values, animals, markers)
-        frame = read_table(path, DataError)
+        frame = marker_table(path, id, Layout(sep, header, decimal, encoding))
         name = frame.columns[0] if id is None else id
         return cls(frame, ids=name, coding=coding, dosages=dosages)
 
@@ -509,7 +524,7 @@ def _parts(values: Any, ids: Any, markers: Any) -> tuple[NDArray[Any], Any, Any]
     if isinstance(ids, str):
         if ids not in values.columns:
             raise DataError(f"the genotypes have no column {ids!r}; they have {examples(values.columns)}.")
-        values = values.set_index(ids)
+        values = with_written(values, [ids]).set_index(ids)
     unnamed = ids is None and isinstance(values.index, pd.RangeIndex)
     names = (None if unnamed else values.index) if ids is None or isinstance(ids, str) else ids
     return values.to_numpy(), names, values.columns if markers is None else markers

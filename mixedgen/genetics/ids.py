@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mixedgen.arrays import Positions
 from mixedgen.errors import examples
 
 
@@ -262,14 +264,52 @@ def _key(id: Any) -> tuple[str, Any]:
     return type(id).__name__, id
 
 
-def _text(id: Any) -> str:
+def id_text(id: Any) -> str:
     """Id as text, whole numbers without a decimal point."""
     return str(int(id)) if isinstance(id, (float, np.floating)) and float(id).is_integer() else str(id)
 
 
+_UNKNOWN_WORDS = frozenset(
+    ["na", "n/a", "n.a.", "nan", "nil", "none", "null", "miss", "missing", "unknown", "unk", "undefined", "unbekannt"]
+    + ["inconnu", "desconocido"]
+)
+_ZEROS = re.compile(r"[+-]?0+(\.0*)?")
+
+
+def unlike_id(id: Any) -> bool:
+    """Whether an id looks like the code of an unknown one: no letter or digit, negative, only zeros, or such a word."""
+    text = id_text(id).strip()
+    if not any(c.isalnum() for c in text) or _ZEROS.fullmatch(text) or text.casefold() in _UNKNOWN_WORDS:
+        return True
+    return text.startswith("-") and text[1:].replace(".", "", 1).isdecimal()
+
+
+def positions_of(ids: Any, labels: pd.Index[Any]) -> Positions:
+    """Position of each id among labels, -1 where it is not there.
+
+    Notes
+    -----
+    The same value is the same id. Where only the types differ an id is its text: 7, 7.0 and "7" are one, "007" is
+    another. A text that several labels share is none of them.
+    """
+    wanted = pd.Index(ids)
+    at = np.asarray(labels.get_indexer(wanted), dtype=np.int64)
+    left = np.flatnonzero((at < 0) & ~np.asarray(wanted.isna()))
+    if not len(left):
+        return at
+    codes, found = pd.factorize(wanted[left].astype(object))
+    if pd.api.types.infer_dtype(found) == pd.api.types.infer_dtype(labels) == "string":
+        return at
+    written = pd.Index([id_text(label) for label in labels])
+    alone = np.flatnonzero(~written.duplicated(keep=False))
+    place = written[alone].get_indexer(pd.Index([id_text(id) for id in found]))
+    at[left] = np.append(alone, -1)[place][codes]
+    return at
+
+
 def _stripped(id: Any) -> str:
     """Without blanks around it."""
-    return _text(id).strip()
+    return id_text(id).strip()
 
 
 def _unpadded(id: Any) -> str:
@@ -296,7 +336,7 @@ def _individual_parts(id: Any) -> list[str]:
 
 # kind, how ids of the data are written, how labels are; each kind is tried on what the kinds before leave
 _WRITINGS: tuple[tuple[str, Callable[[Any], list[str]], Callable[[Any], str]], ...] = (
-    ("int and text", _one(_text), _text),
+    ("int and text", _one(id_text), id_text),
     ("blanks", _one(_stripped), _stripped),
     ("zero padding", _one(_unpadded), _unpadded),
     ("letter case", _one(caseless), caseless),

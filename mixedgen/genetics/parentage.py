@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,11 +18,14 @@ from scipy.sparse.csgraph import connected_components
 from mixedgen.arrays import Array, Positions
 from mixedgen.definite import asymmetry, definite_factor
 from mixedgen.errors import ArgumentError, PedigreeError, RelationshipError, examples
-from mixedgen.genetics.ids import caseless
+from mixedgen.genetics.ids import caseless, id_text, unlike_id
 from mixedgen.genetics.inbreeding import generations
 from mixedgen.genetics.kernels import UNKNOWN
 from mixedgen.genetics.problems import _Problems
+from mixedgen.genetics.written import with_written
 
+_WHOLE = re.compile(r"-?[1-9]\d*|0")  # as an integer is written, so not 007
+_LARGEST_EXACT = 2.0**53  # whole numbers up to here are exact as floats
 _SYMMETRY = 1e-8  # asymmetry of Gamma allowed, relative to its largest entry
 
 
@@ -39,6 +43,8 @@ class Columns:
         Whether the second parent is the maternal grandsire.
     unknown : tuple
         Names that stand for unknown parents; empty where unknown parents have no names.
+    missing : frozenset of str
+        Codes of unknown parents, beside 0 and blanks.
     monoecious : bool
         Whether an individual may be both sire and dam.
     """
@@ -51,6 +57,7 @@ class Columns:
     clones: str | None = None
     mgs: bool = False
     unknown: tuple[Any, ...] = ()
+    missing: frozenset[str] = frozenset()
     monoecious: bool = False
 
 
@@ -135,6 +142,12 @@ def group_names(groups: Iterable[str]) -> tuple[str, ...]:
     return names
 
 
+def missing_codes(unknown: Any) -> frozenset[str]:
+    """Codes of unknown parents as text; one code, or several."""
+    codes = [unknown] if isinstance(unknown, (str, bytes)) or not isinstance(unknown, Iterable) else list(unknown)
+    return frozenset(id_text(code) for code in codes)
+
+
 def checked_metafounders(Gamma: Any) -> tuple[tuple[Any, ...], Array]:
     """Names and relationship of the metafounders; none where it is None."""
     if Gamma is None:
@@ -200,6 +213,8 @@ def _table(frame: Any, columns: Columns) -> nw.DataFrame[Any]:
     """Any data frame, if it has the columns."""
     names = [columns.id, columns.sire, columns.dam]
     names += [name for name in (columns.dates, columns.selfing, columns.clones) if name is not None]
+    if isinstance(frame, pd.DataFrame):
+        frame = with_written(frame, [columns.id, columns.sire, columns.dam, columns.clones])
     try:
         table = nw.from_native(frame, eager_only=True)
     except TypeError as error:
@@ -218,14 +233,27 @@ def _table(frame: Any, columns: Columns) -> nw.DataFrame[Any]:
 
 
 def _whole_numbers(column: nw.Series[Any]) -> NDArray[Any]:
-    """Values of a column as int64, missing as 0, or unchanged as objects where that is not possible."""
-    if column.dtype.is_integer():
+    """Values of a column as int64, missing as 0, or unchanged as objects where that is not possible.
+
+    Raises
+    ------
+    PedigreeError
+        If floats are too large to be told from their neighbours.
+    """
+    if column.dtype.is_integer() and column.dtype != nw.UInt64:
         return column.fill_null(0).to_numpy().astype(np.int64)
     values = column.to_numpy()
-    if values.dtype.kind in "iu":
+    if values.dtype.kind == "i":
         return values.astype(np.int64)
     if values.dtype.kind == "f":
-        whole = np.nan_to_num(values, nan=0.0)
+        whole = np.nan_to_num(values, nan=0.0, posinf=np.inf, neginf=-np.inf)
+        large = np.isfinite(whole) & (np.abs(whole) >= _LARGEST_EXACT)
+        if large.any():
+            raise PedigreeError(
+                f"column {column.name!r} holds {int(large.sum())} numbers beyond 2^53 as floats, which have lost their "
+                f"last digits: {examples(np.unique(values[large]).tolist())}. Read them as text or as integers.",
+                columns=[column.name],
+            )
         if np.array_equal(whole, np.floor(whole)) and np.all(np.isfinite(whole)):
             return whole.astype(np.int64)
     return values.astype(object)
@@ -242,6 +270,8 @@ def _number(table: nw.DataFrame[Any], columns: Columns, problems: _Problems) -> 
         as_text = any(isinstance(value, str) for value in pd.unique(pd.Series(values[0])))
         everything = np.concatenate([_alike(column, as_text) for column in values])
         known = ~pd.isna(everything)
+    if columns.missing:
+        known &= ~pd.Series(everything).map(id_text).isin(columns.missing).to_numpy()
     codes = np.full(len(everything), UNKNOWN)
     codes[known], found = pd.factorize(everything[known])
     labels = pd.Index(found.tolist() if found.dtype == object else found)
@@ -277,7 +307,7 @@ def _identity(value: Any, as_text: bool) -> Hashable:
     """One identity as text, or as an integer where it is one; None if unknown."""
     if isinstance(value, (float, np.floating)) and float(value).is_integer():
         value = int(value)
-    if isinstance(value, str) and not as_text and value.strip().lstrip("-").isdecimal():
+    if isinstance(value, str) and not as_text and _WHOLE.fullmatch(value.strip()):
         value = int(value)
     if isinstance(value, str) and value in ("", "0"):
         return None
@@ -348,9 +378,19 @@ def _check_parents_without_row(animals: _Rows, added: int, columns: Columns, pro
         return
     if columns.unknown:
         problems.unnamed = problems.unnamed + animals.labels[:added].tolist()
+    offspring = _offspring(animals)
+    codes = [k for k in range(added) if offspring[k] > 1 and unlike_id(animals.labels[k])]
+    problems.unknown_codes = [(animals.labels[k], int(offspring[k])) for k in codes]
+    problems.sires_too = [label for label in problems.sires_too if not unlike_id(label)]
     if isinstance(animals.labels[0], str) or animals.labels.dtype == object:
         with_row = {caseless(label) for label in animals.labels[added:]}
         problems.misspelt = [label for label in animals.labels[:added] if caseless(label) in with_row]
+
+
+def _offspring(animals: _Rows) -> Positions:
+    """Number of rows that name each animal as a parent."""
+    parents = np.concatenate([animals.sire, np.where(animals.dam == animals.sire, UNKNOWN, animals.dam)])
+    return np.bincount(parents[parents >= 0], minlength=len(animals.labels))
 
 
 def _heterozygosity_left(table: nw.DataFrame[Any], columns: Columns, animals: _Rows, problems: _Problems) -> Array:

@@ -6,7 +6,7 @@ and D the Mendelian variances. Metafounders are the first animals, and their blo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,19 @@ import pandas as pd
 import scipy.sparse as sp
 
 from mixedgen.arrays import Array, Positions
-from mixedgen.errors import ArgumentError, PedigreeError, RelationshipError, examples
-from mixedgen.genetics.files import read_table
+from mixedgen.errors import ArgumentError, RelationshipError, examples
+from mixedgen.genetics.files import pedigree_table
 from mixedgen.genetics.inbreeding import between_parents, minus_parents, tabular, triangular
 from mixedgen.genetics.kernels import UNKNOWN
-from mixedgen.genetics.parentage import Columns, checked_metafounders, group_names, read_parentage, with_metafounders
+from mixedgen.genetics.layout import Layout
+from mixedgen.genetics.parentage import (
+    Columns,
+    checked_metafounders,
+    group_names,
+    missing_codes,
+    read_parentage,
+    with_metafounders,
+)
 
 
 class Pedigree:
@@ -32,6 +40,8 @@ class Pedigree:
         One row per animal; pandas, polars or anything narwhals reads. Rows may come in any order.
     id, sire, dam : str
         Names of the columns. Parents that are missing, 0, "0" or "" are unknown.
+    unknown : iterable, optional
+        Further codes of unknown parents, such as -9 or "."; numbers and text alike.
     mgs : str, optional
         Column of the maternal grandsire, in place of the dam.
     groups : iterable of str, optional
@@ -75,8 +85,11 @@ class Pedigree:
 
     Notes
     -----
-    Whole numbers held as floats become integers. Where the ids are text, parents become text; where the ids are
-    integers, parents written as text are read as integers if they look like it.
+    An id is what is written: whole numbers held as floats are integers, 7 and "7" are one animal, "007" is another.
+    Where the ids are text, all are text; where they are integers, parents written as text are integers if they are
+    written as such.
+    A code that is no id by its look (no letter or digit, negative, only zeros, a word such as NA or missing), has no
+    row, and is parent of several animals, is an error: list it in `unknown`, or give it a row.
 
     Metafounders follow [1]_, the sire and maternal grandsire model [2]_: a_ij = a_sj/2 + a_gj/4, with a dam that is
     the unknown, non-inbred daughter of g.
@@ -103,6 +116,7 @@ class Pedigree:
         id: str = "id",
         sire: str = "sire",
         dam: str = "dam",
+        unknown: Iterable[Any] = (),
         mgs: str | None = None,
         groups: Iterable[str] | None = None,
         metafounders: pd.DataFrame | None = None,
@@ -119,6 +133,7 @@ class Pedigree:
             *(id, sire, dam if mgs is None else mgs, dates, selfing, clones),
             mgs=mgs is not None,
             unknown=self.groups or names,
+            missing=missing_codes(unknown),
             monoecious=monoecious or selfing is not None,
         )
         animals, self.Gamma = with_metafounders(read_parentage(frame, columns), names, Gamma)
@@ -135,20 +150,32 @@ class Pedigree:
         self._group_of = np.array([-2 - animals.sire, -2 - animals.dam]) if self.groups else None
 
     @classmethod
-    def read(cls, path: str | Path, **columns: Any) -> Pedigree:
-        """Read a pedigree from a CSV (also compressed) or Parquet file.
+    def read(
+        cls,
+        path: str | Path,
+        *,
+        sep: str | None = None,
+        header: bool | Sequence[str] | None = None,
+        decimal: str | None = None,
+        encoding: str | None = None,
+        **columns: Any,
+    ) -> Pedigree:
+        """Read a pedigree from a text (also compressed) or Parquet file.
 
         Parameters
         ----------
         path : str or Path
-            File with a header; `.parquet` and `.pq` are read as Parquet, all else as CSV.
+            `.parquet` and `.pq` are read as Parquet, `.fam` as PLINK's, all else as text. Without a header the first
+            three columns are id, sire and dam.
+        sep, header, decimal, encoding
+            As for `mg.read_table`; by default found in the file.
         **columns
             As for `Pedigree`.
 
         Returns
         -------
         Pedigree
-            Checked and ordered.
+            Checked and ordered, ids as they are written. Of `.fam` the IID, or FID_IID where that alone is unique.
 
         Raises
         ------
@@ -161,7 +188,7 @@ class Pedigree:
         --------
         >>> Pedigree.read("ped.csv", id="animal")  # doctest: +SKIP
         """
-        return cls(read_table(path, PedigreeError), **columns)
+        return cls(pedigree_table(path, Layout(sep, header, decimal, encoding), columns), **columns)
 
     @property
     def n(self) -> int:

@@ -13,6 +13,10 @@ _SENTENCES = {
     "conflicting": "{count} ids have rows with different parents: {which}. Keep the right row of each.",
     "own_parents": "{count} animals are their own parent: {which}. Correct or blank that parent.",
     "sires_too": "{count} ids are sire and dam: {which}. Correct them, or pass monoecious=True for plants.",
+    "unknown_codes": (
+        "{count} codes look like those of unknown parents, for they have offspring and no row of their own: {which}. "
+        "List them in unknown=, or give the parent a row."
+    ),
     "misspelt": (
         "{count} parents without a row are written almost like an animal that has one: {which}. Write both "
         "alike, or give the parent a row."
@@ -39,6 +43,7 @@ class _Problems:
     conflicting: list[Any] = field(default_factory=list)
     own_parents: list[Any] = field(default_factory=list)
     sires_too: list[Any] = field(default_factory=list)
+    unknown_codes: list[tuple[Any, int]] = field(default_factory=list)
     misspelt: list[Any] = field(default_factory=list)
     loops: list[list[Any]] = field(default_factory=list)
     unknown_with_row: list[Any] = field(default_factory=list)
@@ -50,7 +55,8 @@ class _Problems:
 
     def report(self) -> None:
         """Raise one error for everything found."""
-        found = {**vars(self), "loops": self._printed_loops()}
+        codes = [_Verbatim(f"{examples([code])} of {count} offspring") for code, count in self.unknown_codes]
+        found = {**vars(self), "loops": self._printed_loops(), "unknown_codes": codes}
         lines = [
             text.format(count=len(found[name]), which=examples(found[name]))
             for name, text in _SENTENCES.items()
