@@ -125,3 +125,17 @@ def factor_jacobian(L: Array) -> Array:
         d[a] = L[:, b]
         J[:, k] = triangle(d + d.T)
     return J
+
+
+def descending(Sigma: Array) -> IntArray:
+    """Order of the coefficients of a matrix, larger variances first."""
+    return np.argsort(-np.diag(Sigma), kind="stable")
+
+
+def ordered_jacobian(L: Array, order: IntArray) -> Array:
+    """Derivatives by the lower triangle of L of that of Sigma, with L L' = Sigma in another order, shape (m, m)."""
+    rows, cols = lower_indices(len(L))
+    place = square(np.arange(float(len(rows))))[np.ix_(order, order)][rows, cols].astype(np.intp)
+    J = np.empty((len(rows), len(rows)))
+    J[place] = factor_jacobian(L)
+    return J

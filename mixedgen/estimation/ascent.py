@@ -24,6 +24,7 @@ from mixedgen.estimation.point import (
 
 # A way of more steps than this is a hard one: most take five to eight.
 _HARD = 14
+_SLOW = 0.2  # of a decrement: what is left of it after a step is little, or the average information misleads
 _BOUNDARY_VARIANCE = 1e-5  # variances (eigenvalues) below are candidates for an exact zero
 
 
@@ -89,13 +90,27 @@ def _climb(problem: Problem, theta: Array, control: Control, watch: Callable[[St
         if watch is not None:
             watch(history[-1])
         finished = enough or _stalled(problem, history)
-        if problem.learns:
-            new.learn(point)
+        if not finished and control.curvature.bends:
+            _look_closer(problem, history, point, new)
         last, point = point, new
     if not finished:
         last, finished = point, point.decrement < max(control.tol, problem.noise(point.deviance))
     settled = _settle(problem, point) if finished else point
     return conclude(problem, settled, last, tuple(history), finished)
+
+
+def _look_closer(problem: Problem, history: Sequence[Step], point: Point, new: Point) -> None:
+    """Give the next point more than the average information where that misleads: observed information, or secants."""
+    if _slow(history, new) or (point.observed and new.exact):
+        new.observe()
+    elif problem.learns or point.observed:
+        new.learn(point)
+
+
+def _slow(history: Sequence[Step], point: Point) -> bool:
+    """Whether the decrement has fallen by little in two steps running: the data do not look like the model."""
+    last = [*(s.decrement for s in history[-2:]), point.decrement]
+    return len(last) == 3 and last[1] > _SLOW * last[0] and last[2] > _SLOW * last[1]
 
 
 def _stalled(problem: Problem, history: Sequence[Step]) -> bool:

@@ -8,7 +8,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mixedgen.arrays import Array, IntArray
-from mixedgen.covariance.triangle import square, tangent_columns, trapezoid
+from mixedgen.covariance.triangle import (
+    descending,
+    lower_factor,
+    ordered_jacobian,
+    square,
+    tangent_columns,
+    trapezoid,
+)
 from mixedgen.engines.system import System
 from mixedgen.estimation.point import Point, Problem, gradient_matrix, typical_matrix
 
@@ -92,13 +99,16 @@ class Optimum:
 def _tangent_basis(theta: Array, blocks: Sequence[IntArray], bounds: Collection[int]) -> Array:
     """Directions in which theta can move and keep what is at the boundary, shape (n_theta, k).
 
-    A singular matrix keeps its rank; a vanishing variance and a parameter at a bound have no direction.
+    A matrix moves by its factor, in which near singular ones are as well conditioned as others. A singular matrix keeps
+    its rank; a vanishing variance and a parameter at a bound have no direction.
     """
     unit = np.eye(len(theta))
     columns = [np.zeros((len(theta), 0))]
     for b in blocks:
         if int(b[0]) not in bounds:
-            columns.append(unit[:, b])
+            Sigma = square(theta[b])
+            order = descending(Sigma)
+            columns.append(unit[:, b] @ ordered_jacobian(lower_factor(Sigma[np.ix_(order, order)]), order))
             continue
         tangent = tangent_columns(trapezoid(theta[b], boundary=True))
         columns.append(unit[:, b] @ tangent)

@@ -9,9 +9,17 @@ from functools import cached_property
 import numpy as np
 
 from mixedgen.arrays import Array, IntArray
-from mixedgen.covariance.triangle import factor_jacobian, lower_factor, lower_indices, square, triangle
+from mixedgen.covariance.triangle import (
+    descending,
+    lower_factor,
+    lower_indices,
+    ordered_jacobian,
+    square,
+    triangle,
+)
 from mixedgen.engines.system import Engine, System
 from mixedgen.errors import EngineError
+from mixedgen.estimation.expected import expected_information, has_exact_information, n_effects
 from mixedgen.estimation.likelihood import average_information, deviance, score, working_variates
 
 # All of these are beside the typical variance of each coefficient, so that units do not matter.
@@ -29,6 +37,9 @@ _TRACE = 0.5 * _SMALLEST_FACTOR**2
 # What secants learn: not from steps that are far from the optimum, nor from those so near that the score is rounding,
 # nor along a direction that they say nothing about, nor so much that little of the average information is left.
 _FARTHEST_SECANT, _NEAREST_SECANT, _SECANT, _LEAST_KEPT = 1.0, 1e-7, 1e-6, 0.1
+
+_EXACT_WORK = 200_000  # records times effects up to which the expected information is cheap
+_DIFFERENCE = 1e-3  # standard errors, in central differences of the score
 
 # Rounding noise of the deviance beside its size: that of its parts, and that of sums over n records, which
 # reaches 1e-11 (1e-5 in all) at 10^6 records.
@@ -114,6 +125,7 @@ class Point:
         self.theta = problem.natural(x)
         self._system: System | None = problem.engine.at(self.theta)
         self.correction = np.zeros((len(x), len(x)))
+        self.observed = False
 
     @property
     def system(self) -> System:
@@ -160,8 +172,8 @@ class Point:
         ----------
         .. [1] Dennis, Gay & Welsch (1981) ACM Trans. Math. Software 7:348.
         """
-        self.correction = before.correction
-        if not _NEAREST_SECANT < before.decrement < _FARTHEST_SECANT:
+        self._correct(before.correction, before.observed)
+        if not self.observed and not _NEAREST_SECANT < before.decrement < _FARTHEST_SECANT:
             return
         step = self.x - before.x
         left = before.score - self.score - (self.information + before.correction) @ step
@@ -169,13 +181,61 @@ class Point:
         if abs(along) <= _SECANT * float(np.linalg.norm(left) * np.linalg.norm(step)):
             return
         correction = before.correction + np.outer(left, left) / along
-        if _keeps_enough(self.information, correction):
+        if self.observed or _keeps_enough(self.information, correction):
             self.correction = correction
 
+    def _correct(self, correction: Array, observed: bool) -> None:
+        """Take a correction of the information, and whether the sum is the observed one."""
+        self.correction, self.observed = correction, observed
+        for name in ("factors", "newton", "decrement"):  # follow from it
+            self.__dict__.pop(name, None)
+
+    def observe(self) -> None:
+        """Correct the information to the observed one: twice the average less the expected, or from differences."""
+        found = observed_information(self) if self.exact else self._slopes()
+        if found is None or not np.all(np.isfinite(found)):
+            return
+        self._correct(0.5 * (found + found.T) - self.information, True)
+
+    @property
+    def exact(self) -> bool:
+        """Whether the expected information is exact, and cheap."""
+        d = self.problem.engine.design
+        return has_exact_information(d) and d.n * n_effects(d) <= _EXACT_WORK
+
+    def _slopes(self) -> Array | None:
+        """Observed information from central differences of the score, each along a direction of one standard error.
+
+        None where the point is too near the boundary for a step either way.
+        """
+        d = np.sqrt(np.maximum(np.diag(self.information), np.finfo(float).tiny))
+        values, vectors = np.linalg.eigh(self.information / np.outer(d, d))
+        directions = vectors / np.sqrt(np.maximum(values, _SMALLEST_CURVATURE)) / d[:, None]
+        slopes = np.empty_like(directions)
+        for k, direction in enumerate(directions.T):
+            ends = [
+                point_at(self.problem, self.x + h * direction)
+                for h in (_DIFFERENCE, -_DIFFERENCE)
+                if inside(self.problem, self.x + h * direction)
+            ]
+            if len(ends) < 2 or ends[0] is None or ends[1] is None:
+                return None
+            slopes[:, k] = (ends[0].score - ends[1].score) / (2.0 * _DIFFERENCE)
+        return -np.linalg.solve(directions.T, slopes.T)
+
     @cached_property
-    def factors(self) -> list[Array]:
-        """L of each block."""
-        return [lower_factor(square(self.x[b])) for b in self.problem.blocks]
+    def factors(self) -> list[tuple[IntArray, Array]]:
+        """Order of the coefficients of each block and L of the block in that order.
+
+        On a hard way larger variances come first: a small one is then what the large ones leave of it, which the data
+        tell apart from its covariances.
+        """
+        out = []
+        for b in self.problem.blocks:
+            Sigma = square(self.x[b])
+            order = descending(Sigma) if self.observed else np.arange(len(Sigma))
+            out.append((order, lower_factor(Sigma[np.ix_(order, order)])))
+        return out
 
     @cached_property
     def newton(self) -> tuple[Array, Array, Array]:
@@ -190,6 +250,12 @@ class Point:
         return float(step @ gradient)
 
 
+def observed_information(point: Point) -> Array:
+    """-d2l of x where V is linear in it: y'P V_i P V_j P y - tr(P V_i P V_j) / 2."""
+    units, reml = point.problem.units, point.problem.reml
+    return 2.0 * point.information - units.T @ expected_information(point.system, reml)[0] @ units
+
+
 def _keeps_enough(information: Array, correction: Array) -> bool:
     """Whether a corrected information is positive definite, by a share of the information itself."""
     try:
@@ -201,8 +267,11 @@ def _keeps_enough(information: Array, correction: Array) -> bool:
 
 
 def newton_step(hessian: Array, gradient: Array, *, floor: bool) -> Array:
-    """hessian^-1 gradient, each parameter on its own scale; directions without curvature are floored, or left out."""
-    diagonal = np.diag(hessian)
+    """hessian^-1 gradient, each parameter on its own scale; directions without curvature are floored, or left out.
+
+    Where the criterion bends the wrong way the step goes up by as much as it would go down.
+    """
+    diagonal = np.abs(np.diag(hessian))
     known = diagonal > 1e-30 * float(diagonal.max())
     if not known.all():
         step = np.zeros(len(gradient))
@@ -212,6 +281,7 @@ def newton_step(hessian: Array, gradient: Array, *, floor: bool) -> Array:
     d = np.sqrt(diagonal)
     values, vectors = np.linalg.eigh(hessian / np.outer(d, d))
     along = vectors.T @ (gradient / d)
+    values = np.abs(values)
     usable = values > _SMALLEST_CURVATURE
     along = along / np.where(usable, values, _SMALLEST_CURVATURE)
     return (vectors @ (along if floor else np.where(usable, along, 0.0))) / d
@@ -235,17 +305,20 @@ def _factor_scale(point: Point) -> tuple[Array, Array]:
     J, curvature = np.zeros((size, size)), np.zeros((size, size))
     for i, _, _ in point.problem.free:
         J[i, i] = 1.0
-    for b, L in zip(point.problem.blocks, point.factors, strict=True):
+    for b, (order, L) in zip(point.problem.blocks, point.factors, strict=True):
         if len(b) == 1:
             J[b[0], b[0]] = 2.0 * L[0, 0]
-            curvature[b[0], b[0]] = -2.0 * min(float(point.score[b[0]]), 0.0)
+            D = point.score[b]
+            curvature[b[0], b[0]] = -2.0 * float(D[0] if point.observed else min(D[0], 0.0))
             continue
         at = np.ix_(b, b)
-        J[at] = factor_jacobian(L)
+        J[at] = ordered_jacobian(L, order)
         rows, cols = lower_indices(len(L))
-        D = _negative_part(gradient_matrix(point.score[b]))
+        D = gradient_matrix(point.score[b])
+        D = (D if point.observed else _negative_part(D))[np.ix_(order, order)]
         curvature[at] = -2.0 * D[np.ix_(rows, rows)] * (cols[:, None] == cols)
-    gradient, hessian = J.T @ point.score, J.T @ point.information @ J + curvature
+    information = point.information + point.correction if point.observed else point.information
+    gradient, hessian = J.T @ point.score, J.T @ information @ J + curvature
     for i, low, high in point.problem.free:
         outward = (point.x[i] <= low and gradient[i] < 0) or (point.x[i] >= high and gradient[i] > 0)
         if outward:
@@ -258,12 +331,13 @@ def factor_move(point: Point, length: float) -> Array:
     """X after a step of some length on the factor scale, kept a little inside the cone."""
     x = point.x.copy()
     step = point.newton[0]
-    for b, L in zip(point.problem.blocks, point.factors, strict=True):
+    for b, (order, L) in zip(point.problem.blocks, point.factors, strict=True):
         new = L.copy()
         new[lower_indices(len(L))] += length * step[b]
         d = np.diag(new)
         np.fill_diagonal(new, np.where(np.abs(d) < _SMALLEST_FACTOR, _SMALLEST_FACTOR, d))
-        x[b] = triangle(new @ new.T)
+        back = np.argsort(order)
+        x[b] = triangle((new @ new.T)[np.ix_(back, back)])
     for i, low, high in point.problem.free:
         x[i] = min(max(x[i] + length * step[i], low), high)
     return x

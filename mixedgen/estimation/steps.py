@@ -37,11 +37,14 @@ class Curvature:
         Steps at most, by default.
     text : str
         What it is, in words.
+    bends : bool
+        Whether it takes corrections of the information.
     """
 
     step: Callable[[Problem, Point], tuple[Point | None, str]]
     iterations: int
     text: str
+    bends: bool = True
 
 
 def average_information_step(problem: Problem, point: Point) -> tuple[Point | None, str]:
@@ -50,7 +53,7 @@ def average_information_step(problem: Problem, point: Point) -> tuple[Point | No
     target = point.x + step
     # where all effects of a term are predicted as zero its information vanishes, and only the factor scale leads down
     worth = float(step @ point.score) > _WORTH * point.decrement
-    if worth and inside(problem, target):
+    if worth and not point.observed and inside(problem, target):
         new = point_at(problem, target)
         if new is not None and new.deviance <= point.deviance + problem.noise(point.deviance):
             return new, "ai"
@@ -83,5 +86,5 @@ def expectation_step(problem: Problem, point: Point) -> tuple[Point | None, str]
 
 CURVATURES: dict[str, Curvature] = {
     "ai": Curvature(average_information_step, 100, "average information"),
-    "em": Curvature(expectation_step, 20_000, "expectation-maximisation"),
+    "em": Curvature(expectation_step, 20_000, "expectation-maximisation", False),
 }

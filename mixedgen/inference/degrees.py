@@ -9,9 +9,10 @@ import numpy as np
 
 from mixedgen.arrays import Array
 from mixedgen.errors import ArgumentError
+from mixedgen.estimation.expected import WORKSPACE
 from mixedgen.estimation.fitted import Fitted
 from mixedgen.inference.inference import Inference
-from mixedgen.inference.information import WORKSPACE, moved_weights
+from mixedgen.inference.information import moved_weights
 from mixedgen.inference.kenward_roger import AdjustedMoments, kenward_roger_moments, kenward_roger_scale
 
 _SAME_DF = 1e-8  # difference below which lmerTest takes degrees of freedom for equal

@@ -6,20 +6,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from mixedgen.arrays import Array
 from mixedgen.covariance.triangle import tangent_columns, trapezoid
-from mixedgen.design.design import Design
 from mixedgen.engines.explicit import marginal_derivatives
 from mixedgen.engines.system import System
+from mixedgen.estimation.expected import expected_information, has_exact_information, n_effects
 from mixedgen.estimation.fitted import Fitted
 from mixedgen.estimation.likelihood import score, working_variates
 
 MEMORY_LIMIT = 4 * 2**30  # bytes of the largest matrix of levels by levels
-
-WORKSPACE = 2**28  # bytes of one block of records by right-hand sides
 
 # Records times effects up to which Z'PZ, as many solves as there are effects, costs less than the dozen factorisations
 # of the differences.
@@ -32,11 +29,6 @@ _AUTOMATIC_WORK = 2e11  # floating-point operations of the differences that a su
 AUTOMATIC_WEIGHTS = 2e9  # and elements of the weights of the records in the estimates
 
 _NO_INFORMATION = 1e-8  # eigenvalue of the scaled information below which the data tell nothing: lmerTest's tolerance
-
-
-def is_linear(design: Design) -> bool:
-    """Whether V is linear in theta: its parameters are elements of covariance matrices, none of them a correlation."""
-    return sum(len(b) for b in design.blocks) == design.slices[-1].stop
 
 
 def moved_weights(fitted: Fitted, W: Array) -> Iterator[Array]:
@@ -142,7 +134,7 @@ def observed_information(fitted: Fitted, directions: Directions) -> Array:
     information, V^-1 for P in the trace under ML. The coordinates bend, which the score accounts for.
     """
     if exact_possible(fitted):
-        E, traces = expected_information(fitted, fitted.reml)
+        E, traces = expected_information(fitted.system, fitted.reml)
         g = 0.5 * (working_variates(fitted.system)[1] - traces)
         J = directions.jacobian
         return J.T @ (2.0 * fitted.information - E) @ J - directions.curvature(g)
@@ -176,79 +168,7 @@ def automatic(fitted: Fitted) -> bool:
 
 def exact_possible(fitted: Fitted) -> bool:
     """Whether the information follows from Z'PZ, and that is cheaper than differences."""
-    return fitted.design.n * n_effects(fitted.design) <= EXACT_WORK and has_exact_information(fitted)
-
-
-def has_exact_information(fitted: Fitted) -> bool:
-    """Whether V is linear in theta with one residual variance."""
-    return fitted.design.residual.homogeneous and is_linear(fitted.design)
-
-
-def n_effects(design: Design) -> int:
-    """Number of random effects."""
-    return sum(t.q * t.c for t in design.terms)
-
-
-def _level_precision(system: System, reml: bool) -> Array:
-    """Z'PZ, or Z'V^-1 Z under ML, shape (Q, Q), in blocks of columns that fit the workspace.
-
-    Notes
-    -----
-    V^-1 = P + B (X'V^-1 X) B' with B = V^-1 X (X'V^-1 X)^-1.
-    """
-    d = system.design
-    Z = sp.hstack([t.Z for t in d.terms], format="csc") if d.terms else sp.csc_array((d.n, 0))
-    M = np.empty((Z.shape[1],) * 2)
-    Zt = Z.T.tocsr()
-    width = max(1, min(256, WORKSPACE // (8 * d.n)))
-    for start in range(0, Z.shape[1], width):
-        M[:, start : start + width] = Zt @ system.project(Z[:, start : start + width].toarray())
-    if not reml and d.fixed.p:
-        ZB: Array = np.asarray(Zt @ system.blue_weights(np.eye(d.fixed.p)))
-        M += ZB @ np.linalg.solve(system.fixed_covariance(), ZB.T)
-    return M
-
-
-def expected_information(fitted: Fitted, reml: bool) -> tuple[Array, Array]:
-    """Expected information tr(P V_i P V_j) / 2 and traces tr(P V_i), V^-1 for P under ML; one residual variance.
-
-    Returns
-    -------
-    information : ndarray, shape (n_theta, n_theta)
-        For V linear in theta.
-    traces : ndarray, shape (n_theta,)
-        Exact on the boundary too.
-
-    Notes
-    -----
-    From M = Z'PZ: tr(P V_i P V_j) = tr(D_i K M D_j K M'). The rows of the residual variance follow from
-    sum_j theta_j V_j = V: sum_j theta_j tr(P V_i P V_j) = tr(P V_i), sum_j theta_j tr(P V_j) = n - p.
-    """
-    d, theta = fitted.design, fitted.theta
-    M = _level_precision(fitted.system, reml)
-    ends = np.cumsum([0, *(t.q * t.c for t in d.terms)])
-    for t, a in zip(d.terms, ends, strict=False):
-        for r in range(t.c):
-            rows = slice(a + r * t.q, a + (r + 1) * t.q)
-            M[rows] = t.multiply_relationship(M[rows])
-    size, last = len(theta), len(theta) - 1
-    E, traces = np.zeros((size, size)), np.zeros(size)
-    derivatives = [t.structure.derivatives(theta[s]) for t, s in zip(d.terms, d.slices, strict=False)]
-    for k, t in enumerate(d.terms):
-        own = M[ends[k] : ends[k + 1], ends[k] : ends[k + 1]].reshape(t.c, t.q, t.c, t.q)
-        traces[d.slices[k]] = np.einsum("iab,braR,rR->i", derivatives[k], own, np.eye(t.q), optimize=True)
-        for m in range(k + 1):
-            o = d.terms[m]
-            left = M[ends[k] : ends[k + 1], ends[m] : ends[m + 1]].reshape(t.c, t.q, o.c, o.q)
-            right = M[ends[m] : ends[m + 1], ends[k] : ends[k + 1]].reshape(o.c, o.q, t.c, t.q)
-            cross = np.tensordot(left, right, axes=([1, 3], [3, 1]))  # coefficients b x y a of levels summed out
-            block = 0.5 * np.einsum("iab,jxy,bxya->ij", derivatives[k], derivatives[m], cross, optimize=True)
-            E[d.slices[k], d.slices[m]], E[d.slices[m], d.slices[k]] = block, block.T
-    freedom = d.n - (d.fixed.p if reml else 0)
-    traces[last] = (freedom - theta[:last] @ traces[:last]) / theta[last]
-    E[last, :last] = E[:last, last] = (0.5 * traces[:last] - E[:last, :last] @ theta[:last]) / theta[last]
-    E[last, last] = (0.5 * traces[last] - E[last, :last] @ theta[:last]) / theta[last]
-    return E, traces
+    return fitted.design.n * n_effects(fitted.design) <= EXACT_WORK and has_exact_information(fitted.design)
 
 
 def pseudo_inverse(information: Array) -> Array:

@@ -9,18 +9,15 @@ import numpy as np
 
 from mixedgen.arrays import Array
 from mixedgen.errors import NotAvailableError
+from mixedgen.estimation.expected import expected_information, has_exact_information, is_linear, n_effects
 from mixedgen.estimation.fitted import Fitted
 from mixedgen.inference.information import (
     DIFFERENCE_STEP,
     MEMORY_LIMIT,
     differences,
     exact_possible,
-    expected_information,
     free_directions,
-    has_exact_information,
-    is_linear,
     moved_weights,
-    n_effects,
     pseudo_inverse,
 )
 from mixedgen.inference.linear_parameters import linear_hull
@@ -50,19 +47,19 @@ def kenward_roger_weights(fitted: Fitted) -> Array:
 def _reml_information(fitted: Fitted) -> Array:
     """Expected REML information of a V that is linear in theta, shape (n_theta, n_theta)."""
     if exact_possible(fitted):
-        return expected_information(fitted, True)[0]
+        return expected_information(fitted.system, True)[0]
     directions = free_directions(fitted)
     if directions.jacobian.shape[1] == len(fitted.theta):
         slopes = differences(fitted, directions, lambda system: system.traces(True))
         E = -0.5 * np.linalg.solve(directions.jacobian.T, slopes.T)
         return 0.5 * (E + E.T)
     Q = n_effects(fitted.design)
-    if 8 * Q**2 > MEMORY_LIMIT or not has_exact_information(fitted):
+    if 8 * Q**2 > MEMORY_LIMIT or not has_exact_information(fitted.design):
         raise NotAvailableError(
             f"Kenward-Roger at a boundary needs a matrix of {Q} x {Q} effects ({8 * Q**2 / 1e9:.1f} GB), which is "
             f"beyond {MEMORY_LIMIT / 1e9:.1f} GB, and one residual variance; use ddf='satterthwaite'."
         )
-    return expected_information(fitted, True)[0]
+    return expected_information(fitted.system, True)[0]
 
 
 @dataclass(frozen=True)
