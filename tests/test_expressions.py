@@ -120,6 +120,8 @@ PLACES: dict[str, Callable[[str], Any]] = {
     "group": lambda text: mg.MixedModel(f"Reaction ~ Days + (1|{text})", sleep()),
     "weights": lambda text: mg.MixedModel("Reaction ~ Days + (1|Subject)", sleep(), weights=text),
     "residual": lambda text: mg.MixedModel("Reaction ~ Days + (1|Subject)", sleep(), residual=f"diag({text})"),
+    "subset": lambda text: mg.MixedModel("Reaction ~ Days + (1|Subject)", sleep(), subset=text),
+    "condition": lambda text: mg.MixedModel("Reaction ~ Days + (1|Subject)", sleep(), subset=f"{text} > 1"),
     "whole": lambda text: mg.MixedModel(text, sleep()),
 }
 
@@ -164,7 +166,7 @@ def test_hostile_texts_run_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert not ran and not path.exists(), f"{place}: {text[:200]!r} was run"
 
 
-@pytest.mark.parametrize("place", ["fixed", "response", "offset", "slope"])
+@pytest.mark.parametrize("place", ["fixed", "response", "offset", "slope", "subset", "condition"])
 @pytest.mark.parametrize(
     "action", ["I(__import__('pathlib').Path({!r}).touch()(x))", "x.to_csv({!r})", "open({!r}, 'w')"]
 )
@@ -268,3 +270,76 @@ def test_refusals_say_what_to_do() -> None:
         llf("Reaction ~ myown(x) + (1|Subject)")
     with pytest.raises(mg.FormulaError, match="make the column before"):
         llf("Reaction ~ x.clip(3) + (1|Subject)")
+
+
+@pytest.mark.parametrize(
+    ("condition", "rows"),
+    [
+        ("Days > 2", lambda d: d["Days"] > 2),
+        ("Days > 2 & f == 'even'", lambda d: (d["Days"] > 2) & (d["f"] == "even")),
+        ("Days > 2 and not f == 'even'", lambda d: (d["Days"] > 2) & (d["f"] != "even")),
+        ("Days < 2 | Days >= 8", lambda d: (d["Days"] < 2) | (d["Days"] >= 8)),
+        ("Days < 2 || Days >= 8", lambda d: (d["Days"] < 2) | (d["Days"] >= 8)),
+        ("!(Days < 2) && f != 'odd'", lambda d: (d["Days"] >= 2) & (d["f"] == "even")),
+        ("~(Days < 2)", lambda d: d["Days"] >= 2),
+        ("2 < Days <= 6", lambda d: (d["Days"] > 2) & (d["Days"] <= 6)),
+        ("Days in [1, 2, 3, 5]", lambda d: d["Days"].isin([1, 2, 3, 5])),
+        ("Days not in (1, 2)", lambda d: ~d["Days"].isin([1, 2])),
+        ("Days %in% c(1, 2, 3)", lambda d: d["Days"].isin([1, 2, 3])),
+        ("Days == [1, 2, 3]", lambda d: d["Days"].isin([1, 2, 3])),
+        ("sqrt(Days) + 1 > 2", lambda d: d["Days"] > 1),
+        ("np.log(x) < 1", lambda d: d["Days"] < 2),
+        ("Days^2 > 9", lambda d: d["Days"] > 3),
+        ("small * 100 > 450", lambda d: d["Days"] > 4),
+        ("-small < -4", lambda d: d["Days"] > 4),
+        ("`two words` > 2", lambda d: d["Days"] > 2),
+        ("dot.ted > 2", lambda d: d["Days"] > 2),
+        ("truth", lambda d: d["Days"] > 3),
+        ("!truth", lambda d: d["Days"] <= 3),
+        ("nullable", lambda d: d["Days"] > 3),
+        ("gaps > 3", lambda d: d["Days"] > 3),
+        ("notna(gaps) & Days < 5", lambda d: (d["Days"] > 1) & (d["Days"] < 5)),
+        ("!is.na(gaps)", lambda d: d["Days"] > 1),
+        ("when >= '2026-01-05'", lambda d: d["Days"] > 3),
+        ("level == 'odd'", lambda d: d["f"] == "odd"),
+        ('text == "it\'s"', lambda d: d["Days"] == 3),
+        ("mine(Days) > 4", lambda d: d["Days"] > 2),
+        ("exact == 9007199254740993 | Days > 5", lambda d: (d["Days"] == 3) | (d["Days"] > 5)),
+    ],
+)
+def test_conditions(condition: str, rows: Callable[[pd.DataFrame], pd.Series]) -> None:
+    days = mg.data.sleepstudy()["Days"]
+    data = sleep().assign(
+        **{"two words": days, "dot.ted": days},
+        small=days.astype("uint8"),
+        truth=days > 3,
+        nullable=(days > 3).astype("boolean").where(days > 0, pd.NA),
+        gaps=days.where(days > 1),
+        when=pd.Timestamp("2026-01-01") + pd.to_timedelta(days, unit="D"),
+        level=sleep()["f"].astype("category"),
+        text=np.where(days == 3, "it's", "no"),
+        exact=2**53 + np.where(days == 3, 1, 0),
+    )
+    fit = mg.MixedModel("Reaction ~ 1 + (1|Subject)", data, subset=condition, functions={"mine": twice})
+    assert fit.design.kept.tolist() == np.flatnonzero(rows(data)).tolist()
+
+
+@pytest.mark.parametrize(
+    ("condition", "words"),
+    [
+        ("Days.isin([1])", "in ['a', 'b']"),
+        ("@Days > 1", "valid"),
+        ("Days", "true or false"),
+        ("1 < 2", "true or false"),
+        ("f > 1 + f", "no number"),
+        ("level < 'odd'", "evaluated"),
+        ("open('x') > 1", "known function"),
+        ("Dais > 1", "'Dais'"),
+        ("Days > (lambda: 1)()", "evaluated"),
+    ],
+)
+def test_conditions_that_are_none(condition: str, words: str) -> None:
+    with pytest.raises(mg.ArgumentError) as caught:
+        data = sleep().assign(level=sleep()["f"].astype("category"))
+        mg.MixedModel("Reaction ~ 1 + (1|Subject)", data, subset=condition)
+    assert words in str(caught.value) and condition in str(caught.value)

@@ -197,7 +197,7 @@ def _choose_rows(
     arguments: ModelArguments, parsed: ParsedFormula, frame: pd.DataFrame, names: Sequence[str], sides: Sides
 ) -> Rows:
     """Rows of the subset that miss nothing among `names`, have a response, and whose ids are in the relationships."""
-    chosen = select_rows(frame, arguments.subset)
+    chosen = select_rows(frame, arguments.subset, arguments.functions)
     complete, lost = complete_rows(frame if arguments.subset is None else frame.iloc[chosen], names)
     kept = chosen[complete]
     responses = [v for r in sides.responses for v in r.variables]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from mixedgen.arrays import Array, IntArray
+from mixedgen.design.conditions import rows_where
 from mixedgen.errors import ArgumentError, DataError, examples
 from mixedgen.genetics.files import table_of
 
@@ -50,7 +51,9 @@ def read_frame(data: Any) -> pd.DataFrame:
     return frame
 
 
-def select_rows(frame: pd.DataFrame, subset: Any) -> IntArray:
+def select_rows(
+    frame: pd.DataFrame, subset: Any, functions: Mapping[str, Callable[..., Any]] | None = None
+) -> IntArray:
     """Positions of the rows that `subset` (an expression, a mask, or positions) keeps.
 
     Raises
@@ -66,11 +69,9 @@ def select_rows(frame: pd.DataFrame, subset: Any) -> IntArray:
     name = f"subset={subset!r}" if isinstance(subset, str) else "subset"
     if isinstance(subset, str):
         try:
-            subset = frame.eval(subset)
+            subset = rows_where(frame, subset, functions)
         except Exception as err:
             raise ArgumentError(f"{name} cannot be evaluated: {err}.") from err
-        if np.asarray(subset).dtype != bool:
-            raise ArgumentError(f"{name} is no condition: it must be true or false for each row.")
     chosen = np.asarray(subset)
     if chosen.dtype == bool:
         if len(chosen) != n:

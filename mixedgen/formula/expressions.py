@@ -13,7 +13,7 @@ from __future__ import annotations
 import ast
 import math
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, MutableMapping
 from typing import Any
 
 from formulaic.utils.code import sanitize_variable_names
@@ -69,14 +69,17 @@ def check_functions(code: str, own: Collection[str]) -> None:
             _check_call(node, node.func.id)
 
 
-def syntax_tree(code: str) -> ast.expr:
-    """Syntax tree of Python code with names in backticks; a FormulaError where it is none, or too deep to walk."""
+def syntax_tree(code: str, aliases: MutableMapping[str, str] | None = None) -> ast.expr:
+    """Syntax tree of Python code with names in backticks; a FormulaError where it is none, or too deep to walk.
+
+    The names that stand for those in backticks are entered in `aliases`.
+    """
     if len(code) > _LENGTH:
         raise FormulaError(f"an expression of {len(code)} characters is too long: make the column before")
     if not all(char.isprintable() or char in "\n\t\r" for char in code):
         raise FormulaError("a character that cannot be printed stands in the expression: take it out")
     try:
-        tree = ast.parse(sanitize_variable_names(code, {}, {}), mode="eval").body
+        tree = ast.parse(sanitize_variable_names(code, {}, {} if aliases is None else aliases), mode="eval").body
     except (RecursionError, MemoryError):
         raise FormulaError(_TOO_DEEP) from None
     except (SyntaxError, ValueError, IndexError, TypeError):
@@ -111,7 +114,7 @@ class _Checker:
         elif isinstance(node, ast.Call):
             self._call(node)
         elif isinstance(node, ast.Attribute):
-            if _dotted(node) not in ("np.pi", "np.e") and not (argument and _is_coding(node)):
+            if dotted(node) not in ("np.pi", "np.e") and not (argument and _is_coding(node)):
                 raise FormulaError(_refusal(node))
         elif argument and isinstance(node, ast.List | ast.Tuple):
             for element in node.elts:
@@ -122,11 +125,11 @@ class _Checker:
     def _call(self, node: ast.Call) -> None:
         """Check a call: of a plain name, of numpy, or of a coding."""
         if isinstance(node.func, ast.Attribute):
-            name = _dotted(node.func)
+            name = dotted(node.func)
             if not _is_coding(node.func) and not (name.startswith("np.") and name[3:] in NUMPY):
                 raise FormulaError(_refusal(node.func))
             if name.startswith("np."):
-                _check_elementwise(node, name, NUMPY[name[3:]])
+                check_elementwise(node, name, NUMPY[name[3:]])
         elif not isinstance(node.func, ast.Name) or "__" in node.func.id:
             raise FormulaError(_refusal(node.func))
         for keyword in node.keywords:
@@ -139,7 +142,7 @@ class _Checker:
 def _check_call(node: ast.Call, name: str) -> None:
     """Raise unless a function is known and has arguments that end in a reasonable time."""
     if name in ARGUMENTS:
-        _check_elementwise(node, name, ARGUMENTS[name])
+        check_elementwise(node, name, ARGUMENTS[name])
     elif name in COUNTERPARTS:
         raise FormulaError(f"{name}() is no function here: {COUNTERPARTS[name]}")
     elif name not in KNOWN:
@@ -154,7 +157,7 @@ def _check_call(node: ast.Call, name: str) -> None:
                 raise FormulaError(f"{name}(): a degree above {_LARGEST_DEGREE} is not possible")
 
 
-def _check_elementwise(node: ast.Call, name: str, most: int) -> None:
+def check_elementwise(node: ast.Call, name: str, most: int) -> None:
     """Raise for keywords of numpy's, and for more arguments than the function reads."""
     keywords = [k.arg or "**" for k in node.keywords if (name.removeprefix("np."), k.arg) != ("round", "decimals")]
     if keywords or len(node.args) > most:
@@ -216,7 +219,7 @@ def _as_float(value: float) -> float:
         return math.inf
 
 
-def _dotted(node: ast.AST) -> str:
+def dotted(node: ast.AST) -> str:
     """``np.sqrt`` of an attribute of a plain name; empty for any other."""
     if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
         return f"{node.value.id}.{node.attr}"
@@ -225,7 +228,7 @@ def _dotted(node: ast.AST) -> str:
 
 def _is_coding(node: ast.Attribute) -> bool:
     """Whether an attribute is one of the codings, such as ``contr.sum``."""
-    return _dotted(node) in {f"contr.{name}" for name in CONTRAST_CODINGS}
+    return dotted(node) in {f"contr.{name}" for name in CONTRAST_CODINGS}
 
 
 def _refusal(node: ast.AST) -> str:
@@ -236,7 +239,7 @@ def _refusal(node: ast.AST) -> str:
         text = "..."
     text = text if len(text) <= 60 else f"{text[:60]}..."
     if isinstance(node, ast.Attribute):
-        known = _dotted(node).startswith("np.")
+        known = dotted(node).startswith("np.")
         what = f"'{text}' is no elementwise function of numpy" if known else f"'{text}' is an attribute or a method"
         return f"{what}: make the column before, or pass functions={{'f': f}} and write f(...)"
     if isinstance(node, ast.Compare):
