@@ -26,7 +26,7 @@ from mixedgen.diagnostics.deletion import (
     case_blocks,
     deletion,
 )
-from mixedgen.engines import free_memory
+from mixedgen.engines.memory import free_memory
 from mixedgen.errors import ConvergenceWarning, DesignError, EngineError, NotAvailableError, examples
 from mixedgen.estimation.fitted import Fitted
 from mixedgen.estimation.maximum import LONG

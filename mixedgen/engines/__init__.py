@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 from mixedgen.design.design import Design
 from mixedgen.engines.dense import DenseEngine
 from mixedgen.engines.forecast import Forecast
 from mixedgen.engines.henderson import HendersonEngine
+from mixedgen.engines.memory import enough_memory, free_memory
 from mixedgen.engines.system import Engine, Solution, System
 from mixedgen.errors import ArgumentError, EngineError
 
@@ -38,7 +38,8 @@ def choose(design: Design, name: str = "auto") -> Engine:
     """
     if name != "auto" and name not in ENGINES:
         raise ArgumentError(f"there is no engine {name!r}; choose one of: auto, {', '.join(ENGINES)}.")
-    engine = least_work(design) if name == "auto" else ENGINES[name](design)
+    with enough_memory("while the equations were analysed"):
+        engine = least_work(design) if name == "auto" else ENGINES[name](design)
     require_memory(engine.forecast())
     return engine
 
@@ -83,13 +84,3 @@ def require_memory(forecast: Forecast) -> None:
             forecast.seconds,
             gigabytes,
         )
-
-
-def free_memory() -> int | None:
-    """Memory that is free now, in bytes; None where the system does not tell."""
-    try:
-        text = Path("/proc/meminfo").read_text(encoding="ascii")
-    except OSError:
-        return None
-    lines = (line.split() for line in text.splitlines())
-    return next((1024 * int(words[1]) for words in lines if words[0] == "MemAvailable:"), None)

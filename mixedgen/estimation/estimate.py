@@ -8,6 +8,7 @@ from typing import Any
 
 from mixedgen.arrays import Array
 from mixedgen.design.design import Design
+from mixedgen.engines.memory import enough_memory
 from mixedgen.engines.system import Engine
 from mixedgen.errors import ArgumentError, ConvergenceWarning, DesignError, examples
 from mixedgen.estimation.control import Control
@@ -62,7 +63,8 @@ def fit(
     estimator.require_options(control)
     _require_levels(design)
     more = (starts,) if starts and estimator.resumes else ()
-    theta, outcome = estimator.estimate(design, engine, control, *more)
+    with enough_memory("while the variances were estimated"):
+        theta, outcome = estimator.estimate(design, engine, control, *more)
     if not outcome.converged:
         warnings.warn(str(outcome.certificate or outcome.verdict(method)), ConvergenceWarning, stacklevel=stacklevel)
     system = outcome.system
@@ -93,7 +95,9 @@ def solve_at(
     """
     _require_likelihood(method)
     theta = theta_from(design, variances)
-    return Fitted(design, engine, engine.at(theta), theta, method, control or Control())
+    with enough_memory("while the equations were solved"):
+        system = engine.at(theta)
+    return Fitted(design, engine, system, theta, method, control or Control())
 
 
 def _require_likelihood(method: str) -> None:

@@ -106,6 +106,11 @@ def power(
     NotAvailableError
         If the model cannot be built with other numbers of levels.
 
+    Warns
+    -----
+    UserWarning
+        If it was interrupted from the keyboard; the data sets that were done are counted.
+
     Notes
     -----
     Data are drawn from N(X b, V(theta)), refitted by the method of the fit, and tested. Interval of Clopper and Pearson
@@ -118,11 +123,21 @@ def power(
     _require_test(fitted, term, ddf)
     listed = list(_scenarios(fitted, arguments, coefficients or {}, levels or {}))
     streams = np.random.SeedSequence(seed).spawn(len(listed))
-    rows = []
+    rows: list[dict[str, float]] = []
     for scenario, stream in zip(listed, streams, strict=True):
         draws = _p_values(scenario, term, n, np.random.default_rng(stream), ddf)
-        watched = tqdm(draws, total=n, disable=not progress, desc=f"power {scenario.settings or ''}", leave=False)
-        rows.append({**scenario.settings, **summary(np.array(list(watched)), alpha)})
+        done: list[float] = []
+        try:
+            for p in tqdm(draws, total=n, disable=not progress, desc=f"power {scenario.settings or ''}", leave=False):
+                done.append(p)
+        except KeyboardInterrupt:
+            if not rows and not done:
+                raise
+            place = f"combination {len(rows) + 1} of {len(listed)}"
+            text = f"interrupted: {len(done)} of {n} data sets of {place} were done."
+            warnings.warn(text, UserWarning, stacklevel=3)
+            return pd.DataFrame([*rows, *([{**scenario.settings, **summary(np.array(done), alpha)}] if done else [])])
+        rows.append({**scenario.settings, **summary(np.array(done), alpha)})
     return pd.DataFrame(rows)
 
 

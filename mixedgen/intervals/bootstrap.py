@@ -9,6 +9,7 @@ import signal
 import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,14 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtri
 from tqdm.auto import tqdm
 
-from mixedgen.errors import ArgumentError, ConvergenceWarning, MixedgenError, require_count, require_probability
+from mixedgen.errors import (
+    ArgumentError,
+    ConvergenceWarning,
+    EngineError,
+    MixedgenError,
+    require_count,
+    require_probability,
+)
 from mixedgen.estimation.expression import expression
 from mixedgen.estimation.fitted import Fitted
 from mixedgen.estimation.refit import refit
@@ -155,20 +163,22 @@ def bootstrap_draws(
     Returns
     -------
     DataFrame
-        A row for each replicate, missing where it could not be fitted. After an interruption from the keyboard, those
-        that were done.
+        A row for each replicate, missing where it could not be fitted. After an interruption from the keyboard, or
+        where the system ended a worker, those that were done.
 
     Raises
     ------
     ArgumentError
         If n or `workers` is no whole number from 1, or the statistic cannot be sent to other processes.
+    EngineError
+        If the system ended a worker before any replicate was done.
 
     Warns
     -----
     ConvergenceWarning
         If replicates did not converge, or could not be fitted.
     UserWarning
-        If it was interrupted.
+        If it was interrupted, or a worker ended.
     """
     require_likelihood(fitted)
     require_count(n, "n")
@@ -182,14 +192,27 @@ def bootstrap_draws(
             for k, row, converged in tqdm(stream, total=n, disable=not progress, desc="bootstrap", leave=False):
                 rows[k] = row
                 bad += not converged
-        except KeyboardInterrupt:
-            warnings.warn(f"interrupted: {len(rows)} of {n} replicates were done.", UserWarning, stacklevel=3)
+        except (KeyboardInterrupt, BrokenProcessPool) as stop:
+            warnings.warn(_stopped(stop, len(rows), n), UserWarning, stacklevel=3)
     if bad:
         warnings.warn(f"{bad} of {len(rows)} replicates did not converge.", ConvergenceWarning, stacklevel=3)
     names = _as_row(statistic, fitted).index
     empty = pd.Series(np.nan, index=names)
     table = [empty if rows[k] is None else rows[k] for k in sorted(rows)]
     return pd.DataFrame(table, index=pd.Index(sorted(rows), name="replicate"), columns=names, dtype=float)
+
+
+def _stopped(stop: BaseException, done: int, n: int) -> str:
+    """What stopped some replicates; raises it, or an EngineError, where none was done."""
+    if isinstance(stop, KeyboardInterrupt):
+        if not done:
+            raise stop
+        return f"interrupted: {done} of {n} replicates were done."
+    if not done:
+        raise EngineError(
+            "the system ended a worker before any replicate was done: for want of memory? Take fewer workers."
+        ) from stop
+    return f"the system ended a worker, for want of memory perhaps: {done} of {n} replicates were done."
 
 
 def _all_estimates(fitted: Fitted) -> pd.Series:
@@ -226,11 +249,19 @@ def _results(
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(tasks)), context, initializer=_ignore_interrupt) as pool:
         futures = [pool.submit(_chunk, model, first, part) for first, part in tasks]
+        broken: BrokenProcessPool | None = None
         try:
             for future in as_completed(futures):
-                yield from future.result()
+                try:
+                    chunk = future.result()
+                except BrokenProcessPool as err:  # others may have been done before
+                    broken = err
+                    continue
+                yield from chunk
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+        if broken is not None:
+            raise broken
 
 
 def _ignore_interrupt() -> None:

@@ -15,6 +15,7 @@ from mixedgen.design.build import build
 from mixedgen.design.design import Design
 from mixedgen.engines import choose
 from mixedgen.engines.forecast import Forecast
+from mixedgen.engines.memory import enough_memory
 from mixedgen.engines.system import Engine
 from mixedgen.estimation.control import Control, checked_control
 from mixedgen.estimation.estimate import fit, solve_at
@@ -107,9 +108,10 @@ class MixedModel:
             structures=structures,
             functions=functions,
         )
-        self.design: Design = build(
-            self.arguments, constraints=self.control.constraints, restrictions=self.control.restrictions
-        )
+        with enough_memory("while the matrices of the model were made"):
+            self.design: Design = build(
+                self.arguments, constraints=self.control.constraints, restrictions=self.control.restrictions
+            )
 
     @cached_property
     def engine(self) -> Engine:

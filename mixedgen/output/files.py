@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pandas as pd
 from mixedgen.errors import ArgumentError
 from mixedgen.estimation.fitted import Fitted
 from mixedgen.output.results import document, plain_rows, results_frame
+from mixedgen.output.whole import whole_file
 
 
 def _write_csv(frame: pd.DataFrame, path: Path) -> None:
@@ -60,7 +62,13 @@ def frame_writer(path: Path) -> Callable[[pd.DataFrame, Path], None]:
     if not path.parent.is_dir():
         raise ArgumentError(f"there is no folder {str(path.parent)!r} for the results: make it first.")
     _require_parquet_support(path)
-    return FRAME_WRITERS[suffix]
+    return partial(_write_whole, FRAME_WRITERS[suffix])
+
+
+def _write_whole(write: Callable[[Any, Path], None], content: Any, path: Path) -> None:
+    """Write a whole file, or none."""
+    with whole_file(path) as part:
+        write(content, part)
 
 
 def write_results(fitted: Fitted, path: Path, program: Mapping[str, str]) -> None:
@@ -70,7 +78,7 @@ def write_results(fitted: Fitted, path: Path, program: Mapping[str, str]) -> Non
     if whole is None:
         write(results_frame(fitted), path)
     else:
-        whole({"package": dict(program), **document(fitted)}, path)
+        _write_whole(whole, {"package": dict(program), **document(fitted)}, path)
 
 
 def _require_parquet_support(path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from mixedgen.errors import ArgumentError, NotAvailableError, examples, require_package
+from mixedgen.output.whole import whole_file
 
 _PREAMBLE = "% needs \\usepackage{booktabs, caption}\n"
 
@@ -86,11 +87,14 @@ class ReportTable:
             If the ending is none of them.
         NotAvailableError
             If the package that writes the format is not installed.
+        MixedgenError
+            If the file cannot be written; no part of it is left.
         """
         path = Path(path)
         if path.suffix not in TABLE_WRITERS:
             raise ArgumentError(f"the file must end in one of {examples(TABLE_WRITERS)}, not {path.suffix!r}.")
-        TABLE_WRITERS[path.suffix](self, path)
+        with whole_file(path) as part:
+            TABLE_WRITERS[path.suffix](self, part)
 
     def __str__(self) -> str:
         """Plain text."""

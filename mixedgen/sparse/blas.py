@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 import llvmlite.binding
 import numba
 from numba.core import cgutils, types
+from numba.core.caching import IndexDataCacheFile
 from numba.extending import intrinsic
 from scipy.linalg import cython_blas, cython_lapack
 
@@ -28,7 +29,29 @@ _FASTMATH = {"reassoc", "contract", "nsz"}
 
 def kernel(function: F) -> F:
     """Compile a function with numba on its first call, and keep the code on disk."""
-    return cast(F, numba.njit(cache=True, nogil=True, fastmath=_FASTMATH, error_model="numpy")(function))
+    compiled = numba.njit(cache=True, nogil=True, fastmath=_FASTMATH, error_model="numpy")(function)
+    stored = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
+    if stored is not None:
+        stored.__class__ = _MendedFile
+    return cast(F, compiled)
+
+
+class _MendedFile(IndexDataCacheFile):  # type: ignore[misc]
+    """Stored code of a kernel; what cannot be read, cut short by a full disk say, is compiled and stored again."""
+
+    def _load_index(self) -> dict[Any, Any]:
+        """Names of the files of code; none from an index that is damaged."""
+        try:
+            return cast(dict[Any, Any], super()._load_index())
+        except Exception:  # noqa: BLE001  pickle raises whatever the bytes happen to say
+            return {}
+
+    def _load_data(self, name: str) -> Any:
+        """Code in one file; an OSError, after which numba compiles, for one that is damaged."""
+        try:
+            return super()._load_data(name)
+        except Exception as err:  # noqa: BLE001
+            raise OSError(f"the stored code {name!r} cannot be read") from err
 
 
 def _external(module: Any, name: str, n_arguments: int) -> Any:
