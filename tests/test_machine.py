@@ -155,7 +155,7 @@ class Ends:
         self.asked += 1
         if multiprocessing.parent_process() is not None and self.counter is not None:
             (self.counter / f"{os.getpid()}.{self.asked}.{np.random.default_rng().integers(2**60)}").touch()
-            if len(list(self.counter.iterdir())) == self.k:
+            if len(list(self.counter.iterdir())) >= self.k:
                 self.end()
         if self.counter is None and self.asked == self.k:
             self.end()
