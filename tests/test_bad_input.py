@@ -353,12 +353,12 @@ RELATIONSHIP_CASES: list[tuple[str, str, pd.DataFrame, Any, type[mg.MixedgenErro
         ["2 levels", "'calf'", "77, 99", "Add them"],
     ),
     (
-        "int and text",
+        "zeros before",
         CALVES,
-        calves(calf=list("45678")),
+        calves(calf=[f"0{k}" for k in range(4, 9)]),
         {"A": additive()},
         mg.RelationshipError,
-        ["5 by int and text", "'4' ~ 4", "convert"],
+        ["5 by zero padding", "'04' ~ 4", "convert"],
     ),
     ("no link", CALVES, calves(), None, mg.FormulaError, ["'A'", "relationships={'A': ...}"]),
     (

@@ -181,3 +181,55 @@ def test_changed_columns_are_what_they_were_changed_to(tmp_path):
     assert set(mg.Pedigree(frame).ids) == {"007", "07", "8"}
     assert set(mg.Pedigree(frame[frame["id"] == 8].assign(sire=1, dam=2)).ids) == {"1", "2", "8"}
     assert mg.Pedigree(frame.iloc[::-1]).added == 0
+
+
+CALVES = "calf,sex,dam,y\n04,M,02,4.5\n5,F,2,2.9\n6,F,02,3.9\n7,M,5,3.5\n8,M,6,5.0\n"
+
+
+def test_levels_are_as_written(tmp_path):
+    path = tmp_path / "calves.csv"
+    path.write_text(CALVES)
+    for data in (path, mg.read_table(path), mg.read_table(path).iloc[::-1]):
+        fit = mg.MixedModel("y ~ sex + (1|dam)", data).solve({"dam": 1.0, "residual": 2.0})
+        assert fit.ranef()["dam"].index.tolist() == ["02", "2", "5", "6"]
+        fit = mg.MixedModel("y ~ 0 + C(dam)", data).fit()
+        assert fit.params.round(6).tolist() == [4.2, 2.9, 3.5, 5.0]
+        assert mg.MixedModel("y ~ dam", data).fit().params.index.tolist() == ["Intercept", "dam"]
+        ped = pd.DataFrame({"id": ["04", "5", "6", "7", "8"], "sire": "0", "dam": ["02", "2", "02", "5", "6"]})
+        links = {"A": mg.additive(mg.Pedigree(ped))}
+        fit = mg.MixedModel("y ~ sex + (1|calf:A)", data, relationships=links).solve({"calf:A": 1.0, "residual": 2.0})
+        assert np.isfinite(fit.ranef()["calf:A"].loc["04"]).all()
+        ped["id"] = ["4", "5", "6", "7", "8"]
+        with pytest.raises(mg.RelationshipError, match="'04'"):
+            mg.MixedModel("y ~ sex + (1|calf:A)", data, relationships={"A": mg.additive(mg.Pedigree(ped))})
+
+
+SIDES = {
+    "int": lambda ids: np.array(ids, dtype=np.int64),
+    "int16": lambda ids: np.array(ids, dtype=np.int16),
+    "uint64": lambda ids: np.array(ids, dtype=np.uint64),
+    "float": lambda ids: np.array(ids, dtype=float),
+    "nullable": lambda ids: pd.array(ids, dtype="Int64"),
+    "text": lambda ids: [str(id) for id in ids],
+    "object": lambda ids: np.array(ids, dtype=object),
+    "string": lambda ids: pd.array([str(id) for id in ids], dtype="string"),
+    "categories": lambda ids: pd.Categorical([str(id) for id in ids]),
+    "categories of int": lambda ids: pd.Categorical(ids),
+}
+
+
+@pytest.mark.parametrize("data", SIDES)
+@pytest.mark.parametrize("labels", SIDES)
+def test_ids_of_one_writing_meet_whatever_holds_them(data, labels):
+    ids = [11, 12, 13, 14, 15, 16]
+    ped = mg.Pedigree(pd.DataFrame({"id": SIDES[labels](ids), "sire": 0, "dam": 0}))
+    A = mg.additive(ped)
+    frame = pd.DataFrame({"id": SIDES[data](ids), "y": [1.0, 4.0, 2.0, 8.0, 5.0, 7.0]})
+    fit = mg.MixedModel("y ~ 1 + (1|id:A)", frame, relationships={"A": A}).solve({"id:A": 1.0, "residual": 1.0})
+    u = fit.ranef()["id:A"]
+    np.testing.assert_allclose(u.to_numpy().ravel(), (frame["y"] - 4.5) / 2, rtol=1e-12)
+    again = fit.predict(frame.assign(id=SIDES[labels](ids)))
+    np.testing.assert_allclose(again, fit.fittedvalues, rtol=1e-12)
+    chip = mg.Genotypes(np.random.default_rng(1).integers(0, 3, (6, 9)), ids=SIDES[data](ids))
+    assert mg.single_step(ped, chip).size == 6
+    assert chip.select(ids=SIDES[labels](ids[:2])).n == 2

@@ -295,7 +295,7 @@ def test_several_residual_variances_and_traits() -> None:
         ({"relationships": {"A": None}}, ArgumentError, "which no term"),
         ({"data": {"Days": [1.0]}}, DataError, "no column 'Subject'"),
         ({"data": {"Days": ["one"], "Subject": ["308"]}}, DataError, "'Days' must be numeric"),
-        ({"data": {"Days": [1.0], "Subject": [308]}}, DataError, "1 levels of 'Subject'"),
+        ({"data": {"Days": [1.0], "Subject": [3080]}}, DataError, "1 levels of 'Subject'"),
     ],
 )
 def test_requests_that_do_not_fit(days: mg.Fit, options: dict[str, Any], error: type[Exception], message: str) -> None:

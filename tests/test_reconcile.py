@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mixedgen.genetics.ids import near_misses, reconcile, reconcile_three
+from mixedgen.genetics.ids import near_misses, positions_of, reconcile, reconcile_three
 
 
 def test_counts():
@@ -61,16 +61,16 @@ def test_many_near_misses_show_five():
 
 
 def test_three_sources():
-    report = reconcile_three([1, 2, 2, 9], pedigree=[1, 2, 3], genotypes=["2", 3])
+    report = reconcile_three([1, 2, 2, 9], pedigree=[1, 2, 3], genotypes=["02", 3])
     assert report.counts.loc[(True, True, False)] == 2
     assert report.counts.loc[(False, True, True)] == 1
-    assert report.genotypes.near_misses[0].kind == "int and text"
+    assert report.genotypes.near_misses[0].kind == "zero padding"
     assert report.genotypes_in_pedigree.source == "genotypes"
     text = str(report)
     for words in (
         "Data and pedigree",
         "Genotypes and pedigree",
-        "only in genotypes: 1 ids: '2'",
+        "only in genotypes: 1 ids: '02'",
         "1 in pedigree and genotypes",
     ):
         assert words in text
@@ -85,3 +85,17 @@ def test_sources_may_be_absent(sources):
 def test_a_large_comparison_is_linear():
     ids = pd.Index(np.arange(200_000))
     assert reconcile(np.repeat(ids, 2), ids[::-1]).complete
+
+
+@pytest.mark.parametrize("mine", [[7, 8], [7.0, 8.0], ["7", "8"]])
+@pytest.mark.parametrize("theirs", [[8, 7], ["8", "7"], [8.0, 7.0], np.array([8, 7], dtype=object)])
+def test_numbers_and_text_are_one_id(mine, theirs):
+    assert reconcile(mine, theirs).complete
+    assert not reconcile(["07"], theirs).complete
+    report = reconcile_three(mine, pedigree=theirs, genotypes=["7"])
+    assert report.counts.loc[(True, True, True)] == 1 and report.counts.loc[(True, True, False)] == 1
+
+
+def test_an_id_that_two_labels_share_as_text_is_neither():
+    assert list(positions_of([7.0], pd.Index(["7", 7], dtype=object))) == [1]
+    assert list(positions_of(["8", 9.0, "9.0"], pd.Index([8, "8.0", "x", 9, "9"], dtype=object))) == [0, 3, -1]

@@ -20,6 +20,7 @@ from mixedgen.design.frame import require_columns
 from mixedgen.errors import ArgumentError, ConvergenceWarning, MixedgenError
 from mixedgen.genetics import inbreeding
 from mixedgen.genetics.ids import reconcile_three
+from mixedgen.genetics.written import as_written
 from mixedgen.inference.degrees import DDF_METHODS
 from mixedgen.output.check import ID_COLUMNS, genotypes_text, likely_ids, matches, pedigree_text
 from mixedgen.output.files import FRAME_WRITERS, frame_writer, write_results
@@ -165,7 +166,7 @@ def _run_check(options: argparse.Namespace) -> int:
     labels = [source.ids for source in (ped, genotypes) if source is not None]
     column = options.id or likely_ids(frame, [options.pedigree_columns[0], *ID_COLUMNS], labels)
     report = reconcile_three(
-        frame[column],
+        as_written(frame, column),
         pedigree=None if ped is None else ped.ids,
         genotypes=None if genotypes is None else genotypes.ids,
     )

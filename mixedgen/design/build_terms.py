@@ -19,6 +19,7 @@ from mixedgen.design.terms import INTERCEPT_NAMES, Term, normal_key
 from mixedgen.design.traits import Traits
 from mixedgen.errors import DesignError, FormulaError, RelationshipError
 from mixedgen.formula.parts import Column, Members, ParsedFormula, RandomTerm
+from mixedgen.genetics.written import as_written
 from mixedgen.relationship.combine import product_of_pairs
 from mixedgen.relationship.relationship import Relationship
 
@@ -34,7 +35,7 @@ def drop_unmatched(
     keep = np.ones(len(kept), dtype=bool)
     links = [(f.source, f.link) for t in parsed.terms for f in t.factors if f.link is not None]
     for name, link in ((c, link) for source, link in links for c in source_columns(source)):
-        there = level_positions(frame[name].iloc[kept], relationships[link]) >= 0
+        there = level_positions(as_written(frame, name).iloc[kept], relationships[link]) >= 0
         if not there.all():
             lost = lost | {f"{name} (not in {link})": int((~there).sum())}
         keep &= there
@@ -153,8 +154,8 @@ def _pair_levels(
     """Loads, levels and relationship of two related factors, such as the crosses of two pools: the pairs that occur."""
     names, links = [str(f.source) for f in term.factors], [str(f.link) for f in term.factors]
     for name, link in zip(names, links, strict=True):
-        match_levels(frame[name], relationships[link], link, name)
-    columns = [frame[name].astype(object) for name in names]
+        match_levels(as_written(frame, name), relationships[link], link, name)
+    columns = [as_written(frame, name).astype(object) for name in names]
     level, labels = interaction(columns)
     where = np.unique(level, return_index=True)[1]
     pairs = pd.DataFrame({k: column.to_numpy()[where] for k, column in enumerate(columns)}, index=labels)
@@ -206,10 +207,10 @@ def linked_ids(terms: Sequence[Term], frame: pd.DataFrame) -> dict[str, pd.Serie
     out = {}
     for key, term in ((t.key, t.written) for t in terms):
         if len(term.factors) > 1 and all(f.link is not None for f in term.factors):
-            parts = [frame[str(f.source)] for f in term.factors]
+            parts = [as_written(frame, str(f.source)) for f in term.factors]
             labels = [":".join(map(str, row)) for row in zip(*parts, strict=True)]
             out[key] = pd.Series(labels, dtype=object).where(np.all([c.notna() for c in parts], axis=0))
         elif term.factors[-1].link is not None:
-            columns = [frame[c] for c in source_columns(term.factors[-1].source)]
+            columns = [as_written(frame, c) for c in source_columns(term.factors[-1].source)]
             out[key] = columns[0] if len(columns) == 1 else pd.concat(columns, ignore_index=True)
     return out

@@ -17,7 +17,9 @@ from mixedgen.errors import DataError, examples
 from mixedgen.formula.functions import CONTEXT
 from mixedgen.formula.sides import check_factor, factor_variables
 from mixedgen.formula.summands import model_spec
+from mixedgen.genetics.written import as_written
 
+_FACTORS = ("C(", "factor(")  # make levels of a column
 Functions = Mapping[str, Callable[..., Any]]
 
 # X goes sparse above this many columns and elements, if it is mostly zeros: below, dense arithmetic is faster, and its
@@ -186,7 +188,9 @@ class Coder:
         """
         if self.spec is None:
             return np.ones((len(frame), 1))
-        matrix = copy.deepcopy(self.spec).get_model_matrix(frame, na_action="ignore", context=self.side.context)
+        matrix = copy.deepcopy(self.spec).get_model_matrix(
+            as_levels(self.side, frame), na_action="ignore", context=self.side.context
+        )
         return _sparse(matrix.__wrapped__) if sp.issparse(matrix.__wrapped__) else dense(matrix.__wrapped__)
 
 
@@ -216,11 +220,21 @@ def intercept(side: Side, n: int) -> Coded:
 def variables_in(coder: Coder, frame: pd.DataFrame) -> pd.DataFrame:
     """Variables of a right-hand side; numbers that stand for levels become categories."""
     names = list(coder.side.variables)
-    variables = recode(frame[names].reset_index(drop=True))
+    variables = recode(as_levels(coder.side, frame)[names].reset_index(drop=True))
     factors = {str(e) for e, (kind, _) in coder.spec.encoder_state.items() if kind.value == "categorical"}
     terms = coder.spec.terms
     levels = {v for t in terms for f in t.factors if str(f.expr) in factors for v in factor_variables(f, names)}
     return variables.astype({v: "category" for v in levels if is_number(variables[v])})
+
+
+def as_levels(side: Side, frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with columns of numbers as they were written where they stand in ``C(...)`` alone."""
+    levels, numbers = set[str](), set[str]()
+    for factor in (factor for term in side.formula for factor in term.factors):
+        made_levels = str(factor.expr).startswith(_FACTORS)
+        (levels if made_levels else numbers).update(factor_variables(factor, frame.columns))
+    changed = {name: as_written(frame, name) for name in levels - numbers}
+    return frame.assign(**{name: column for name, column in changed.items() if column is not frame[name]})
 
 
 def _expected_columns(formula: Any, frame: pd.DataFrame) -> int:
@@ -246,6 +260,7 @@ def _model_matrix(side: Side, frame: pd.DataFrame) -> tuple[Array | sp.csr_array
         If formulaic cannot evaluate it.
     """
     output = "numpy" if side.text == "1" else "pandas"
+    frame = as_levels(side, frame)
     columns = _expected_columns(side.formula, frame)
     if columns > DENSE_COLUMNS and columns * len(frame) > DENSE_ELEMENTS:
         output = "sparse"

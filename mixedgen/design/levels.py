@@ -9,7 +9,7 @@ import pandas as pd
 
 from mixedgen.arrays import IntArray
 from mixedgen.errors import RelationshipError, examples
-from mixedgen.genetics.ids import near_misses
+from mixedgen.genetics.ids import near_misses, positions_of
 from mixedgen.relationship.relationship import Relationship
 
 
@@ -43,7 +43,7 @@ def interaction(columns: Sequence[pd.Series]) -> tuple[IntArray, pd.Index]:
 def level_positions(column: pd.Series, relationship: Relationship) -> IntArray:
     """Position of each record's id in the labels of a relationship, -1 where it is not there."""
     values = column.astype(column.cat.categories.dtype) if isinstance(column.dtype, pd.CategoricalDtype) else column
-    return relationship.labels.get_indexer(pd.Index(values))
+    return positions_of(values, relationship.labels)
 
 
 def match_levels(column: pd.Series, relationship: Relationship, key: str, name: str) -> IntArray:

@@ -12,6 +12,7 @@ from mixedgen.arrays import Array, IntArray
 from mixedgen.design.frame import numeric
 from mixedgen.design.levels import codes_of, interaction, match_levels
 from mixedgen.formula.parts import Column, Factor, Mates, Members, MultiMembership, RandomTerm
+from mixedgen.genetics.written import as_written
 from mixedgen.relationship.relationship import Relationship
 
 
@@ -55,9 +56,9 @@ def plain_loads(term: RandomTerm, frame: pd.DataFrame, relationship: Relationshi
     """One level for each record: that of a column, or of an interaction."""
     names = [str(f.source) for f in term.factors]
     if relationship is None:
-        level, levels = interaction([frame[c] for c in names])
+        level, levels = interaction([as_written(frame, c) for c in names])
     else:
-        level = match_levels(frame[names[0]], relationship, str(term.factors[0].link), names[0])
+        level = match_levels(as_written(frame, names[0]), relationship, str(term.factors[0].link), names[0])
         levels = relationship.labels
     return one_load(level), levels
 
@@ -67,10 +68,10 @@ def several_loads(factor: Factor, frame: pd.DataFrame, relationship: Relationshi
     source = factor.source
     names = source_columns(source)
     if relationship is None:
-        stacked, levels = codes_of(pd.concat([frame[c].astype(object) for c in names], ignore_index=True))
+        stacked, levels = codes_of(pd.concat([as_written(frame, c).astype(object) for c in names], ignore_index=True))
         codes = dict(zip(names, np.split(stacked, len(names)), strict=True))
     else:
-        codes = {c: match_levels(frame[c], relationship, str(factor.link), c) for c in names}
+        codes = {c: match_levels(as_written(frame, c), relationship, str(factor.link), c) for c in names}
         levels = relationship.labels
     if isinstance(source, MultiMembership):
         return membership_loads(source, codes, frame), levels
@@ -96,7 +97,7 @@ def _entry_loads(
     if isinstance(entry, Column):
         return np.arange(n), codes[entry.name]
     own = codes[entry.column]
-    unit, units = codes_of(frame[entry.unit])
+    unit, units = codes_of(as_written(frame, entry.unit))
     # each unit's different members once, then every record meets all of its unit but itself
     present = np.unique(np.stack([unit, own]), axis=1)
     size = np.bincount(present[0], minlength=len(units))

@@ -18,6 +18,7 @@ from mixedgen.design.levels import codes_of
 from mixedgen.design.positions import places, residual_structure
 from mixedgen.errors import DesignError, FormulaError, examples
 from mixedgen.formula.parts import ResidualTerm
+from mixedgen.genetics.written import as_written
 from mixedgen.residual.residual import Residual
 from mixedgen.residual.separable import SeparableResidual
 
@@ -61,7 +62,7 @@ def build_product(terms: Sequence[ResidualTerm], frame: pd.DataFrame, inverse_we
         raise FormulaError(
             f"{_product_text(parts)} has no correlation: write one structure such as diag(column), or leave it out."
         )
-    units = [codes_of(frame[c])[0] for c in dict.fromkeys(t.unit for t in terms if t.unit is not None)]
+    units = [codes_of(as_written(frame, c))[0] for c in dict.fromkeys(t.unit for t in terms if t.unit is not None)]
     _check_places(terms, [*units, *(p.code for p in parts)], frame)
     others = [(p.term.positions, p.structure) for p in correlated if p is not carrier]
     structure = Product(Identity(1) if carrier is None else carrier.structure, others)

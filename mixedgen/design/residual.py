@@ -18,6 +18,7 @@ from mixedgen.design.positions import places, residual_structure
 from mixedgen.design.products import build_product
 from mixedgen.errors import DesignError, FormulaError, MixedgenError, examples
 from mixedgen.formula.parts import ResidualTerm
+from mixedgen.genetics.written import as_written
 from mixedgen.residual.diagonal import ClassResidual, LogLinearResidual
 from mixedgen.residual.residual import Residual, some
 from mixedgen.residual.sections import SectionResidual
@@ -112,7 +113,7 @@ def _within_units(parts: Sequence[ResidualTerm], frame: pd.DataFrame, inverse_we
             f"{part.structure}({part.positions}) needs units: write {part.structure}({part.positions}|unit)."
         )
     position, levels, place = places(frame[part.positions])
-    unit, units = codes_of(frame[part.unit])
+    unit, units = codes_of(as_written(frame, part.unit))
     _check_once(unit, position, units, levels, part)
     structure = residual_structure(part, levels, place)
     return UnitResidual(structure, tuple(str(v) for v in levels), position, inverse_weights, unit)
@@ -136,7 +137,7 @@ def _build_sections(
 ) -> SectionResidual:
     """R of the sections that the levels of the first part's column make, each of the structure of the others."""
     column, rest = parts[0].positions, parts[1:]
-    code, levels = codes_of(frame[column])
+    code, levels = codes_of(as_written(frame, column))
     rows = [np.flatnonzero(code == k) for k in range(len(levels))]
     residuals = [
         _section(column, str(v), rest, frame, inverse_weights, own) for v, own in zip(levels, rows, strict=True)

@@ -21,6 +21,7 @@ from mixedgen.arrays import Array, Positions
 from mixedgen.errors import ArgumentError, DataError, examples
 from mixedgen.genetics.calls import MARKERS_AT_ONCE, MISSING, AlleleCoding, checked_calls, checked_names
 from mixedgen.genetics.files import read_bed
+from mixedgen.genetics.ids import positions_of
 from mixedgen.genetics.layout import Layout
 from mixedgen.genetics.marker_files import marker_table
 from mixedgen.genetics.written import with_written
@@ -534,7 +535,7 @@ def _positions(labels: pd.Index[Any], wanted: Iterable[Any], what: str) -> Posit
     """Positions of the names wanted, each once."""
     names = pd.Index(list(wanted))
     again = names[names.duplicated()].unique()
-    found = np.asarray(labels.get_indexer(names), dtype=np.int64)
+    found = positions_of(names, labels)
     if len(again) or (found < 0).any():
         bad, why = (again, "are named twice") if len(again) else (names[found < 0], "are not among the genotypes")
         raise DataError(f"{len(bad)} {what} {why}: {examples(bad)}.", names=bad.tolist())

@@ -157,14 +157,15 @@ def reconcile(
 
     Examples
     --------
-    >>> report = reconcile([1, 1, 2, 3], ["1", "2", "x"], name="A")
+    >>> report = reconcile([1, 1, 2, 3], ["1", "02", "x"], name="A")
     >>> report.shared, report.near_misses[0].kind
-    (0, 'int and text')
+    (1, 'zero padding')
     """
     ids, labels = pd.Index(list(data_ids)), pd.Index(list(relationship_labels))
     there = ids[~np.asarray(ids.isna())]
     distinct, levels = there.unique(), labels.unique()
-    alone = distinct[~distinct.isin(levels)]
+    at = positions_of(there, levels)
+    alone = distinct[positions_of(distinct, levels) < 0]
     return IdReport(
         name=name,
         records=len(there),
@@ -172,9 +173,9 @@ def reconcile(
         distinct=len(distinct),
         levels=len(levels),
         shared=len(distinct) - len(alone),
-        records_shared=int(np.sum(there.isin(levels))),
+        records_shared=int(np.sum(at >= 0)),
         only_data=alone,
-        without_records=int(np.sum(~levels.isin(distinct))),
+        without_records=len(levels) - len(np.unique(at[at >= 0])),
         duplicates=labels[labels.duplicated()].unique(),
         near_misses=near_misses(alone, levels),
         source=source,
@@ -206,7 +207,10 @@ def reconcile_three(
     """
     data = list(data_ids)
     sources: dict[str, Iterable[Any] | None] = {"data": data, "pedigree": pedigree, "genotypes": genotypes}
-    sets = {key: pd.Index(list(ids)) for key, ids in sources.items() if ids is not None}
+    given = {key: pd.Index(list(ids)) for key, ids in sources.items() if ids is not None}
+    sets: dict[str, pd.Index[Any]] = {
+        key: pd.Index([id_text(id) for id in ids.dropna()]) for key, ids in given.items()
+    }  # 7 and "7" are one id
     everyone = pd.Index([])
     for ids in sets.values():
         known = ids[~np.asarray(ids.isna())].unique()
@@ -214,11 +218,11 @@ def reconcile_three(
     where = pd.DataFrame({key: everyone.isin(ids) for key, ids in sets.items()})
     counts = where.value_counts(sort=False).iloc[::-1]
     return ThreeWayReport(
-        None if pedigree is None else reconcile(data, sets["pedigree"], name="pedigree"),
-        None if genotypes is None else reconcile(data, sets["genotypes"], name="genotypes"),
+        None if pedigree is None else reconcile(data, given["pedigree"], name="pedigree"),
+        None if genotypes is None else reconcile(data, given["genotypes"], name="genotypes"),
         None
         if pedigree is None or genotypes is None
-        else reconcile(sets["genotypes"], sets["pedigree"], name="pedigree", source="genotypes"),
+        else reconcile(given["genotypes"], given["pedigree"], name="pedigree", source="genotypes"),
         counts,
     )
 

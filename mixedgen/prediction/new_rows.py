@@ -31,7 +31,8 @@ from mixedgen.design.terms import Term
 from mixedgen.errors import DataError, NotAvailableError, RelationshipError, examples
 from mixedgen.estimation.fitted import Fitted
 from mixedgen.formula.parts import Column, MultiMembership, RandomTerm
-from mixedgen.genetics.ids import near_misses
+from mixedgen.genetics.ids import near_misses, positions_of
+from mixedgen.genetics.written import as_written
 from mixedgen.relationship.relationship import Relationship
 
 Matrix = Array | sp.csr_array
@@ -67,7 +68,7 @@ class Predicted:
     def place(self) -> IntArray:
         """Positions of the levels in the extension, -1 where they are not."""
         assert self.extension is not None
-        return self.extension.labels.get_indexer(self.term.levels)
+        return positions_of(self.term.levels, self.extension.labels)
 
     def multiply_relationship(self, U: Array) -> Array:
         """K U over old and new levels, for U of shape (q + new, m)."""
@@ -251,7 +252,7 @@ def _new_effects(
     if extension is not None:
         require_same_scale(own.own, extension)
     loads, new = _new_loads(own.own.written, frame, levels, unlabelled=not own.own.q)
-    unknown = new if extension is None else new[extension.labels.get_indexer(new) < 0]
+    unknown = new if extension is None else new[positions_of(new, extension.labels) < 0]
     if len(unknown) and new_levels == "error":
         raise DataError(_new_levels_message(key, unknown, levels), levels=list(unknown))
     columns = coded_effects(own.own, frame)
@@ -279,7 +280,7 @@ def require_same_scale(t: Term, extension: Relationship, needed: NDArray[np.bool
     assert t.relationship is not None
     needed = np.ones(t.q, dtype=bool) if needed is None else needed
     levels = t.levels[needed]
-    place = extension.labels.get_indexer(levels)
+    place = positions_of(levels, extension.labels)
     lacking = levels[place < 0]
     if len(lacking):
         raise RelationshipError(
@@ -303,10 +304,10 @@ def _new_loads(term: RandomTerm, frame: pd.DataFrame, levels: pd.Index, unlabell
         if unlabelled:
             return one_load(np.zeros(len(frame), dtype=np.intp)), pd.Index(["new"])
         names = [str(f.source) for f in term.factors]
-        codes, new = _coded_levels([_joined_labels([frame[c] for c in names])], levels)
+        codes, new = _coded_levels([_joined_labels([as_written(frame, c) for c in names])], levels)
         return one_load(codes[0]), new
     names = source_columns(source)
-    codes, new = _coded_levels([pd.Index(frame[c].astype(object)) for c in names], levels)
+    codes, new = _coded_levels([pd.Index(as_written(frame, c).astype(object)) for c in names], levels)
     by_name = dict(zip(names, codes, strict=True))
     if isinstance(source, MultiMembership):
         return membership_loads(source, by_name, frame), new
@@ -323,7 +324,7 @@ def _joined_labels(columns: Sequence[pd.Series]) -> pd.Index:
 
 def _coded_levels(columns: Sequence[pd.Index], levels: pd.Index) -> tuple[list[IntArray], pd.Index]:
     """Position of each value among the levels, or after them among the new ones."""
-    at = [np.asarray(levels.get_indexer(c), dtype=np.intp) for c in columns]
+    at = [positions_of(c, levels) for c in columns]
     missing = [c[a < 0] for c, a in zip(columns, at, strict=True)]
     new = pd.Index(pd.unique(np.concatenate([np.asarray(m, dtype=object) for m in missing])))
     for a, m in zip(at, missing, strict=True):

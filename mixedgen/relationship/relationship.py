@@ -13,6 +13,7 @@ import scipy.sparse as sp
 from mixedgen.arrays import Array, Positions, SparseArray
 from mixedgen.definite import definite_factor
 from mixedgen.errors import RelationshipError, examples
+from mixedgen.genetics.ids import positions_of
 from mixedgen.relationship.form import Form
 from mixedgen.relationship.forms import factor_form, inverse_form, matrix_form
 from mixedgen.relationship.matrix import named, semidefinite_factor, symmetric, unique_labels
@@ -303,7 +304,7 @@ class Relationship:
     def _positions(self, labels: Iterable[Any]) -> Positions:
         """Positions of the labels in K."""
         wanted = pd.Index(list(labels))
-        found = np.asarray(self.labels.get_indexer(wanted), dtype=np.int64)
+        found = positions_of(wanted, self.labels)
         unknown = wanted[found < 0]
         if len(unknown):
             raise RelationshipError(

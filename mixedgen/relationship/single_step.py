@@ -14,7 +14,7 @@ from mixedgen.arrays import Array, Positions, SparseArray
 from mixedgen.definite import definite_factor
 from mixedgen.errors import ArgumentError, RelationshipError, examples
 from mixedgen.genetics.genotypes import Genotypes
-from mixedgen.genetics.ids import near_misses
+from mixedgen.genetics.ids import near_misses, positions_of
 from mixedgen.genetics.pedigree import Pedigree
 from mixedgen.relationship.form import Form
 from mixedgen.relationship.from_pedigree import additive
@@ -226,7 +226,7 @@ def _single_step(
 
 def _in_pedigree(ped: Pedigree, M: Genotypes) -> Positions:
     """Positions of the genotyped animals in the pedigree."""
-    found = np.asarray(ped.ids.get_indexer(M.ids), dtype=np.int64)
+    found = positions_of(M.ids, ped.ids)
     absent = M.ids[found < 0]
     if len(absent):
         near = near_misses(absent, ped.ids)
