@@ -19,12 +19,12 @@ from mixedgen.design.build_terms import (
     term_texts,
 )
 from mixedgen.design.coding import Operand, Side, operand_values, read_operand, read_side
+from mixedgen.design.columns import is_number
 from mixedgen.design.design import Design
 from mixedgen.design.fixed import FixedPart, build_fixed
 from mixedgen.design.frame import (
     column_or_values,
     complete_rows,
-    is_number,
     numeric,
     positive,
     recode,

@@ -13,7 +13,8 @@ from mixedgen.covariance.registry import DEFAULT, ONE_VARIANCE, Levels, make_str
 from mixedgen.covariance.structure import Structure
 from mixedgen.covariance.variances import Identity
 from mixedgen.design.coding import Coded, Functions, Side, code, dense, intercept, read_side
-from mixedgen.design.levels import interaction, level_positions, match_levels
+from mixedgen.design.columns import is_number
+from mixedgen.design.levels import interaction, joined_labels, level_positions, match_levels
 from mixedgen.design.loads import Loads, one_load, other_columns, plain_loads, several_loads, source_columns, spread
 from mixedgen.design.terms import INTERCEPT_NAMES, Term, normal_key
 from mixedgen.design.traits import Traits
@@ -178,7 +179,7 @@ def _nearest_factor(term: RandomTerm, frame: pd.DataFrame) -> RandomTerm:
             "that of the last factor; write the effects of each level out, as in us(0 + site|animal:A)."
         )
     names = [str(f.source) for f in others]
-    cells = ":".join(f"C(`{c}`)" if pd.api.types.is_numeric_dtype(frame[c]) else f"`{c}`" for c in names)
+    cells = ":".join(f"C(`{c}`)" if is_number(frame[c]) else f"`{c}`" for c in names)
     tag, options = ONE_VARIANCE
     return replace(term, effects=f"0 + {cells}", structure=tag, options=options, factors=(last,))
 
@@ -208,8 +209,7 @@ def linked_ids(terms: Sequence[Term], frame: pd.DataFrame) -> dict[str, pd.Serie
     for key, term in ((t.key, t.written) for t in terms):
         if len(term.factors) > 1 and all(f.link is not None for f in term.factors):
             parts = [as_written(frame, str(f.source)) for f in term.factors]
-            labels = [":".join(map(str, row)) for row in zip(*parts, strict=True)]
-            out[key] = pd.Series(labels, dtype=object).where(np.all([c.notna() for c in parts], axis=0))
+            out[key] = pd.Series(joined_labels(parts), dtype=object).where(np.all([c.notna() for c in parts], axis=0))
         elif term.factors[-1].link is not None:
             columns = [as_written(frame, c) for c in source_columns(term.factors[-1].source)]
             out[key] = columns[0] if len(columns) == 1 else pd.concat(columns, ignore_index=True)

@@ -12,8 +12,10 @@ import pandas as pd
 import scipy.sparse as sp
 
 from mixedgen.arrays import Array
-from mixedgen.design.frame import is_number, numeric, recode, require_columns
-from mixedgen.errors import DataError, examples
+from mixedgen.design.columns import as_variable, is_number
+from mixedgen.design.frame import numeric, recode, require_columns
+from mixedgen.design.materializer import Columns, Operands
+from mixedgen.errors import DataError, MixedgenError, examples
 from mixedgen.formula.functions import CONTEXT
 from mixedgen.formula.sides import check_factor, factor_variables
 from mixedgen.formula.summands import model_spec
@@ -97,7 +99,7 @@ def operand_values(operand: Operand, frame: pd.DataFrame, name: str) -> Array:
     """Values of a response or an offset, shape (n,); `name` is what errors call it."""
     if operand.side is None:
         return numeric(frame[operand.text], name, frame.index)
-    X = dense(_model_matrix(operand.side, frame)[0])
+    X = dense(_model_matrix(operand.side, frame, Operands)[0])
     if X.shape[1] != 1:
         raise DataError(f"{name!r} must be one numeric column, but {operand.text!r} makes {X.shape[1]}.")
     return numeric(X.ravel(), name, frame.index)
@@ -224,7 +226,9 @@ def variables_in(coder: Coder, frame: pd.DataFrame) -> pd.DataFrame:
     factors = {str(e) for e, (kind, _) in coder.spec.encoder_state.items() if kind.value == "categorical"}
     terms = coder.spec.terms
     levels = {v for t in terms for f in t.factors if str(f.expr) in factors for v in factor_variables(f, names)}
-    return variables.astype({v: "category" for v in levels if is_number(variables[v])})
+    numbers = [v for v in names if is_number(variables[v])]
+    days = {v: as_variable(variables[v]) for v in numbers if v not in levels}
+    return variables.assign(**days).astype({v: "category" for v in levels if v in numbers})
 
 
 def as_levels(side: Side, frame: pd.DataFrame) -> pd.DataFrame:
@@ -245,13 +249,15 @@ def _expected_columns(formula: Any, frame: pd.DataFrame) -> int:
         for factor in term.factors:
             names = factor_variables(factor, frame.columns)
             for name in names:
-                if not pd.api.types.is_numeric_dtype(frame[name]) or str(factor).startswith("C("):
+                if not is_number(frame[name]) or str(factor).startswith("C("):
                     product *= max(1, frame[name].nunique())
         total += product
     return total
 
 
-def _model_matrix(side: Side, frame: pd.DataFrame) -> tuple[Array | sp.csr_array, Any]:
+def _model_matrix(
+    side: Side, frame: pd.DataFrame, materializer: type[Columns] = Columns
+) -> tuple[Array | sp.csr_array, Any]:
     """Columns of a right-hand side, sparse when they are many and mostly zeros, and formulaic's specification.
 
     Raises
@@ -265,7 +271,11 @@ def _model_matrix(side: Side, frame: pd.DataFrame) -> tuple[Array | sp.csr_array
     if columns > DENSE_COLUMNS and columns * len(frame) > DENSE_ELEMENTS:
         output = "sparse"
     try:
-        matrix = side.formula.get_model_matrix(frame, output=output, na_action="ignore", context=side.context)
+        matrix = side.formula.get_model_matrix(
+            frame, output=output, na_action="ignore", context=side.context, materializer=materializer
+        )
+    except MixedgenError:
+        raise
     except Exception as err:
         raise DataError(f"the model matrix of {side.text!r} cannot be made: {err}.") from err
     return _dense_or_sparse(matrix.__wrapped__), matrix.model_spec

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from mixedgen.arrays import Array, IntArray
+from mixedgen.design.columns import is_logical, numbers_of, plain_column
 from mixedgen.design.conditions import rows_where
 from mixedgen.errors import ArgumentError, DataError, examples
 from mixedgen.genetics.files import table_of
@@ -45,6 +46,8 @@ def read_frame(data: Any) -> pd.DataFrame:
             raise DataError(f"data must be a data frame or a path, not {type(data).__name__}.") from None
     if not len(frame):
         raise DataError("the data frame has no rows.")
+    if not all(isinstance(name, str) for name in frame.columns):
+        frame = frame.set_axis([str(name) for name in frame.columns], axis="columns")
     repeated = frame.columns[frame.columns.duplicated()]
     if len(repeated):
         raise DataError(f"columns occur twice: {examples(list(repeated))}. Rename or drop them.")
@@ -92,11 +95,6 @@ def select_rows(
     return rows
 
 
-def is_number(column: pd.Series) -> bool:
-    """Whether a variable is a number, not levels."""
-    return bool(pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column))
-
-
 def require_columns(frame: pd.DataFrame, names: Sequence[str], place: str) -> None:
     """Raise a DataError that names the columns that are absent, with the nearest spelling."""
     absent = [n for n in names if n not in frame.columns]
@@ -128,21 +126,19 @@ def complete_rows(frame: pd.DataFrame, names: Sequence[str]) -> tuple[IntArray, 
 
 
 def numeric(values: Any, name: str, index: pd.Index) -> Array:
-    """Finite float array of one variable.
+    """Finite float array of one variable; dates and durations count days.
 
     Raises
     ------
     DataError
         If it holds text, categories or infinite values.
     """
-    series = pd.Series(values)
-    if isinstance(series.dtype, pd.CategoricalDtype) or not (
-        pd.api.types.is_numeric_dtype(series) and not pd.api.types.is_complex_dtype(series)
-    ):
+    series = plain_column(pd.Series(values), name)
+    out = numbers_of(series)
+    if out is None:
         odd = series[pd.to_numeric(series.astype(object), errors="coerce").isna().to_numpy()]
         shown = examples(list(odd.unique())) if len(odd) else f"dtype {series.dtype}"
         raise DataError(f"{name!r} must be numeric, but holds {shown}. Convert it with pd.to_numeric.", columns=[name])
-    out = series.to_numpy(dtype=float)
     bad = np.flatnonzero(~np.isfinite(out))
     if len(bad):
         raise DataError(
@@ -154,13 +150,14 @@ def numeric(values: Any, name: str, index: pd.Index) -> Array:
 
 
 def recode(frame: pd.DataFrame) -> pd.DataFrame:
-    """Frame with unused categories dropped, as lme4 does, and pandas' own missing-value types made plain."""
+    """Frame of plain columns, with unused categories dropped, as lme4 does, but for booleans, which have two levels."""
     changes: dict[str, Any] = {}
     for name, column in frame.items():
-        if isinstance(column.dtype, pd.CategoricalDtype):
-            changes[str(name)] = column.cat.remove_unused_categories()
-        elif pd.api.types.is_extension_array_dtype(column.dtype) and pd.api.types.is_numeric_dtype(column.dtype):
-            changes[str(name)] = column.to_numpy(dtype=float)
+        plain = plain_column(column)
+        if isinstance(plain.dtype, pd.CategoricalDtype) and not is_logical(plain):
+            changes[str(name)] = plain.cat.remove_unused_categories()
+        elif plain is not column:
+            changes[str(name)] = plain
     return frame.assign(**changes) if changes else frame
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,13 +32,33 @@ def codes_of(column: pd.Series) -> tuple[IntArray, pd.Index]:
 def interaction(columns: Sequence[pd.Series]) -> tuple[IntArray, pd.Index]:
     """Combinations that occur, in the level order of the first column, then the next; labels joined by a colon."""
     codes, levels = codes_of(columns[0])
+    parts = [levels]
     for column in columns[1:]:
         more, others = codes_of(column)
         pairs = codes * len(others) + more
         present, codes = np.unique(pairs, return_inverse=True)
         left, right = np.divmod(present, len(others))
-        levels = pd.Index([f"{a}:{b}" for a, b in zip(levels[left], others[right], strict=True)])
-    return codes.astype(np.intp), levels
+        parts = [*(p[left] for p in parts), others[right]]
+    return codes.astype(np.intp), parts[0] if len(parts) == 1 else pd.Index(joined_labels(parts), dtype=object)
+
+
+def joined_labels(columns: Sequence[Iterable[Any]]) -> list[str]:
+    """Labels of combinations of levels, joined by colons.
+
+    Notes
+    -----
+    A level that holds a colon or a backtick itself is written in backticks, so that different combinations have
+    different labels; whole floats are written as whole numbers, as in R, for a column is one of either by chance.
+    """
+    return [":".join(_part(v) for v in row) for row in zip(*columns, strict=True)]
+
+
+def _part(level: Any) -> str:
+    """A level as a part of a joined label."""
+    text = str(int(level)) if isinstance(level, float) and level.is_integer() else str(level)
+    if ":" in text or "`" in text:
+        return f"`{text.replace('`', '``')}`"
+    return text
 
 
 def level_positions(column: pd.Series, relationship: Relationship) -> IntArray:

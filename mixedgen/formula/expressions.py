@@ -4,10 +4,6 @@ An expression has columns, numbers, operators and calls of known functions. Noth
 attribute, no subscript, lambda, comprehension or f-string.
 """
 
-# formulaic has no type information.
-
-# mypy: disable-error-code="import-untyped"
-
 from __future__ import annotations
 
 import ast
@@ -15,8 +11,6 @@ import math
 import re
 from collections.abc import Callable, Collection, Mapping, MutableMapping
 from typing import Any
-
-from formulaic.utils.code import sanitize_variable_names
 
 from mixedgen.errors import FormulaError, examples
 from mixedgen.formula.functions import ARGUMENTS, CONTRAST_CODINGS, COUNTERPARTS, KNOWN, NUMPY
@@ -28,6 +22,7 @@ _LENGTH = 10_000
 _LARGEST_DEGREE = 1_000  # of a polynomial or a spline
 
 _QUOTED = r"\"[^\"]*\"|'[^']*'|`[^`]*`"
+_COLUMN = re.compile(r"(\"[^\"]*\"|'[^']*')|`([^`]+)`")
 _POWER = re.compile(rf"({_QUOTED})|\^")
 _TRUTH = re.compile(rf"({_QUOTED})|(?<![\w.])(TRUE|FALSE)(?![\w.(])")
 _FACTOR = re.compile(rf"({_QUOTED})|(?<![\w.])(?:as\.factor|factor)(?=\s*\()")
@@ -69,6 +64,19 @@ def check_functions(code: str, own: Collection[str]) -> None:
             _check_call(node, node.func.id)
 
 
+def quoted_columns(code: str) -> tuple[str, dict[str, str]]:
+    """An expression with plain names for the columns in backticks, and the column that each stands for."""
+    columns: dict[str, str] = {}
+
+    def plain(found: re.Match[str]) -> str:
+        if found[1]:
+            return found[1]
+        columns[f"quoted_column_{len(columns)}"] = found[2]
+        return next(reversed(columns))
+
+    return _COLUMN.sub(plain, code), columns
+
+
 def syntax_tree(code: str, aliases: MutableMapping[str, str] | None = None) -> ast.expr:
     """Syntax tree of Python code with names in backticks; a FormulaError where it is none, or too deep to walk.
 
@@ -79,11 +87,14 @@ def syntax_tree(code: str, aliases: MutableMapping[str, str] | None = None) -> a
     if not all(char.isprintable() or char in "\n\t\r" for char in code):
         raise FormulaError("a character that cannot be printed stands in the expression: take it out")
     try:
-        tree = ast.parse(sanitize_variable_names(code, {}, {} if aliases is None else aliases), mode="eval").body
+        plain, quoted = quoted_columns(code)
+        tree = ast.parse(plain.strip(), mode="eval").body
     except (RecursionError, MemoryError):
         raise FormulaError(_TOO_DEEP) from None
     except (SyntaxError, ValueError, IndexError, TypeError):
         raise FormulaError(f"'{code}' is not a valid expression") from None
+    if aliases is not None:
+        aliases.update(quoted)
     below: list[ast.AST] = [tree]
     for _ in range(_TREE_DEPTH):
         below = [child for node in below for child in ast.iter_child_nodes(node)]

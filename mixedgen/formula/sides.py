@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from functools import lru_cache
 from typing import NamedTuple
@@ -22,7 +23,10 @@ from formulaic.utils.variables import get_expression_variables
 
 from mixedgen.errors import FormulaError
 from mixedgen.formula.expansion import Operators
-from mixedgen.formula.expressions import check_form, check_functions, in_python
+from mixedgen.formula.expressions import check_form, check_functions, in_python, quoted_columns
+
+# Names that are written like a number, the intercept, a term, a level or an expression.
+_AMBIGUOUS = re.compile(r"^[\d.]+$|^\(?Intercept\)?$|[:()\[\]{}\"']|\s[-+*/%<>=!&|]+\s|\*\*")
 
 _PARSER = DefaultFormulaParser(Operators(), feature_flags={"twosided"})
 
@@ -48,11 +52,16 @@ def canonical(code: str) -> str:
     """An expression in Python's words with canonical spacing; a FormulaError where it is none."""
     code = in_python(code)
     check_form(code)
-    return str(sanitize_python_code(code))
+    try:
+        return str(sanitize_python_code(code))
+    except SyntaxError:
+        raise FormulaError(f"'{code}': a column whose name is a word of Python stands by itself: rename it") from None
 
 
 def quoted_name(name: str) -> str:
-    """Column name as formulaic reads it back."""
+    """Column name as formulaic reads it back; one that formulaic would take for something else as an expression."""
+    if _AMBIGUOUS.search(name):
+        return f"{{`{name}`}}"
     plain = name != "." and name.replace(".", "_").isidentifier()
     return name if plain else f"`{name}`"
 
@@ -116,12 +125,14 @@ def factor_variables(factor: TermFactor, columns: Collection[str]) -> list[str]:
     """
     if factor.eval_method == TermFactor.EvalMethod.LOOKUP:
         return [str(factor.expr)]
+    code, quoted = quoted_columns(factor.expr)
     try:
-        found = get_expression_variables(factor.expr)
-    except SyntaxError:  # names in backticks, which formulaic finds by itself
-        found = factor.required_variables
+        found = get_expression_variables(code)
+    except SyntaxError:
+        return []  # told where the expression is checked
     roots = [(str(v.root), "callable" in v.roles) for v in found]
-    return [root for root, called in roots if (root in columns or root not in TRANSFORMS) and not called]
+    names = [r for r, called in roots if (r in columns or r not in TRANSFORMS or r in quoted) and not called]
+    return [quoted.get(name, name) for name in names]
 
 
 def _wrapped(error: Exception, source: str) -> FormulaError:

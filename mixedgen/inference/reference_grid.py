@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from mixedgen.arrays import Array
 from mixedgen.design.coding import dense
+from mixedgen.design.columns import is_number
 from mixedgen.design.design import Design
-from mixedgen.design.frame import is_number
 from mixedgen.design.levels import codes_of
 from mixedgen.errors import ArgumentError, examples
 

@@ -18,6 +18,7 @@ from mixedgen.design.coding import Coder, dense, operand_values
 from mixedgen.design.design import Design
 from mixedgen.design.fixed import FixedPart
 from mixedgen.design.frame import numeric, require_columns
+from mixedgen.design.levels import joined_labels
 from mixedgen.design.loads import (
     Loads,
     members_loads,
@@ -319,7 +320,7 @@ def _joined_labels(columns: Sequence[pd.Series]) -> pd.Index:
     values = [np.asarray(c.astype(object)) for c in columns]
     if len(values) == 1:
         return pd.Index(values[0])
-    return pd.Index([":".join(str(v) for v in row) for row in zip(*values, strict=True)])
+    return pd.Index(joined_labels(values), dtype=object)
 
 
 def _coded_levels(columns: Sequence[pd.Index], levels: pd.Index) -> tuple[list[IntArray], pd.Index]:
