@@ -70,10 +70,10 @@ CROSSED = {
 }
 
 
-def solved(formula: str) -> mg.Fit:
+def solved(formula: str, variances: list[Any] | None = None) -> mg.Fit:
     model = mg.MixedModel(formula, crossed())
     keys = [t.key for t in model.design.as_written]
-    return model.solve({**dict(zip(keys, CROSSED[formula], strict=True)), "residual": 1.2})
+    return model.solve({**dict(zip(keys, variances or CROSSED[formula], strict=True)), "residual": 1.2})
 
 
 @pytest.mark.parametrize("formula", CROSSED)
@@ -274,8 +274,9 @@ def test_several_residual_variances_and_traits() -> None:
     fit = mg.lmm("y ~ x + (1|g)", data, residual="diag(site)")
     own = predict(fit.fitted, interval="prediction")["se"] ** 2 - predict(fit.fitted, interval="confidence")["se"] ** 2
     assert sorted(own.round(9).unique()) == pytest.approx(sorted(fit.theta.filter(like="residual")), abs=1e-8)
-    with pytest.raises(NotAvailableError, match="residual variance differs"):
-        predict(fit.fitted, data, interval="prediction")
+    pd.testing.assert_frame_equal(
+        predict(fit.fitted, data, interval="prediction"), predict(fit.fitted, interval="prediction")
+    )
     model = mg.MixedModel("cbind(y, z) ~ x + (1|g)", data)
     both = model.solve({"g": np.eye(2), "residual": np.eye(2)})
     pd.testing.assert_frame_equal(predict(both.fitted), both.fittedvalues)
@@ -344,3 +345,96 @@ def test_unknown_parent_groups_are_refused_in_new_data() -> None:
     pd.testing.assert_series_equal(predict(fit.fitted), fit.fittedvalues, check_names=False)
     with pytest.raises(NotAvailableError, match="unknown-parent groups"):
         predict(fit.fitted, data)
+
+
+RESIDUALS: dict[str, dict[str, Any]] = {
+    "one variance": {},
+    "weights": {"weights": "w"},
+    "classes": {"residual": "diag(site)"},
+    "classes and weights": {"residual": "diag(site)", "weights": "w"},
+    "log-linear": {"residual": "exp(x)", "weights": "w"},
+    "sections": {"residual": "at(site):exp(x)"},
+    "one fixed": {"residual": "diag(site)", "control": mg.Control(fix={"residual[s,s]": 1.3})},
+}
+
+
+def residual_fit(how: str) -> tuple[mg.Fit, pd.DataFrame]:
+    data = crossed().assign(w=lambda d: 1.0 + np.arange(len(d)) % 3)
+    return mg.lmm("y ~ x + (1|g)", data, **RESIDUALS[how]), data
+
+
+@pytest.mark.parametrize("how", RESIDUALS)
+@pytest.mark.parametrize("text", ["object", "category", "string"])
+def test_new_records_have_the_residual_of_their_class_and_weight(how: str, text: Any) -> None:
+    fit, data = residual_fit(how)
+    some = data.iloc[[7, 0, 12, 3]].astype({"site": text})
+    want = predict(fit.fitted, interval="prediction").loc[some.index]
+    pd.testing.assert_frame_equal(predict(fit.fitted, some, interval="prediction"), want, rtol=1e-9)
+
+
+def test_what_new_records_do_not_say_of_their_residual() -> None:
+    fit, data = residual_fit("classes and weights")
+    with pytest.raises(DataError, match="'w'"):
+        predict(fit.fitted, data.drop(columns="w"), interval="prediction")
+    with pytest.raises(DataError, match="'site' has 1 levels .* 'nowhere'"):
+        predict(fit.fitted, data.iloc[:3].assign(site="nowhere"), interval="prediction")
+    with pytest.raises(DataError, match="positive"):
+        predict(fit.fitted, data.iloc[:3].assign(w=-1.0), interval="prediction")
+    missing = predict(fit.fitted, data.iloc[:3].assign(w=[1.0, np.nan, 2.0]), interval="prediction")
+    assert missing["se"].isna().tolist() == [False, True, False]
+    values = mg.lmm("y ~ x + (1|g)", data, weights=data["w"].to_numpy())
+    with pytest.raises(DataError, match="given as values"):
+        predict(values.fitted, data, interval="prediction")
+    given = predict(values.fitted, data.assign(**{"(weights)": data["w"]}), interval="prediction")
+    pd.testing.assert_frame_equal(given, predict(values.fitted, interval="prediction"))
+
+
+NOBODY = {
+    "(1|g)": [1.0],
+    "(x|g)": [np.eye(2)],
+    "(1|site:g)": [1.0],
+    "(1|mm(h, k, weights=w))": [1.5],
+    "(1|g) + (1|h)": [1.0, 2.0],
+}
+
+
+@pytest.mark.parametrize("term", NOBODY)
+@pytest.mark.parametrize("nobody", [None, np.nan, pd.NA])
+def test_missing_groups_are_those_of_the_population(term: str, nobody: Any) -> None:
+    fit = solved(f"y ~ x + {term}", NOBODY[term])
+    data = crossed().iloc[:2]
+    strangers = {"g": 99, "h": "y", "k": "z"}
+    names = [c for c in strangers if c in term]
+    gone = data.astype({c: object for c in names}).assign(**{c: [nobody, data[c].iloc[1]] for c in names})
+    new = data.astype({c: object for c in names}).assign(**{c: [strangers[c], data[c].iloc[1]] for c in names})
+    for interval in (None, "confidence", "prediction"):
+        got, want = (predict(fit.fitted, d, new_levels="population", interval=interval) for d in (gone, new))
+        np.testing.assert_allclose(got, want, rtol=1e-12)
+        assert np.isnan(np.asarray(predict(fit.fitted, gone, interval=interval))[0]).all()
+
+
+def test_new_crosses_through_both_relationships() -> None:
+    rng = np.random.default_rng(8)
+    lines = {"f": [f"f{i}" for i in range(6)], "m": [f"m{i}" for i in range(5)]}
+    W = {name: rng.normal(size=(len(ids), 20)) for name, ids in lines.items()}
+    K = {name: w @ w.T / 20 + 0.05 * np.eye(len(w)) for name, w in W.items()}
+    Gf, Gm = (mg.Relationship.from_matrix(K[name], lines[name]) for name in "fm")
+    crosses = [(f, m) for f in lines["f"][:5] for m in lines["m"][:4] if (f, m) != ("f0", "m0")]
+    data = pd.DataFrame(crosses * 2, columns=["f", "m"]).assign(y=lambda d: rng.normal(size=len(d)))
+    model = mg.MixedModel("y ~ 1 + (1|f:Gf:m:Gm)", data, relationships={"Gf": Gf, "Gm": Gm})
+    fit = model.solve({"f:Gf:m:Gm": 2.0, "residual": 1.0})
+    new = pd.DataFrame([("f0", "m0"), ("f5", "m4"), ("f1", "m1")], columns=["f", "m"])
+    at = {name: pd.Index(ids) for name, ids in lines.items()}
+    pick = [(at[c].get_indexer(new[c]), at[c].get_indexer(data[c])) for c in "fm"]
+    cross = 2.0 * K["f"][np.ix_(*pick[0])] * K["m"][np.ix_(*pick[1])]
+    own = 2.0 * np.diag(K["f"])[pick[0][0]] * np.diag(K["m"])[pick[1][0]]
+    want = kriging(fit, np.ones((3, 1)), cross, own)
+    check(predict(fit.fitted, new, interval="confidence"), *want)
+    check(predict(fit.fitted, new, interval="confidence", relationships={"Gf": Gf, "Gm": Gm}), *want)
+    with pytest.raises(DataError, match="1 levels of"):
+        predict(fit.fitted, pd.DataFrame({"f": ["f9"], "m": ["m1"]}))
+    stranger = predict(fit.fitted, pd.DataFrame({"f": ["f9"], "m": ["m1"]}), new_levels="population")
+    assert stranger.item() == pytest.approx(fit.params["Intercept"])
+    with pytest.raises(mg.RelationshipError, match="another scale"):
+        other = mg.Relationship.from_matrix(2.0 * K["f"], lines["f"])
+        predict(fit.fitted, new, relationships={"Gf": other})

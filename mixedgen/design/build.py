@@ -44,6 +44,8 @@ from mixedgen.formula.summands import CONTRASTS
 from mixedgen.residual.known import known_residual
 from mixedgen.residual.residual import Residual
 
+WEIGHTS = "(weights)"  # column of weights that were given as values
+
 
 def build(
     arguments: ModelArguments, *, constraints: Sequence[str] = (), restrictions: Restrictions | None = None
@@ -100,6 +102,8 @@ def build(
         lost=rows.lost,
         linked=linked_ids(terms, frame),
         traits=response.traits,
+        residual_parts=parts,
+        weights=() if weights is None else (weights,),
     )
     return _restricted(design, restrictions)
 
@@ -131,7 +135,7 @@ def _weights_column(arguments: ModelArguments) -> tuple[pd.DataFrame, str | None
     if arguments.weights is None:
         return frame, None
     column = column_or_values(arguments.weights, frame, "weights")
-    return (frame, column) if isinstance(column, str) else (frame.assign(**{"(weights)": column}), "(weights)")
+    return (frame, column) if isinstance(column, str) else (frame.assign(**{WEIGHTS: column}), WEIGHTS)
 
 
 @dataclass(frozen=True)

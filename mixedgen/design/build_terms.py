@@ -129,6 +129,7 @@ def build_term(
         written=written,
         place=text.place,
         coder=left.coder,
+        pools=tuple(relationships[str(f.link)] for f in written.factors) if _is_pair(written) else (),
     )
     return term if traits is None else traits.term(term)
 

@@ -20,7 +20,7 @@ from mixedgen.design.records import OneResponse, Records, SeveralResponses
 from mixedgen.design.terms import INTERCEPT_NAMES, Term, normal_key
 from mixedgen.design.traits import Traits
 from mixedgen.errors import ArgumentError, examples
-from mixedgen.formula.parts import ParsedFormula
+from mixedgen.formula.parts import ParsedFormula, ResidualTerm
 from mixedgen.genetics.ids import IdReport, reconcile
 from mixedgen.residual.residual import Residual
 
@@ -59,6 +59,10 @@ class Design:
         Ids in the data, all rows, of each term with a relationship.
     traits : Traits or None
         Row and trait of each value, for several responses.
+    residual_parts : tuple of ResidualTerm
+        The residual as written.
+    weights : tuple of str
+        The column of weights; none where all are one.
     """
 
     parsed: ParsedFormula
@@ -75,6 +79,8 @@ class Design:
     lost: dict[str, int] = field(default_factory=dict)
     linked: dict[str, pd.Series] = field(default_factory=dict, repr=False)
     traits: Traits | None = None
+    residual_parts: tuple[ResidualTerm, ...] = ()
+    weights: tuple[str, ...] = ()
 
     @cached_property
     def id_reports(self) -> dict[str, IdReport]:

@@ -48,6 +48,8 @@ class Term:
         Position among the terms of the formula as parsed.
     coder : Coder
         How what stands left of the bar was coded, for new data.
+    pools : tuple of Relationship
+        Of the two factors whose pairs are the levels; none for any other term.
     """
 
     key: str
@@ -63,6 +65,7 @@ class Term:
     written: RandomTerm
     place: int
     coder: Coder = field(repr=False, compare=False)
+    pools: tuple[Relationship, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def q(self) -> int:

@@ -34,6 +34,8 @@ from mixedgen.estimation.fitted import Fitted
 from mixedgen.formula.parts import Column, MultiMembership, RandomTerm
 from mixedgen.genetics.ids import near_misses, positions_of
 from mixedgen.genetics.written import as_written
+from mixedgen.prediction.new_residuals import require_residual, residual_needs
+from mixedgen.relationship.combine import product_of_pairs
 from mixedgen.relationship.relationship import Relationship
 
 Matrix = Array | sp.csr_array
@@ -146,20 +148,27 @@ def _fresh(e: Predicted) -> Predicted:
 
 
 def complete_frame(
-    design: Design, frame: pd.DataFrame, chosen: tuple[int, ...], interval: str | None
+    design: Design, frame: pd.DataFrame, chosen: tuple[int, ...], interval: str | None, new_levels: NewLevels
 ) -> tuple[IntArray, pd.Index]:
-    """Positions of the rows of new data that miss nothing, and the index of all."""
+    """Positions of the rows of new data that miss nothing, and the index of all; the population has missing levels."""
     sides = [design.fixed.coder.side, *(o.side for o in design.offsets if o.side is not None)]
     names = [v for o in design.offsets for v in o.variables]
+    if interval == "prediction":
+        require_residual(design, frame)
+        names += residual_needs(design)
+    groups = []
     for k, t in enumerate(design.terms):
         if k in chosen or interval == "prediction":
             sides.append(t.coder.side)
-            groups = [c for f in t.written.factors for c in (*source_columns(f.source), *other_columns(f.source))]
-            names += groups if k in chosen or not isinstance(t.written.factors[-1].source, Column) else []
+            sources = [f.source for f in t.written.factors]
+            needed = k in chosen or not isinstance(sources[-1], Column)
+            names += [c for source in sources for c in other_columns(source) if needed]
+            groups += [c for source in sources for c in source_columns(source) if needed]
     for side in sides:
         require_columns(frame, side.variables, f"in {side.text!r}")
         names += side.variables
-    require_columns(frame, names, "new data")
+    require_columns(frame, [*names, *groups], "new data")
+    names += groups if new_levels == "error" else []
     there = frame[list(dict.fromkeys(names))].notna().all(axis=1)
     return np.flatnonzero(there.to_numpy(dtype=bool)), frame.index
 
@@ -180,11 +189,41 @@ def new_rows(
     for k, t in enumerate(design.terms):
         own = Predicted(t, t, fitted.Sigma(k), fitted.system.solution.u[k])
         if k in chosen:
-            extension = relationships.get(str(t.written.factors[-1].link))
-            effects.append(_new_effects(own, frame, new_levels, extension))
+            extend = _pairs_extension if t.pools else _one_extension
+            extension = extend(t, design.frame, frame, relationships)
+            effects.append(_new_effects(own, design.frame, frame, new_levels, extension))
         elif interval == "prediction":
-            others.append(_new_effects(_fresh(own), frame, "population", None))
+            others.append(_new_effects(_fresh(own), design.frame, frame, "population", None))
     return Rows(X, estimable, offset if design.offsets else None, tuple(effects), tuple(others))
+
+
+def _one_extension(
+    t: Term, old: pd.DataFrame, new: pd.DataFrame, relationships: Mapping[str, Relationship]
+) -> Relationship | None:
+    """Relationship of old and new levels that was given for a term."""
+    return relationships.get(str(t.written.factors[-1].link))
+
+
+def _pairs_extension(
+    t: Term, old: pd.DataFrame, new: pd.DataFrame, relationships: Mapping[str, Relationship]
+) -> Relationship | None:
+    """Relationship of old and new pairs: the products of those of their firsts and of their seconds [1]_.
+
+    References
+    ----------
+    .. [1] Stuber & Cockerham (1966) Genetics 54:1279.
+    """
+    factors = t.written.factors
+    first, second = (relationships.get(str(f.link), K) for f, K in zip(factors, t.pools, strict=True))
+    names = [str(f.source) for f in factors]
+    was = [as_written(old, c).astype(object) for c in names]
+    columns = [pd.concat([w, _as_in_fit(as_written(new, c), w)]) for c, w in zip(names, was, strict=True)]
+    known = [positions_of(c, K.labels) >= 0 for c, K in zip(columns, (first, second), strict=True)]
+    pairs = pd.DataFrame({k: c.to_numpy() for k, c in enumerate(columns)}, index=_joined_labels(columns))
+    pairs = pairs[known[0] & known[1]]
+    pairs = pairs[~pairs.index.duplicated()]
+    given = any(f.link in relationships for f in factors)
+    return product_of_pairs(first, second, pairs) if given or not pairs.index.isin(t.levels).all() else None
 
 
 def _new_fixed_rows(design: Design, frame: pd.DataFrame) -> tuple[Matrix, NDArray[np.bool_]]:
@@ -244,6 +283,7 @@ def _estimable_rows(X: Matrix, fixed: FixedPart) -> NDArray[np.bool_]:
 
 def _new_effects(
     own: Predicted,
+    old: pd.DataFrame,
     frame: pd.DataFrame,
     new_levels: NewLevels,
     extension: Relationship | None,
@@ -252,7 +292,7 @@ def _new_effects(
     key, levels = own.own.key, own.own.levels
     if extension is not None:
         require_same_scale(own.own, extension)
-    loads, new = _new_loads(own.own.written, frame, levels, unlabelled=not own.own.q)
+    loads, new = _new_loads(own.own.written, old, frame, levels, unlabelled=not own.own.q)
     unknown = new if extension is None else new[positions_of(new, extension.labels) < 0]
     if len(unknown) and new_levels == "error":
         raise DataError(_new_levels_message(key, unknown, levels), levels=list(unknown))
@@ -295,7 +335,9 @@ def require_same_scale(t: Term, extension: Relationship, needed: NDArray[np.bool
         )
 
 
-def _new_loads(term: RandomTerm, frame: pd.DataFrame, levels: pd.Index, unlabelled: bool) -> tuple[Loads, pd.Index]:
+def _new_loads(
+    term: RandomTerm, old: pd.DataFrame, frame: pd.DataFrame, levels: pd.Index, unlabelled: bool
+) -> tuple[Loads, pd.Index]:
     """Loads of new data, and the levels that are not among `levels`, which are numbered after them.
 
     With `unlabelled` a plain term needs no column: its levels do not matter, and every row may load the same.
@@ -305,7 +347,8 @@ def _new_loads(term: RandomTerm, frame: pd.DataFrame, levels: pd.Index, unlabell
         if unlabelled:
             return one_load(np.zeros(len(frame), dtype=np.intp)), pd.Index(["new"])
         names = [str(f.source) for f in term.factors]
-        codes, new = _coded_levels([_joined_labels([as_written(frame, c) for c in names])], levels)
+        columns = [_as_in_fit(as_written(frame, c), as_written(old, c)) for c in names]
+        codes, new = _coded_levels([_joined_labels(columns)], levels)
         return one_load(codes[0]), new
     names = source_columns(source)
     codes, new = _coded_levels([pd.Index(as_written(frame, c).astype(object)) for c in names], levels)
@@ -315,18 +358,27 @@ def _new_loads(term: RandomTerm, frame: pd.DataFrame, levels: pd.Index, unlabell
     return members_loads(source, by_name, frame), new
 
 
+def _as_in_fit(column: pd.Series, old: pd.Series) -> pd.Series:
+    """Values of new data, those that equal one of the fit as they were there: 3.0 of a column with gaps is 3."""
+    known = pd.Index(old.astype(object).unique())
+    at = positions_of(column.astype(object), known)
+    return column.astype(object).where(at < 0, pd.Series(known.to_numpy()[at], index=column.index, dtype=object))
+
+
 def _joined_labels(columns: Sequence[pd.Series]) -> pd.Index:
     """Levels of one column, or labels of an interaction joined by colons."""
     values = [np.asarray(c.astype(object)) for c in columns]
     if len(values) == 1:
         return pd.Index(values[0])
-    return pd.Index(joined_labels(values), dtype=object)
+    there = np.all([pd.notna(v) for v in values], axis=0)
+    return pd.Index(joined_labels(values), dtype=object).where(there)
 
 
 def _coded_levels(columns: Sequence[pd.Index], levels: pd.Index) -> tuple[list[IntArray], pd.Index]:
     """Position of each value among the levels, or after them among the new ones."""
     at = [positions_of(c, levels) for c in columns]
-    missing = [c[a < 0] for c, a in zip(columns, at, strict=True)]
+    missing = [pd.Index(c[a < 0].astype(object)) for c, a in zip(columns, at, strict=True)]
+    missing = [m.fillna(f"(missing {k})") for k, m in enumerate(missing, start=1)]  # each a level of its own
     new = pd.Index(pd.unique(np.concatenate([np.asarray(m, dtype=object) for m in missing])))
     for a, m in zip(at, missing, strict=True):
         a[a < 0] = len(levels) + new.get_indexer(m)

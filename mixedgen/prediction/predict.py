@@ -15,6 +15,7 @@ from mixedgen.design.design import Design
 from mixedgen.design.frame import read_frame, recode
 from mixedgen.errors import ArgumentError, NotAvailableError, examples
 from mixedgen.estimation.fitted import Fitted
+from mixedgen.prediction.new_residuals import new_residual_variances
 from mixedgen.prediction.new_rows import NewLevels, Rows, complete_frame, new_rows, own_rows
 from mixedgen.prediction.records import fitted_values
 from mixedgen.relationship.relationship import Relationship
@@ -46,12 +47,14 @@ def predict(
     re_form : {"all", "none"} or sequence of str
         Random terms that the prediction holds.
     new_levels : {"error", "population"}
-        Levels that the fit did not have: an error, or an effect of zero with the variance of an unrelated level.
+        Levels that the fit did not have, or missing ones: an error (a missing prediction), or an effect of zero with
+        the variance of an unrelated level.
     relationships : mapping of str to Relationship, optional
         By the name in the formula: a relationship of the levels of the fit and new ones, on the same scale, through
-        which the new ones are predicted.
+        which the new ones are predicted. New pairs of two related factors are predicted through both relationships,
+        those of the fit where none is given.
     interval : {"confidence", "prediction"}, optional
-        Interval of the mean x'b + z'u, or of a new record: that adds the residual, of weight one in new data, and the
+        Interval of the mean x'b + z'u, or of a new record: that adds its residual, by its weight and class, and the
         terms left out, at new unrelated levels.
     level : float
         Of the interval.
@@ -60,7 +63,7 @@ def predict(
     -------
     Series or DataFrame
         Predictions; with `interval` a frame ``mean se lower upper``, by the normal distribution. Rows of new data with
-        a missing value are missing.
+        a missing value are missing, but for missing levels of the population.
 
     Raises
     ------
@@ -68,7 +71,7 @@ def predict(
         If columns are lacking, or factors have levels that the fit did not have.
     NotAvailableError
         If the fit does not hold what new data would need: several traits, unknown-parent groups, effects of a stateful
-        transform, several residual variances.
+        transform, correlated residuals.
     ArgumentError, RelationshipError
         If an option is unknown, or a relationship does not fit that of the model.
 
@@ -100,14 +103,17 @@ def predict(
         return _shaped({"mean": fitted_values(fitted)})
     if data is None:
         rows = own_rows(fitted, chosen, interval)
-        table = _prediction_table(fitted, rows, interval, level, _residual_variance(fitted, interval, new=False))
+        added = fitted.design.residual.variances(fitted.theta_R) if interval == "prediction" else 0.0
+        table = _prediction_table(fitted, rows, interval, level, added)
         return _shaped({name: design.records.on_data(values, name) for name, values in table.items()})
     frame = read_frame(data)
-    complete, index = complete_frame(design, frame, chosen, interval)
+    complete, index = complete_frame(design, frame, chosen, interval, new_levels)
     table = {name: np.zeros(0) for name in (("mean", "se", "lower", "upper") if interval else ("mean",))}
     if len(complete):
-        rows = new_rows(fitted, recode(frame.iloc[complete]), chosen, new_levels, relationships or {}, interval)
-        table = _prediction_table(fitted, rows, interval, level, _residual_variance(fitted, interval, new=True))
+        new = recode(frame.iloc[complete])
+        rows = new_rows(fitted, new, chosen, new_levels, relationships or {}, interval)
+        added = new_residual_variances(fitted, new) if interval == "prediction" else 0.0
+        table = _prediction_table(fitted, rows, interval, level, added)
     return _shaped({name: _padded(values, complete, index) for name, values in table.items()})
 
 
@@ -130,9 +136,6 @@ def _check_options(
     unknown = [name for name in relationships or {} if name not in links]
     if unknown:
         raise ArgumentError(f"relationships names {examples(unknown)}, which no term of the formula uses.")
-    pairs = [t.key for t in fitted.design.terms if any(f.link in (relationships or {}) for f in t.written.factors[:-1])]
-    if pairs:
-        raise NotAvailableError(f"new pairs of two related factors are not predicted: {examples(pairs)}.")
     if fitted.design.records.several and (data is not None or interval is not None):
         raise NotAvailableError(
             "predictions for new data and intervals are not available for cbind(...): fit the long form, with a column "
@@ -204,25 +207,3 @@ def _prediction_variance(fitted: Fitted, rows: Rows, block: slice) -> Array:
     w = fitted.system.blue_weights(X)
     blue = np.einsum("mi,ij,mj->m", X, fitted.system.fixed_covariance(), X, optimize=True)
     return variance + blue - 2.0 * np.einsum("nm,nm->m", w, d)
-
-
-def _residual_variance(fitted: Fitted, interval: str | None, *, new: bool) -> Array | float:
-    """What the residual of a new record adds to the variance; nothing in an interval of the mean.
-
-    Raises
-    ------
-    NotAvailableError
-        If it is not the same for all records of new data.
-    """
-    if interval != "prediction":
-        return 0.0
-    design = fitted.design
-    theta = fitted.theta_R
-    if not new:
-        return design.residual.variances(theta)
-    if not design.residual.homogeneous:
-        raise NotAvailableError(
-            "the residual variance differs between records, or residuals are correlated, and new data do not say which "
-            "they have: take interval='confidence', and add the variance."
-        )
-    return float(theta[0])

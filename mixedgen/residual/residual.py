@@ -57,6 +57,10 @@ class Residual(ABC):
         """R of another structure of the same positions; None for one that reads its own parameters."""
         return None
 
+    def on_records_of(self, other: Residual) -> Residual:
+        """R of the records of another of the same kind, with these parameters."""
+        return other.over(self.structure) or other
+
     def at_points(self, theta: Array, covariates: Mapping[str, Array], n: int) -> tuple[Array, Array]:
         """Variance of a record without weight at n points, shape (n,), and its derivatives, shape (n, n_theta).
 

@@ -54,6 +54,10 @@ class RestrictedResidual(Residual):
         """Number of records behind each block that is left."""
         return tuple(float(len(self.position)) * m for m in self.structure.multiplicity)
 
+    def on_records_of(self, other: Residual) -> RestrictedResidual:
+        """R of the records of another residual like the base, with these parameters."""
+        return replace(self, base=other)
+
     def _members(self, k: int) -> list[int]:
         """Parameters of the base that parameter k stands for."""
         return [int(i) for i in np.flatnonzero(self.structure.owner == k)]
