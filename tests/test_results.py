@@ -136,7 +136,7 @@ def test_history(slope: mg.Fit, animal: mg.Fit) -> None:
     assert list(history.columns) == ["criterion", "step", "decrement", *slope.theta.index]
     assert history["criterion"].iloc[-1] == pytest.approx(slope.reml_criterion, abs=1e-8)
     assert (np.diff(history["criterion"]) < 1e-7).all()  # an ascent
-    assert set(history["step"]) <= {"ai", "factor", "em"}
+    assert set(history["step"]) <= {"ai", "factor", "newton", "em"}
     assert len(animal.history) == 0
 
 

@@ -11,6 +11,8 @@ from mixedgen.arrays import Array, IntArray
 from mixedgen.covariance.structure import Parameter, Structure, variance
 from mixedgen.covariance.variances import Unstructured
 
+_DEFINITE = 0.05  # smallest eigenvalue of a correlation matrix to start from
+
 
 class Correlated(Structure):
     """Variances, common or one each, and correlations by a rule: Sigma = D^1/2 C(rho) D^1/2."""
@@ -187,8 +189,10 @@ class Toeplitz(Correlated):
         return (np.abs(k[:, None] - k) == np.arange(1, self.dim)[:, None, None]).astype(float)
 
     def mean_correlations(self, C: Array) -> Array:
-        """Mean at each distance."""
-        return np.array([np.diag(C, -k).mean() for k in range(1, self.dim)])
+        """Mean at each distance, all of them shrunk where the matrix of them would not be positive definite."""
+        rho = np.array([np.diag(C, -k).mean() for k in range(1, self.dim)])
+        least = float(np.linalg.eigvalsh(self.correlation(rho))[0])  # of (1 - s) I + s C it is 1 - s (1 - least)
+        return rho if least >= _DEFINITE else rho * (1.0 - _DEFINITE) / (1.0 - least)
 
     def several(self, kept: Sequence[int]) -> Toeplitz:
         """A correlation for each distance in the order of those left."""

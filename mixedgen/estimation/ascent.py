@@ -12,6 +12,7 @@ import numpy as np
 from mixedgen.arrays import Array
 from mixedgen.covariance.triangle import square, triangle
 from mixedgen.engines.system import Engine
+from mixedgen.errors import EngineError
 from mixedgen.estimation.control import Control
 from mixedgen.estimation.optimum import NULL, Optimum, Step, conclude
 from mixedgen.estimation.point import (
@@ -24,6 +25,7 @@ from mixedgen.estimation.point import (
 
 # A way of more steps than this is a hard one: most take five to eight.
 _HARD = 14
+_HARD_NEWTON = 8  # with Newton's steps, of which each does the work of several
 _SLOW = 0.2  # of a decrement: what is left of it after a step is little, or the average information misleads
 _BOUNDARY_VARIANCE = 1e-5  # variances (eigenvalues) below are candidates for an exact zero
 
@@ -66,12 +68,21 @@ def maximise(
     """
     problem = Problem(engine, reml, typical_units(engine))
     best = _climb(problem, theta, control, watch)
-    if len(best.history) > _HARD or best.flat is not None or not best.finished:
+    if _was_hard(best):
         for start in others:
-            other = _climb(problem, start, control, watch)
+            try:
+                other = _climb(problem, start, control, watch)
+            except EngineError:  # at the start itself, which this one of several may be too poor for
+                continue
             if other.deviance < best.deviance - 1e-6 - 10 * problem.noise(best.deviance):
                 best = other
     return best
+
+
+def _was_hard(found: Optimum) -> bool:
+    """Whether the way was one on which others may lead higher."""
+    newton = any(s.kind == "newton" for s in found.history)
+    return len(found.history) > (_HARD_NEWTON if newton else _HARD) or found.flat is not None or not found.finished
 
 
 def _climb(problem: Problem, theta: Array, control: Control, watch: Callable[[Step], None] | None) -> Optimum:

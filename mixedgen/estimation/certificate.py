@@ -105,7 +105,10 @@ def _lost_direction(Sigma: Array) -> Array | None:
 def _vanishing_residual(design: Design, engine: Engine, optimum: Optimum) -> str:
     """A residual variance that goes to zero."""
     Sigma = design.residual.structure.matrix(optimum.theta[design.slices[-1]])
-    vanishing = np.flatnonzero(_VANISHING * np.diag(engine.scales.residual) > np.diag(Sigma))
+    small = _VANISHING * np.diag(engine.scales.residual) > np.diag(Sigma)
+    if any(x.parameters[0] >= design.slices[-1].start for x in optimum.boundaries):
+        return ""
+    vanishing = np.flatnonzero(small)
     if not len(vanishing):
         return ""
     classes = design.residual.classes

@@ -147,6 +147,9 @@ def conclude(problem: Problem, point: Point, evidence: Point, history: tuple[Ste
             boundaries.append(
                 Boundary(tuple(int(i) for i in b), direction, -float(np.linalg.eigvalsh(null.T @ D @ null)[-1]))
             )
+    for i in problem.residual_variances:
+        if evidence.vanishes(i):
+            boundaries.append(Boundary((i,), np.array([[1.0]]), -float(evidence.score[i])))
     held = tuple(i for i, low, high in problem.free if not low < point.x[i] < high)
     bounds = {i for x in boundaries for i in x.parameters} | set(held)
     curvature, flat = _least_curvature(evidence.information, _tangent_basis(point.x, problem.blocks, bounds))

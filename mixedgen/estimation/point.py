@@ -25,6 +25,12 @@ from mixedgen.estimation.likelihood import average_information, deviance, score,
 # All of these are beside the typical variance of each coefficient, so that units do not matter.
 _SMALLEST_FACTOR = 1e-6  # an iterate stays this far inside the cone, on the scale of standard deviations
 
+_AT_FLOOR = _SMALLEST_FACTOR * (1.0 + 1e-6)
+
+# Without residuals the equations lose digits: their variance goes down by no more in a step, and not on where the rest
+# of the way is worth nothing.
+_SMALLEST_SHARE, _SMALL_RESIDUAL, _NOTHING_LEFT = 0.3, 1e-6, 3e-7
+
 _CORRELATION_MARGIN = 1e-9  # a correlation of exactly one would make R singular
 
 _SMALLEST_START = 1e-8  # a start is pushed this far inside the cone
@@ -82,6 +88,12 @@ class Problem:
     def learns(self) -> bool:
         """Whether secants correct the average information: it lacks the second derivatives of V by correlations."""
         return bool(self.free) and all(np.isfinite(high - low) for _, low, high in self.free)
+
+    @cached_property
+    def residual_variances(self) -> frozenset[int]:
+        """Variances of the residuals that are parameters by themselves."""
+        first = self.engine.design.slices[-1].start
+        return frozenset(int(b[0]) for b in self.blocks if len(b) == 1 and b[0] >= first)
 
     def noise(self, deviance: float) -> float:
         """Change of the deviance that rounding alone may make."""
@@ -159,6 +171,13 @@ class Point:
     def information(self) -> Array:
         """Average information of x."""
         return self._derivatives[1]
+
+    def vanishes(self, i: int) -> bool:
+        """Whether nothing is left to gain on the way of a residual variance to zero, where its limit is finite.
+
+        Where the other effects fit the records exactly the gain is the same however near it comes.
+        """
+        return self.x[i] < _SMALL_RESIDUAL and 0.0 < -self.score[i] * self.x[i] < _NOTHING_LEFT
 
     def learn(self, before: Point) -> None:
         """Correct the information by the secant from the point before.
@@ -324,7 +343,21 @@ def _factor_scale(point: Point) -> tuple[Array, Array]:
         if outward:
             gradient[i] = 0.0
             hessian[i, :] = hessian[:, i] = 0.0
+    held = _at_floor(point, gradient)
+    gradient[held] = 0.0
+    hessian[held, :] = hessian[:, held] = 0.0
     return gradient, hessian
+
+
+def _at_floor(point: Point, gradient: Array) -> IntArray:
+    """Elements of L as small as an iterate may have them, from which the likelihood rises only further down."""
+    held = []
+    for b, (_, L) in zip(point.problem.blocks, point.factors, strict=True):
+        rows, cols = lower_indices(len(L))
+        pivots = b[rows == cols]
+        held.extend(pivots[(np.diag(L) < _AT_FLOOR) & (gradient[pivots] < 0)])
+    held.extend(i for i in point.problem.residual_variances if point.vanishes(i))
+    return np.array(held, dtype=np.intp)
 
 
 def factor_move(point: Point, length: float) -> Array:
@@ -334,8 +367,10 @@ def factor_move(point: Point, length: float) -> Array:
     for b, (order, L) in zip(point.problem.blocks, point.factors, strict=True):
         new = L.copy()
         new[lower_indices(len(L))] += length * step[b]
-        d = np.diag(new)
-        np.fill_diagonal(new, np.where(np.abs(d) < _SMALLEST_FACTOR, _SMALLEST_FACTOR, d))
+        d, least = np.diag(new), _SMALLEST_FACTOR
+        if b[0] in point.problem.residual_variances:
+            least = max(least, _SMALLEST_SHARE * float(L[0, 0]))
+        np.fill_diagonal(new, np.where(np.abs(d) < least, least, d))
         back = np.argsort(order)
         x[b] = triangle((new @ new.T)[np.ix_(back, back)])
     for i, low, high in point.problem.free:
@@ -369,6 +404,14 @@ def point_at(problem: Problem, x: Array) -> Point | None:
         return point if np.isfinite(point.deviance) else None
     except (EngineError, np.linalg.LinAlgError):
         return None
+
+
+def has_derivatives(point: Point) -> bool:
+    """Whether the equations give the derivatives at a point, which they do not where only bounds keep V definite."""
+    try:
+        return bool(np.all(np.isfinite(point.score)))
+    except (EngineError, np.linalg.LinAlgError):
+        return False
 
 
 def typical_units(engine: Engine) -> Array:

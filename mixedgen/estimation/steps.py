@@ -17,6 +17,7 @@ from mixedgen.estimation.point import (
     Problem,
     factor_move,
     gradient_matrix,
+    has_derivatives,
     inside,
     newton_step,
     point_at,
@@ -55,9 +56,9 @@ def average_information_step(problem: Problem, point: Point) -> tuple[Point | No
     worth = float(step @ point.score) > _WORTH * point.decrement
     if worth and not point.observed and inside(problem, target):
         new = point_at(problem, target)
-        if new is not None and new.deviance <= point.deviance + problem.noise(point.deviance):
+        if new is not None and new.deviance <= point.deviance + problem.noise(point.deviance) and has_derivatives(new):
             return new, "ai"
-    return _factor_step(problem, point), "factor"
+    return _factor_step(problem, point), "newton" if point.observed else "factor"
 
 
 def _factor_step(problem: Problem, point: Point) -> Point | None:
@@ -65,9 +66,8 @@ def _factor_step(problem: Problem, point: Point) -> Point | None:
     length = 1.0
     for _ in range(30):
         new = point_at(problem, factor_move(point, length))
-        if new is not None and new.deviance <= point.deviance - 1e-4 * length * point.decrement + problem.noise(
-            point.deviance
-        ):
+        least = point.deviance - 1e-4 * length * point.decrement + problem.noise(point.deviance)
+        if new is not None and new.deviance <= least and has_derivatives(new):
             return new
         length *= 0.5 if length > 0.1 else 0.2
     return None
