@@ -266,3 +266,80 @@ def test_a_word_of_python_is_a_column_outside_expressions() -> None:
     assert mg.lmm("y ~ `lambda`:arm + (1|g)", d).converged
     with pytest.raises(mg.FormulaError, match="rename"):
         mg.lmm("y ~ I(`lambda` * 2) + (1|g)", d)
+
+
+class Stream:
+    """Nothing but Arrow's stream interface."""
+
+    def __init__(self, table: Any) -> None:
+        self._table = table
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        return self._table.__arrow_c_stream__(requested_schema)
+
+
+def libraries(d: pd.DataFrame) -> dict[str, Any]:
+    """The same records, with types that each library has of its own, in several libraries of frames."""
+    pa, pl = pytest.importorskip("pyarrow"), pytest.importorskip("polars")
+    table = pa.Table.from_pandas(d, preserve_index=False).replace_schema_metadata(None)
+    days, tall = pa.array([int(v) for v in d["count"]], pa.int32()), pl.from_pandas(d)
+    typed = table.set_column(table.schema.get_field_index("count"), "count", days.cast(pa.date32()))
+    coded = typed.set_column(table.schema.get_field_index("arm"), "arm", table["arm"].dictionary_encode())
+    whole = table.set_column(table.schema.get_field_index("count"), "count", days.cast(pa.uint8()))
+    exact = table.set_column(table.schema.get_field_index("count"), "count", days.cast(pa.decimal128(12, 2)))
+    enum = tall.with_columns(pl.col("arm").cast(pl.Enum(["10", "9", "x"])), pl.col("count").cast(pl.Int8))
+    return {
+        "arrow": table,
+        "arrow of dates and dictionaries": coded,
+        "arrow of bytes": whole,
+        "arrow of decimals": exact,
+        "arrow batch": table.to_batches()[0],
+        "stream": Stream(table),
+        "polars": tall,
+        "polars lazy": tall.lazy(),
+        "polars categorical": tall.with_columns(pl.col("arm").cast(pl.Categorical), pl.col("count").cast(pl.UInt8)),
+        "polars enum": enum,
+        "polars duration": tall.with_columns(pl.duration(days=pl.col("count")).alias("count")),
+        "polars stream": Stream(tall),
+        "arrow types": table.to_pandas(types_mapper=pd.ArrowDtype),
+        "arrow dictionaries": coded.to_pandas(types_mapper=pd.ArrowDtype),
+        "nullable": d.convert_dtypes(),
+        "mapping": {name: list(d[name]) for name in d},
+    }
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "y ~ count + arm + flag + (1|g)",
+        "y ~ count:x + flag:x + I(count**2) + (0 + arm||g)",
+        "y ~ C(arm) + offset(count) + (1|g:arm) + (1|flag)",
+        "{count + x} ~ flag*x + (count||g)",
+    ],
+)
+def test_every_library_of_frames_gives_the_same_model(formula: str) -> None:
+    d = plain_records()
+    right = mg.MixedModel(formula, d)
+    known = dict.fromkeys(right.design.theta_names, 1.0)
+    theirs = right.solve(known)
+    predicted = theirs.predict(d)
+    for name, data in libraries(d).items():
+        ours = mg.MixedModel(formula, data).solve(known)
+        assert list(ours.params.index) == list(theirs.params.index), name
+        np.testing.assert_allclose(ours.params, theirs.params, rtol=1e-7, atol=1e-8, err_msg=name)
+        np.testing.assert_allclose(ours.predict(data), predicted, rtol=1e-7, atol=1e-8, err_msg=name)
+        np.testing.assert_allclose(theirs.predict(data), predicted, rtol=1e-7, atol=1e-8, err_msg=name)
+
+
+def test_whole_numbers_beside_nulls_stay_exact() -> None:
+    pa = pytest.importorskip("pyarrow")
+    ids = [2**60 + k // 4 for k in range(40)]
+    y = np.random.default_rng(3).normal(size=40)
+    table = pa.table({"id": pa.array([*ids[:-1], None], pa.int64()), "y": y})
+    assert len(mg.lmm("y ~ 1 + (1|id)", table).blup("id")) == 10
+
+
+def test_a_column_alone_is_no_table() -> None:
+    pl = pytest.importorskip("polars")
+    with pytest.raises(mg.DataError, match="table|frame"):
+        mg.lmm("y ~ 1", pl.Series([1.0, 2.0]))

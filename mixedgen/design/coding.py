@@ -223,7 +223,11 @@ def variables_in(coder: Coder, frame: pd.DataFrame) -> pd.DataFrame:
     """Variables of a right-hand side; numbers that stand for levels become categories."""
     names = list(coder.side.variables)
     variables = recode(as_levels(coder.side, frame)[names].reset_index(drop=True))
-    factors = {str(e) for e, (kind, _) in coder.spec.encoder_state.items() if kind.value == "categorical"}
+    factors = {
+        str(e)
+        for e, (kind, _) in coder.spec.encoder_state.items()
+        if kind.value == "categorical" and (str(e) in names or str(e).startswith(_FACTORS))
+    }
     terms = coder.spec.terms
     levels = {v for t in terms for f in t.factors if str(f.expr) in factors for v in factor_variables(f, names)}
     numbers = [v for v in names if is_number(variables[v])]

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import narwhals as nw
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
@@ -15,12 +14,13 @@ from numpy.typing import ArrayLike
 from mixedgen.arrays import Array, IntArray
 from mixedgen.design.columns import is_logical, numbers_of, plain_column
 from mixedgen.design.conditions import rows_where
+from mixedgen.design.tables import foreign_table
 from mixedgen.errors import ArgumentError, DataError, examples
 from mixedgen.genetics.files import table_of
 
 
 def read_frame(data: Any) -> pd.DataFrame:
-    """Pandas frame of a pandas, polars or arrow table, or of the file at a path.
+    """Pandas frame of a table of any library, of a mapping of columns, or of the file at a path.
 
     Raises
     ------
@@ -40,10 +40,7 @@ def read_frame(data: Any) -> pd.DataFrame:
         except ValueError as err:
             raise DataError(f"the mapping of columns makes no table: {err}.") from err
     else:
-        try:
-            frame = nw.from_native(data, eager_only=True).to_pandas()
-        except TypeError:
-            raise DataError(f"data must be a data frame or a path, not {type(data).__name__}.") from None
+        frame = foreign_table(data)
     if not len(frame):
         raise DataError("the data frame has no rows.")
     if not all(isinstance(name, str) for name in frame.columns):
