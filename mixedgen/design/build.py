@@ -36,6 +36,7 @@ from mixedgen.design.restrictions import Restrictions, restrict
 from mixedgen.design.tags import tags
 from mixedgen.design.terms import Term
 from mixedgen.design.traits import Traits, stack
+from mixedgen.design.unknown import blank_unknown, parent_columns, unknown_counts
 from mixedgen.errors import ArgumentError, DesignError, examples
 from mixedgen.formula.parse import parse
 from mixedgen.formula.parts import ParsedFormula, ResidualTerm
@@ -81,6 +82,7 @@ def build(
     parsed, parts = _read_text(arguments)
     frame, weights = _weights_column(arguments)
     sides = _read_sides(parsed, frame, arguments)
+    frame = blank_unknown(frame, parent_columns(parsed), arguments.relationships or {})
     rows = _choose_rows(arguments, parsed, frame, _needed_columns(parsed, parts, frame, sides, weights), sides)
     response = _read_response(sides, rows.used)
     weight = None if weights is None else positive(numeric(rows.used[weights], "weights", rows.used.index))
@@ -100,6 +102,8 @@ def build(
         frame=rows.used,
         na_action=arguments.na_action,
         lost=rows.lost,
+        parents=rows.parents,
+        unknown=unknown_counts(rows.used, rows.parents),
         linked=linked_ids(terms, frame),
         traits=response.traits,
         residual_parts=parts,
@@ -190,11 +194,12 @@ def _needed_columns(
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows that are used, by position, their frame, and the rows lost by variable."""
+    """The rows that are used, by position, their frame, the rows lost by variable, and columns that may name nobody."""
 
     kept: IntArray
     used: pd.DataFrame
     lost: dict[str, int]
+    parents: tuple[str, ...]
 
 
 def _choose_rows(
@@ -202,7 +207,11 @@ def _choose_rows(
 ) -> Rows:
     """Rows of the subset that miss nothing among `names`, have a response, and whose ids are in the relationships."""
     chosen = select_rows(frame, arguments.subset, arguments.functions)
-    complete, lost = complete_rows(frame if arguments.subset is None else frame.iloc[chosen], names)
+    others = {v for operand in (*sides.responses, *sides.offsets) for v in operand.variables}
+    others.update(v for side in (sides.fixed, *(t.left for t in sides.terms)) for v in side.variables)
+    parents = tuple(name for name in parent_columns(parsed) if name not in others)
+    required = [name for name in names if name not in parents]
+    complete, lost = complete_rows(frame if arguments.subset is None else frame.iloc[chosen], required)
     kept = chosen[complete]
     responses = [v for r in sides.responses for v in r.variables]
     if len(sides.responses) > 1:
@@ -210,7 +219,7 @@ def _choose_rows(
     if arguments.unmatched == "omit":
         kept, lost = drop_unmatched(parsed, frame, arguments.relationships or {}, kept, lost)
     used = frame if len(kept) == len(frame) else frame.iloc[kept]
-    return Rows(kept, recode(used[list(dict.fromkeys([*names, *responses]))]), lost)
+    return Rows(kept, recode(used[list(dict.fromkeys([*names, *responses]))]), lost, parents)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,8 @@ def drop_unmatched(
     keep = np.ones(len(kept), dtype=bool)
     links = [(f.source, f.link) for t in parsed.terms for f in t.factors if f.link is not None]
     for name, link in ((c, link) for source, link in links for c in source_columns(source)):
-        there = level_positions(as_written(frame, name).iloc[kept], relationships[link]) >= 0
+        column = as_written(frame, name).iloc[kept]
+        there = (level_positions(column, relationships[link]) >= 0) | column.isna().to_numpy()
         if not there.all():
             lost = lost | {f"{name} (not in {link})": int((~there).sum())}
         keep &= there

@@ -55,6 +55,10 @@ class Design:
         ``"omit"`` or ``"exclude"``.
     lost : dict
         Rows lost to missing values, by variable.
+    parents : tuple of str
+        Columns in which a record may name nobody, and then loads no level of their terms.
+    unknown : dict
+        Number of records that do, by column.
     linked : dict
         Ids in the data, all rows, of each term with a relationship.
     traits : Traits or None
@@ -77,6 +81,8 @@ class Design:
     frame: pd.DataFrame = field(repr=False, compare=False)
     na_action: NaAction
     lost: dict[str, int] = field(default_factory=dict)
+    parents: tuple[str, ...] = ()
+    unknown: dict[str, int] = field(default_factory=dict)
     linked: dict[str, pd.Series] = field(default_factory=dict, repr=False)
     traits: Traits | None = None
     residual_parts: tuple[ResidualTerm, ...] = ()

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from mixedgen.arrays import Array, IntArray
 from mixedgen.design.frame import numeric
 from mixedgen.design.levels import codes_of, interaction, match_levels
+from mixedgen.design.unknown import known
 from mixedgen.formula.parts import Column, Factor, Mates, Members, MultiMembership, RandomTerm
 from mixedgen.genetics.written import as_written
 from mixedgen.relationship.relationship import Relationship
@@ -52,15 +54,25 @@ def one_load(level: IntArray) -> Loads:
     return Loads(None, level, np.zeros(len(level), dtype=np.intp), None, ("",))
 
 
+def some_loads(level: IntArray, there: NDArray[np.bool_]) -> Loads:
+    """One level for each record that has one, with weight one; nothing for the others."""
+    if there.all():
+        return one_load(level)
+    return Loads(np.flatnonzero(there), level, np.zeros(len(level), dtype=np.intp), None, ("",))
+
+
 def plain_loads(term: RandomTerm, frame: pd.DataFrame, relationship: Relationship | None) -> tuple[Loads, pd.Index]:
     """One level for each record: that of a column, or of an interaction."""
     names = [str(f.source) for f in term.factors]
+    columns = [as_written(frame, c) for c in names]
+    there = known(columns)
+    columns = columns if there.all() else [c[there] for c in columns]
     if relationship is None:
-        level, levels = interaction([as_written(frame, c) for c in names])
+        level, levels = interaction(columns)
     else:
-        level = match_levels(as_written(frame, names[0]), relationship, str(term.factors[0].link), names[0])
+        level = match_levels(columns[0], relationship, str(term.factors[0].link), names[0])
         levels = relationship.labels
-    return one_load(level), levels
+    return some_loads(level, there), levels
 
 
 def several_loads(factor: Factor, frame: pd.DataFrame, relationship: Relationship | None) -> tuple[Loads, pd.Index]:
@@ -68,15 +80,26 @@ def several_loads(factor: Factor, frame: pd.DataFrame, relationship: Relationshi
     source = factor.source
     names = source_columns(source)
     if relationship is None:
-        stacked, levels = codes_of(pd.concat([as_written(frame, c).astype(object) for c in names], ignore_index=True))
+        stack = pd.concat([as_written(frame, c).astype(object) for c in names], ignore_index=True)
+        there = known([stack])
+        stacked = np.full(len(stack), -1, dtype=np.intp)
+        stacked[there], levels = codes_of(stack[there])
         codes = dict(zip(names, np.split(stacked, len(names)), strict=True))
     else:
-        codes = {c: match_levels(as_written(frame, c), relationship, str(factor.link), c) for c in names}
+        codes = {c: _known_levels(as_written(frame, c), relationship, str(factor.link), c) for c in names}
         levels = relationship.labels
     if isinstance(source, MultiMembership):
         return membership_loads(source, codes, frame), levels
     assert isinstance(source, Members)
     return members_loads(source, codes, frame), levels
+
+
+def _known_levels(column: pd.Series, relationship: Relationship, link: str, name: str) -> IntArray:
+    """Position of each record's id in the labels of a relationship, -1 where it names nobody."""
+    there = known([column])
+    level = np.full(len(column), -1, dtype=np.intp)
+    level[there] = match_levels(column[there], relationship, link, name)
+    return level
 
 
 def members_loads(source: Members, codes: Mapping[str, IntArray], frame: pd.DataFrame) -> Loads:
@@ -93,11 +116,12 @@ def _entry_loads(
     entry: Column | Mates, codes: Mapping[str, IntArray], frame: pd.DataFrame
 ) -> tuple[IntArray, IntArray]:
     """Records and levels that one entry of `members` loads."""
-    n = len(frame)
     if isinstance(entry, Column):
-        return np.arange(n), codes[entry.name]
-    own = codes[entry.column]
-    unit, units = codes_of(as_written(frame, entry.unit))
+        rows = np.flatnonzero(codes[entry.name] >= 0)
+        return rows, codes[entry.name][rows]
+    rows = np.flatnonzero((codes[entry.column] >= 0) & known([frame[entry.unit]]))
+    own, n = codes[entry.column][rows], len(rows)
+    unit, units = codes_of(as_written(frame, entry.unit).iloc[rows])
     # each unit's different members once, then every record meets all of its unit but itself
     present = np.unique(np.stack([unit, own]), axis=1)
     size = np.bincount(present[0], minlength=len(units))
@@ -107,7 +131,7 @@ def _entry_loads(
     within = np.arange(len(record)) - np.repeat(np.cumsum(times) - times, times)
     level = present[1][start[unit[record]] + within]
     mate = level != own[record]
-    return record[mate], level[mate]
+    return rows[record[mate]], level[mate]
 
 
 def membership_loads(source: MultiMembership, codes: Mapping[str, IntArray], frame: pd.DataFrame) -> Loads:

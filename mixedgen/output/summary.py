@@ -263,6 +263,11 @@ def _footer_lines(fitted: Fitted) -> tuple[str, ...]:
         lines.append(
             f"{rows} rows left out for missing values: " + _listing(f"{n} in {v}" for v, n in design.lost.items())
         )
+    if design.unknown:
+        lines.append(
+            "records without an id, kept with a row of zeros in Z: "
+            + _listing(f"{n} in {v}" for v, n in design.unknown.items())
+        )
     if design.fixed.aliased:
         lines.append("aliased columns left out of X: " + _listing(design.fixed.aliased))
     known = fitted.control.restrictions

@@ -25,10 +25,12 @@ from mixedgen.design.loads import (
     membership_loads,
     one_load,
     other_columns,
+    some_loads,
     source_columns,
     spread,
 )
 from mixedgen.design.terms import Term
+from mixedgen.design.unknown import known
 from mixedgen.errors import DataError, NotAvailableError, RelationshipError, examples
 from mixedgen.estimation.fitted import Fitted
 from mixedgen.formula.parts import Column, MultiMembership, RandomTerm
@@ -169,6 +171,7 @@ def complete_frame(
         names += side.variables
     require_columns(frame, [*names, *groups], "new data")
     names += groups if new_levels == "error" else []
+    names = [name for name in names if name not in design.parents]
     there = frame[list(dict.fromkeys(names))].notna().all(axis=1)
     return np.flatnonzero(there.to_numpy(dtype=bool)), frame.index
 
@@ -191,9 +194,9 @@ def new_rows(
         if k in chosen:
             extend = _pairs_extension if t.pools else _one_extension
             extension = extend(t, design.frame, frame, relationships)
-            effects.append(_new_effects(own, design.frame, frame, new_levels, extension))
+            effects.append(_new_effects(own, design, frame, new_levels, extension))
         elif interval == "prediction":
-            others.append(_new_effects(_fresh(own), design.frame, frame, "population", None))
+            others.append(_new_effects(_fresh(own), design, frame, "population", None))
     return Rows(X, estimable, offset if design.offsets else None, tuple(effects), tuple(others))
 
 
@@ -283,7 +286,7 @@ def _estimable_rows(X: Matrix, fixed: FixedPart) -> NDArray[np.bool_]:
 
 def _new_effects(
     own: Predicted,
-    old: pd.DataFrame,
+    design: Design,
     frame: pd.DataFrame,
     new_levels: NewLevels,
     extension: Relationship | None,
@@ -292,7 +295,7 @@ def _new_effects(
     key, levels = own.own.key, own.own.levels
     if extension is not None:
         require_same_scale(own.own, extension)
-    loads, new = _new_loads(own.own.written, old, frame, levels, unlabelled=not own.own.q)
+    loads, new = _new_loads(own.own.written, design, frame, levels, unlabelled=not own.own.q)
     unknown = new if extension is None else new[positions_of(new, extension.labels) < 0]
     if len(unknown) and new_levels == "error":
         raise DataError(_new_levels_message(key, unknown, levels), levels=list(unknown))
@@ -336,33 +339,44 @@ def require_same_scale(t: Term, extension: Relationship, needed: NDArray[np.bool
 
 
 def _new_loads(
-    term: RandomTerm, old: pd.DataFrame, frame: pd.DataFrame, levels: pd.Index, unlabelled: bool
+    term: RandomTerm, design: Design, frame: pd.DataFrame, levels: pd.Index, unlabelled: bool
 ) -> tuple[Loads, pd.Index]:
     """Loads of new data, and the levels that are not among `levels`, which are numbered after them.
 
-    With `unlabelled` a plain term needs no column: its levels do not matter, and every row may load the same.
+    With `unlabelled` a plain term needs no column: its levels do not matter, and every row may load the same. Rows that
+    name nobody where they may load nothing there.
     """
     source = term.factors[-1].source
     if isinstance(source, Column):
         if unlabelled:
             return one_load(np.zeros(len(frame), dtype=np.intp)), pd.Index(["new"])
         names = [str(f.source) for f in term.factors]
-        columns = [_as_in_fit(as_written(frame, c), as_written(old, c)) for c in names]
-        codes, new = _coded_levels([_joined_labels(columns)], levels)
-        return one_load(codes[0]), new
+        columns = [_as_in_fit(as_written(frame, c), as_written(design.frame, c)) for c in names]
+        there = np.all([_named(frame, c, design) for c in names], axis=0)
+        codes, new = _coded_levels([_joined_labels([c[there] for c in columns])], levels)
+        return some_loads(codes[0], there), new
     names = source_columns(source)
-    codes, new = _coded_levels([pd.Index(as_written(frame, c).astype(object)) for c in names], levels)
-    by_name = dict(zip(names, codes, strict=True))
+    named = [_named(frame, c, design) for c in names]
+    values = [pd.Index(as_written(frame, c).astype(object)[n]) for c, n in zip(names, named, strict=True)]
+    codes, new = _coded_levels(values, levels)
+    by_name = {c: np.full(len(frame), -1, dtype=np.intp) for c in names}
+    for c, there, code in zip(names, named, codes, strict=True):
+        by_name[c][there] = code
     if isinstance(source, MultiMembership):
         return membership_loads(source, by_name, frame), new
     return members_loads(source, by_name, frame), new
 
 
+def _named(frame: pd.DataFrame, name: str, design: Design) -> NDArray[np.bool_]:
+    """Whether rows name somebody in a column where they need not, shape (m,); all rows for other columns."""
+    return known([frame[name]]) if name in design.parents else np.ones(len(frame), dtype=bool)
+
+
 def _as_in_fit(column: pd.Series, old: pd.Series) -> pd.Series:
     """Values of new data, those that equal one of the fit as they were there: 3.0 of a column with gaps is 3."""
-    known = pd.Index(old.astype(object).unique())
-    at = positions_of(column.astype(object), known)
-    return column.astype(object).where(at < 0, pd.Series(known.to_numpy()[at], index=column.index, dtype=object))
+    values = pd.Index(old.astype(object).unique())
+    at = positions_of(column.astype(object), values)
+    return column.astype(object).where(at < 0, pd.Series(values.to_numpy()[at], index=column.index, dtype=object))
 
 
 def _joined_labels(columns: Sequence[pd.Series]) -> pd.Index:

@@ -13,6 +13,7 @@ from scipy.special import ndtri
 from mixedgen.arrays import Array, IntArray
 from mixedgen.design.design import Design
 from mixedgen.design.frame import read_frame, recode
+from mixedgen.design.unknown import blank_unknown, parent_columns
 from mixedgen.errors import ArgumentError, NotAvailableError, examples
 from mixedgen.estimation.fitted import Fitted
 from mixedgen.prediction.new_residuals import new_residual_variances
@@ -106,7 +107,8 @@ def predict(
         added = fitted.design.residual.variances(fitted.theta_R) if interval == "prediction" else 0.0
         table = _prediction_table(fitted, rows, interval, level, added)
         return _shaped({name: design.records.on_data(values, name) for name, values in table.items()})
-    frame = read_frame(data)
+    related = {str(t.written.factors[-1].link): t.relationship for t in design.terms if t.relationship is not None}
+    frame = blank_unknown(read_frame(data), parent_columns(design.parsed), related)
     complete, index = complete_frame(design, frame, chosen, interval, new_levels)
     table = {name: np.zeros(0) for name in (("mean", "se", "lower", "upper") if interval else ("mean",))}
     if len(complete):
