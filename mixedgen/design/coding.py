@@ -231,7 +231,7 @@ def variables_in(coder: Coder, frame: pd.DataFrame) -> pd.DataFrame:
     terms = coder.spec.terms
     levels = {v for t in terms for f in t.factors if str(f.expr) in factors for v in factor_variables(f, names)}
     numbers = [v for v in names if is_number(variables[v])]
-    days = {v: as_variable(variables[v]) for v in numbers if v not in levels}
+    days = {v: as_variable(variables[v]) for v in numbers if v not in levels and variables[v].dtype.kind in "mM"}
     return variables.assign(**days).astype({v: "category" for v in levels if v in numbers})
 
 
