@@ -438,3 +438,23 @@ def test_new_crosses_through_both_relationships() -> None:
     with pytest.raises(mg.RelationshipError, match="another scale"):
         other = mg.Relationship.from_matrix(2.0 * K["f"], lines["f"])
         predict(fit.fitted, new, relationships={"Gf": other})
+
+
+@pytest.mark.parametrize(
+    "residual", ["us(time|unit)", "ar1(time|unit)", "cs(time|unit, hom=False)", "at(site):ar1(time|unit)"]
+)
+def test_records_of_new_units_have_the_variance_of_their_position(residual: str) -> None:
+    rng = np.random.default_rng(5)
+    data = pd.DataFrame({"unit": np.repeat(np.arange(40), 3), "time": np.tile([1, 2, 3], 40)})
+    data["site"] = np.where(data["unit"] < 20, "n", "s")
+    data["y"] = rng.normal(size=120) * data["time"] + np.repeat(rng.normal(size=40), 3)
+    fit = mg.lmm("y ~ C(time)", data, residual=residual)
+    old = data.iloc[:3]
+    new = old.assign(unit=[71, 72, 73])
+    table = predict(fit.fitted, new, interval="prediction")
+    pd.testing.assert_frame_equal(table, predict(fit.fitted, interval="prediction").iloc[:3], rtol=1e-9)
+    with pytest.raises(NotAvailableError, match="several records"):
+        predict(fit.fitted, old, interval="prediction")
+    part = mg.lmm("y ~ C(time)", data.iloc[1:], residual=residual)
+    with pytest.raises(NotAvailableError, match="residuals of 1 new records are correlated"):
+        predict(part.fitted, data.iloc[:1], interval="prediction")

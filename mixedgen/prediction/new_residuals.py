@@ -12,8 +12,9 @@ from mixedgen.design.build import WEIGHTS
 from mixedgen.design.design import Design
 from mixedgen.design.frame import numeric, positive, recode, require_columns
 from mixedgen.design.residual import residual_columns, residual_of
-from mixedgen.errors import DataError, NotAvailableError, examples
+from mixedgen.errors import DataError, DesignError, NotAvailableError, examples
 from mixedgen.estimation.fitted import Fitted
+from mixedgen.residual.residual import Residual
 
 
 def residual_needs(design: Design) -> list[str]:
@@ -27,14 +28,14 @@ def require_residual(design: Design, frame: pd.DataFrame) -> None:
     Raises
     ------
     NotAvailableError
-        If residuals are correlated: what the data tell of a new one is not known here.
+        If the covariance matrix of the residuals was given.
     DataError
         If columns are lacking.
     """
-    if design.residual.pairs is not None:
+    if design.residual.pairs is not None and not design.residual_parts:
         raise NotAvailableError(
-            "residuals are correlated, and new data do not say with which: take interval='confidence', and add the "
-            "variance."
+            "the covariance matrix of the residuals was given, which new data do not continue: take "
+            "interval='confidence', and add the variance."
         )
     if WEIGHTS in design.weights and WEIGHTS not in frame.columns:
         raise DataError(
@@ -48,13 +49,14 @@ def new_residual_variances(fitted: Fitted, frame: pd.DataFrame) -> Array:
 
     Raises
     ------
+    NotAvailableError
+        If the residual of a row is correlated with those of the fit, which tell something of it.
     DataError
-        If a weight is not positive, or a class was not in the fit.
+        If a weight is not positive, or a class or position was not in the fit.
 
     Notes
     -----
-    The residual is read once more on the records of the fit and the new ones below each other, which holds for any kind
-    that has no correlations.
+    The residual is read once more on the records of the fit and the new ones below each other: so for any kind.
     """
     design = fitted.design
     needed = residual_needs(design)
@@ -63,8 +65,27 @@ def new_residual_variances(fitted: Fitted, frame: pd.DataFrame) -> Array:
         w = positive(numeric(frame[design.weights[0]], "weights", frame.index))
         inverse_weights = np.concatenate([np.ones(len(design.frame)), 1.0 / w])
     every = _below_each_other(design.frame, frame, needed)
-    residual = residual_of(design.residual_parts, every, inverse_weights)
+    try:
+        residual = residual_of(design.residual_parts, every, inverse_weights)
+    except DesignError as err:
+        raise NotAvailableError(f"the new records have no residual beside those of the fit: {err}") from err
+    _require_apart(design, residual, frame)
     return design.residual.on_records_of(residual).variances(fitted.theta_R)[len(design.frame) :]
+
+
+def _require_apart(design: Design, residual: Residual, frame: pd.DataFrame) -> None:
+    """Raise an error for new records at positions of their own, or correlated with records of the fit."""
+    added = [c for c in residual.classes if c not in design.residual.classes]
+    if added:
+        raise DataError(f"new records stand at residual positions that the fit did not have: {examples(added)}.")
+    first, second = residual.pairs or (np.zeros(0, dtype=np.intp),) * 2
+    n = len(design.frame)
+    linked = np.unique(first[(first >= n) & (second < n)]) - n
+    if len(linked):
+        raise NotAvailableError(
+            f"the residuals of {len(linked)} new records are correlated with those of the fit: rows "
+            f"{examples(list(frame.index[linked]))}. Take interval='confidence', and add the variance."
+        )
 
 
 def _below_each_other(old: pd.DataFrame, new: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:

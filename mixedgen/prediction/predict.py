@@ -72,7 +72,7 @@ def predict(
         If columns are lacking, or factors have levels that the fit did not have.
     NotAvailableError
         If the fit does not hold what new data would need: several traits, unknown-parent groups, effects of a stateful
-        transform, correlated residuals.
+        transform, residuals that are correlated with those of the fit.
     ArgumentError, RelationshipError
         If an option is unknown, or a relationship does not fit that of the model.
 
