@@ -226,6 +226,24 @@ def test_too_many_terms(sign: str) -> None:
     assert time.process_time() - begin < SECONDS
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["(1|{})".format("*".join(f"v{i}" for i in range(40))), "(1|{})".format("/".join(f"v{i}" for i in range(400)))],
+)
+def test_too_many_groups(text: str) -> None:
+    begin = time.process_time()
+    with pytest.raises(mg.MixedgenError):
+        mg.MixedModel(f"Reaction ~ Days + {text}", sleep())
+    assert time.process_time() - begin < SECONDS
+
+
+def test_too_many_nested() -> None:
+    begin = time.process_time()
+    with pytest.raises(mg.FormulaError, match="'/'"):
+        mg.MixedModel(f"Reaction ~ {'/'.join(f'v{i}' for i in range(500))} + (1|Subject)", sleep())
+    assert time.process_time() - begin < SECONDS
+
+
 @pytest.mark.parametrize("name", ["sqrt", "arctan", "hypot", "where", "round", "clip", "logaddexp"])
 def test_numpy_by_either_name(name: str) -> None:
     arguments = "x > 3, x, 2" if name == "where" else ", ".join(["x", "2", "5"][: NUMPY[name]])

@@ -70,7 +70,7 @@ def read_side(
     for factor in (factor for term in formula for factor in term.factors):
         check_factor(factor, functions or {}, rhs)
     names = [v for term in formula for factor in term.factors for v in factor_variables(factor, frame.columns)]
-    require_columns(frame, names, f"in {rhs!r}")
+    require_columns(frame, list(dict.fromkeys(names)), f"in {rhs!r}")
     coded = model_spec(rhs, contrasts) if contrasts else formula
     return Side(rhs, coded, tuple(dict.fromkeys(names)), tuple(str(term) for term in formula), functions or {})
 

@@ -15,6 +15,7 @@ from formulaic.parser.parser import DefaultOperatorResolver
 from formulaic.parser.types import Operator, OrderedSet, Term
 
 _MOST_TERMS = 10_000
+_MOST_PARENTS = 50  # before a slash, which multiplies them all
 _IN_PRECEDENCE = 250  # of %in%: below ':' and above '*', as in R
 
 
@@ -33,7 +34,9 @@ def _bounded(operator: Operator) -> Operator:
         return _with_terms(operator, _power)
     if operator.symbol == "in":
         return _with_terms(operator, _counted(_nested), precedence=_IN_PRECEDENCE)
-    if operator.symbol in ("*", ":", "/") and operator.arity == 2:
+    if operator.symbol == "/":
+        return _with_terms(operator, _counted(operator.to_terms, most_parents=_MOST_PARENTS))
+    if operator.symbol in ("*", ":") and operator.arity == 2:
         return _with_terms(operator, _counted(operator.to_terms))
     return operator
 
@@ -55,12 +58,14 @@ def _nested(left: OrderedSet[Term], right: OrderedSet[Term]) -> OrderedSet[Term]
     return OrderedSet(reduce(lambda a, b: a * b, right, term) for term in left)
 
 
-def _counted(to_terms: Callable[..., Any]) -> Callable[..., Any]:
+def _counted(to_terms: Callable[..., Any], most_parents: int = _MOST_TERMS) -> Callable[..., Any]:
     """The expansion of two operands, refused when it has too many terms."""
 
     def expand(left: Iterable[Term], right: Iterable[Term]) -> Any:
         lefts, rights = OrderedSet(left), OrderedSet(right)
         _check_count(len(lefts) * len(rights))
+        if len(lefts) > most_parents:
+            raise FormulaParsingError(f"more than {most_parents} terms stand before '/': write out those meant")
         return to_terms(lefts, rights)
 
     return expand

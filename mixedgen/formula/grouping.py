@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import reduce
 
-from mixedgen.errors import examples
+from mixedgen.errors import FormulaError, examples
 from mixedgen.formula.lexemes import Lexeme, Text, as_written, is_group, operators_outside, split_at
 from mixedgen.formula.parts import Column, Factor, Mates, Members, MultiMembership
 
 _Groups = list[tuple[Factor, ...]]
+_MOST_GROUPS, _MOST_NESTED = 1_000, 50
 
 
 def _groups(text: Text, lexemes: Sequence[Lexeme], effects: str) -> _Groups:
@@ -58,6 +59,8 @@ def _union(*parts: _Groups) -> _Groups:
 
 def _cross(left: _Groups, right: _Groups) -> _Groups:
     """Interactions of each left one with each right one."""
+    if len(left) * len(right) > _MOST_GROUPS:
+        raise FormulaError(f"right of a bar stand more than {_MOST_GROUPS} interactions: write out those meant")
     return _union([tuple(dict.fromkeys(a + b)) for a in left for b in right])
 
 
@@ -78,6 +81,8 @@ def _product(text: Text, lexemes: Sequence[Lexeme]) -> _Groups:
         if len(groups) > 1 and len(nested) > 1:
             raise text.error("several factors cannot be nested in several: write the terms one by one", operator.start)
         whole = tuple(dict.fromkeys(factor for group in groups for factor in group))
+        if len(whole) > _MOST_NESTED:
+            raise text.error(f"more than {_MOST_NESTED} factors are nested in each other", operator.start)
         groups = _union(groups, _cross([whole], nested))
     return groups
 
