@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 import mixedgen as mg
+from mixedgen.cli.main import main
 
 IDS = ["007", "7", "1E5", "100000", "90071992547409001", "90071992547409003"]
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "blanks": " "}
@@ -233,3 +234,26 @@ def test_ids_of_one_writing_meet_whatever_holds_them(data, labels):
     chip = mg.Genotypes(np.random.default_rng(1).integers(0, 3, (6, 9)), ids=SIDES[data](ids))
     assert mg.single_step(ped, chip).size == 6
     assert chip.select(ids=SIDES[labels](ids[:2])).n == 2
+
+
+@pytest.mark.parametrize("sep", SEPARATORS)
+@pytest.mark.parametrize("header", [True, False])
+@pytest.mark.parametrize("said", [True, False])
+def test_the_shell_reads_every_layout(tmp_path, capsys, sep, header, said):
+    between, ids = SEPARATORS[sep], ["007", "7", "1E5", "11", "12", "13"]
+    records = write(tmp_path / "y.txt", [(id, k * k + 0.5) for k, id in enumerate(ids)], ("id", "y"), between, header)
+    rows = [(id, -9, -9) for id in ids]
+    pedigree = write(tmp_path / "ped.txt", rows, ("id", "sire", "dam"), between, header)
+    flags = ["--unknown", "-9", "--pedigree", str(pedigree)]
+    if said:
+        name = {"\t": "tab", " ": "blanks"}.get(between, between)
+        answer = "yes" if header else "no"
+        flags += ["--sep", name, "--pedigree-sep", name, "--pedigree-header", answer, "--encoding", "utf-8"]
+    if not header:
+        flags += ["--header", "id,y"]
+    model = ["blup", "y ~ 1 + (1|id:A)", str(records), *flags, "--variances", "id:A=1,residual=1"]
+    assert main(model) == 0
+    shown = capsys.readouterr().out
+    assert all(f" {id} " in shown for id in ids)
+    assert main(["check", str(records), *flags]) == 0
+    assert "in both: 6 ids" in capsys.readouterr().out

@@ -55,6 +55,15 @@ def add_sources(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--genotypes", metavar="FILE", help="genotypes: G and M; CSV or Parquet with the ids first, or PLINK .bed"
     )
+    command.add_argument(
+        "--unknown",
+        metavar="CODES",
+        type=_comma_separated,
+        default=(),
+        help="codes of unknown parents, as --unknown=-9,.",
+    )
+    for source, what in (("", "the data"), ("pedigree-", "the pedigree"), ("genotypes-", "the genotypes")):
+        _add_layout(command, source, what)
     command.add_argument("--coding", choices=("012", "-101"), default="012", help="of the genotypes (default: 012)")
     command.add_argument("--dosages", action="store_true", help="the genotypes are expected numbers of copies")
     command.add_argument(
@@ -63,6 +72,34 @@ def add_sources(command: argparse.ArgumentParser) -> None:
         default="raise",
         help="records whose id is in no relationship: an error (default), or left out and counted",
     )
+
+
+def _add_layout(command: argparse.ArgumentParser, source: str, what: str) -> None:
+    """Arguments that say how a text file is laid out, where that is not to be found in the file."""
+    command.add_argument(
+        f"--{source}sep", metavar="TEXT", type=_separator, help=f"between fields of {what}; tab, blanks"
+    )
+    command.add_argument(
+        f"--{source}header", metavar="yes|no|NAMES", type=_header, help=f"whether {what} have a header, or the names"
+    )
+    command.add_argument(f"--{source}decimal", choices=(".", ","), help=f"decimal sign of {what}")
+    command.add_argument(f"--{source}encoding", metavar="NAME", help=f"encoding of {what}, such as latin-1")
+
+
+def _separator(text: str) -> str:
+    """A separator, some by name."""
+    return {"tab": "\t", "\\t": "\t", "blank": " ", "blanks": " ", "comma": ",", "semicolon": ";"}.get(text, text)
+
+
+def _header(text: str) -> bool | list[str]:
+    """Whether there is a header, or the names of the columns."""
+    answers = {"yes": True, "no": False}
+    return answers[text] if text in answers else _comma_separated(text)
+
+
+def layout_of(options: argparse.Namespace, source: str) -> dict[str, Any]:
+    """What the options say of the layout of a file: of the data "", of others "pedigree_" or "genotypes_"."""
+    return {part: getattr(options, source + part) for part in ("sep", "header", "decimal", "encoding")}
 
 
 def _comma_separated(text: str) -> list[str]:

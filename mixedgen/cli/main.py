@@ -159,7 +159,7 @@ def _run_check(options: argparse.Namespace) -> int:
     """Print how the ids meet, what the pedigree holds and how good the genotypes are."""
     if options.pedigree is None and options.genotypes is None:
         raise ArgumentError("there is nothing to compare the data with: give --pedigree, --genotypes or both.")
-    frame = frame_of(options.data)
+    frame = frame_of(options)
     ped = None if options.pedigree is None else read_pedigree(options)
     genotypes = None if options.genotypes is None else read_genotypes(options)
     require_columns(frame, [] if options.id is None else [options.id], "--id")

@@ -11,11 +11,13 @@ from typing import NamedTuple
 import pandas as pd
 
 from mixedgen import data
+from mixedgen.cli.arguments import layout_of
 from mixedgen.design.frame import read_frame
 from mixedgen.design.tags import tags
 from mixedgen.errors import ArgumentError, DataError, RelationshipError, examples
 from mixedgen.estimation.control import Control
 from mixedgen.formula.parse import parse
+from mixedgen.genetics.files import read_table
 from mixedgen.genetics.genotypes import Genotypes
 from mixedgen.genetics.pedigree import Pedigree
 from mixedgen.model import MixedModel
@@ -44,7 +46,7 @@ _BINDINGS = {
 
 def model_of(options: argparse.Namespace) -> MixedModel:
     """The model of the formula on the data, with the relationships it links to."""
-    frame = frame_of(options.data)
+    frame = frame_of(options)
     progress = sys.stderr.isatty() if options.progress is None else options.progress
     return MixedModel(
         options.formula,
@@ -102,15 +104,24 @@ def _linked(formula: str, names: Sequence[str], columns: Collection[str] | None 
 def read_pedigree(options: argparse.Namespace) -> Pedigree:
     """Pedigree of the options."""
     id_name, sire, dam = options.pedigree_columns
-    return Pedigree.read(options.pedigree, id=id_name, sire=sire, dam=dam, groups=options.groups)
+    return Pedigree.read(
+        options.pedigree,
+        id=id_name,
+        sire=sire,
+        dam=dam,
+        groups=options.groups,
+        unknown=options.unknown,
+        **layout_of(options, "pedigree_"),
+    )
 
 
 def read_genotypes(options: argparse.Namespace) -> Genotypes:
     """Genotypes of the options."""
-    return Genotypes.read(options.genotypes, coding=options.coding, dosages=options.dosages)
+    layout = layout_of(options, "genotypes_")
+    return Genotypes.read(options.genotypes, coding=options.coding, dosages=options.dosages, **layout)
 
 
-def frame_of(source: str) -> pd.DataFrame:
+def frame_of(options: argparse.Namespace) -> pd.DataFrame:
     """Frame of the file that exists, or else of the shipped data set of that name.
 
     Raises
@@ -118,9 +129,10 @@ def frame_of(source: str) -> pd.DataFrame:
     DataError
         If it is neither.
     """
+    source = str(options.data)
     path = Path(source)
     if path.is_file():
-        return read_frame(path)
+        return read_frame(read_table(path, **layout_of(options, "")))
     if source.lower() in data.names():
         return data.load(source)
     names = ", ".join(data.names())
