@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mixedgen import data
 from mixedgen.covariance.custom import CorrelationFunction
 from mixedgen.errors import (
@@ -15,6 +17,7 @@ from mixedgen.errors import (
     NotAvailableError,
     PedigreeError,
     RelationshipError,
+    missing_name,
 )
 from mixedgen.estimation.control import Control
 from mixedgen.genetics.files import read_table
@@ -76,3 +79,8 @@ __all__ = [
     "single_step",
     "table",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Say what a word of another package is called here."""
+    raise missing_name("mixedgen", name, __all__)

@@ -13,12 +13,13 @@ from mixedgen.arrays import Array, Levels
 from mixedgen.covariance.correlated import Correlated
 from mixedgen.covariance.structure import Parameter
 from mixedgen.definite import asymmetry
-from mixedgen.errors import ArgumentError
+from mixedgen.errors import ArgumentError, public_class
 
 _STEP = 1e-3  # of the distance to the nearer bound, or of a parameter's size: differences of fourth order
 _SYMMETRIC = 1e-10
 
 
+@public_class
 @dataclass(frozen=True, eq=False)
 class CorrelationFunction:
     """Correlations by a function of parameters and levels, as a structure of formulas.

@@ -10,7 +10,7 @@ from importlib import resources
 
 import pandas as pd
 
-from mixedgen.errors import DataError
+from mixedgen.errors import DataError, public
 
 __all__ = [
     "cake",
@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 
+@public
 def sleepstudy() -> pd.DataFrame:
     """Reaction times of 18 drivers over ten days of sleep restriction.
 
@@ -46,6 +47,7 @@ def sleepstudy() -> pd.DataFrame:
     return _read("sleepstudy", "Subject")
 
 
+@public
 def dyestuff() -> pd.DataFrame:
     """Yield of dyestuff from six batches of an intermediate product, five preparations each.
 
@@ -66,6 +68,7 @@ def dyestuff() -> pd.DataFrame:
     return _read("dyestuff", "Batch")
 
 
+@public
 def dyestuff2() -> pd.DataFrame:
     """Six batches of constructed yields, whose variance between batches is estimated as zero.
 
@@ -86,6 +89,7 @@ def dyestuff2() -> pd.DataFrame:
     return _read("dyestuff2", "Batch")
 
 
+@public
 def penicillin() -> pd.DataFrame:
     """Inhibition zones of six penicillin samples on 24 plates: two crossed factors.
 
@@ -106,6 +110,7 @@ def penicillin() -> pd.DataFrame:
     return _read("penicillin", "plate", "sample")
 
 
+@public
 def pastes() -> pd.DataFrame:
     """Strength of a chemical paste: casks within deliveries, two assays each.
 
@@ -126,6 +131,7 @@ def pastes() -> pd.DataFrame:
     return _read("pastes", "batch", "cask", "sample")
 
 
+@public
 def cake() -> pd.DataFrame:
     """Breakage angle of chocolate cakes: three recipes, fifteen replicates, six temperatures (split plot).
 
@@ -150,6 +156,7 @@ def cake() -> pd.DataFrame:
     return frame
 
 
+@public
 def mrode_calves() -> pd.DataFrame:
     """Pre-weaning gain of five beef calves, the small animal model of Mrode's example 4.1.
 
@@ -170,6 +177,7 @@ def mrode_calves() -> pd.DataFrame:
     return _read("mrode_calves", "sex")
 
 
+@public
 def mrode_pedigree() -> pd.DataFrame:
     """Pedigree of the calves of Mrode's example 4.1.
 
@@ -190,6 +198,7 @@ def mrode_pedigree() -> pd.DataFrame:
     return _read("mrode_pedigree")
 
 
+@public
 def names() -> list[str]:
     """Names that `load` knows, in alphabetical order.
 
@@ -206,6 +215,7 @@ def names() -> list[str]:
     return sorted(_TABLES)
 
 
+@public
 def load(name: str) -> pd.DataFrame:
     """Load the data set of that name; upper and lower case are the same.
 

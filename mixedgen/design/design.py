@@ -19,7 +19,7 @@ from mixedgen.design.fixed import FixedPart
 from mixedgen.design.records import OneResponse, Records, SeveralResponses
 from mixedgen.design.terms import INTERCEPT_NAMES, Term, normal_key
 from mixedgen.design.traits import Traits
-from mixedgen.errors import ArgumentError, examples
+from mixedgen.errors import ArgumentError, examples, suggestion
 from mixedgen.formula.parts import ParsedFormula, ResidualTerm
 from mixedgen.genetics.ids import IdReport, reconcile
 from mixedgen.residual.residual import Residual
@@ -171,11 +171,14 @@ class Design:
         ArgumentError
             If there is no such term.
         """
-        wanted = normal_key(name)
+        wanted = normal_key(str(name))
         for k, t in enumerate(self.terms):
             if normal_key(t.key) == wanted:
                 return k
-        raise ArgumentError(f"there is no random term {name!r}; the terms are {examples([t.key for t in self.terms])}.")
+        keys = [t.key for t in self.terms]
+        raise ArgumentError(
+            f"there is no random term {name!r}; the terms are {examples(keys)}.{suggestion(name, keys)}"
+        )
 
     def with_response(self, values: Array) -> Design:
         """The same model of other values, as observed, shape (n,)."""

@@ -27,7 +27,7 @@ from mixedgen.diagnostics.deletion import (
     deletion,
 )
 from mixedgen.engines.memory import free_memory
-from mixedgen.errors import ConvergenceWarning, DesignError, EngineError, NotAvailableError, examples
+from mixedgen.errors import ConvergenceWarning, DesignError, EngineError, NotAvailableError, examples, outside
 from mixedgen.estimation.fitted import Fitted
 from mixedgen.estimation.maximum import LONG
 from mixedgen.estimation.refit import refit_design
@@ -360,6 +360,6 @@ def _variances_frame(fitted: Fitted, cases: Cases, found: Sequence[Deletion | st
         warnings.warn(
             f"{len(failed)} fits without a case did not converge: {examples(failed)}; see `variances`.",
             ConvergenceWarning,
-            stacklevel=4,
+            stacklevel=outside(),
         )
     return frame

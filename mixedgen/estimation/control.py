@@ -7,10 +7,11 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any
 
 from mixedgen.design.restrictions import Restrictions
-from mixedgen.errors import ArgumentError
+from mixedgen.errors import ArgumentError, public_class
 from mixedgen.estimation.steps import CURVATURES, Curvature
 
 
+@public_class
 @dataclass(frozen=True)
 class Control:
     """How to estimate.

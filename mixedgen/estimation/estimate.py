@@ -10,7 +10,7 @@ from mixedgen.arrays import Array
 from mixedgen.design.design import Design
 from mixedgen.engines.memory import enough_memory
 from mixedgen.engines.system import Engine
-from mixedgen.errors import ArgumentError, ConvergenceWarning, DesignError, examples
+from mixedgen.errors import ArgumentError, ConvergenceWarning, DesignError, examples, outside
 from mixedgen.estimation.control import Control
 from mixedgen.estimation.estimators import ESTIMATORS, estimator_of
 from mixedgen.estimation.fitted import Fitted, negative
@@ -24,7 +24,6 @@ def fit(
     control: Control | None = None,
     *,
     starts: Sequence[Array] = (),
-    stacklevel: int = 4,
 ) -> Fitted:
     """Estimate the variance parameters of a design.
 
@@ -40,8 +39,6 @@ def fit(
         How to estimate.
     starts : sequence of ndarray
         Theta to start from, for an estimator that takes start values; the others estimate anew.
-    stacklevel : int
-        Where the warning points to, from here.
 
     Returns
     -------
@@ -66,7 +63,7 @@ def fit(
     with enough_memory("while the variances were estimated"):
         theta, outcome = estimator.estimate(design, engine, control, *more)
     if not outcome.converged:
-        warnings.warn(str(outcome.certificate or outcome.verdict(method)), ConvergenceWarning, stacklevel=stacklevel)
+        warnings.warn(str(outcome.certificate or outcome.verdict(method)), ConvergenceWarning, stacklevel=outside())
     system = outcome.system
     if system is None and not negative(design, theta):
         system = engine.at(theta)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mixedgen.arrays import Array
-from mixedgen.errors import ArgumentError, FormulaError, examples
+from mixedgen.errors import ArgumentError, FormulaError, examples, suggestion
 from mixedgen.formula.expressions import syntax_tree
 
 _FUNCTIONS = {"sqrt": np.sqrt, "log": np.log, "exp": np.exp}
@@ -121,7 +121,10 @@ def _value_of_node(node: ast.expr, places: dict[str, int], values: Any, names: t
     text = ast.unparse(node)
     for place, i in sorted(places.items(), reverse=True):
         text = text.replace(place, names[i])
-    raise ArgumentError(f"{text!r} is neither a variance parameter nor arithmetic (+ - * / ** sqrt log exp).")
+    raise ArgumentError(
+        f"{text!r} is neither a variance parameter nor arithmetic (+ - * / ** sqrt log exp).{suggestion(text, names)} "
+        f"The parameters are {examples(names)}."
+    )
 
 
 _OPERATIONS: dict[type, Any] = {

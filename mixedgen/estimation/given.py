@@ -10,7 +10,7 @@ import numpy as np
 from mixedgen.arrays import Array
 from mixedgen.design.design import Design
 from mixedgen.design.terms import normal_key
-from mixedgen.errors import ArgumentError, examples
+from mixedgen.errors import ArgumentError, examples, suggestion
 
 
 def theta_from(design: Design, values: Mapping[str, Any], base: Array | None = None, name: str = "variances") -> Array:
@@ -62,7 +62,9 @@ def _recognised(
     others = {k: v for k, v in values.items() if normal_key(str(k)) not in terms}
     unknown = [k for k in others if _without_blanks(k) not in places]
     if unknown:
-        raise ArgumentError(f"no random term {examples(unknown)}; the variances are {examples(keys)}.")
+        raise ArgumentError(
+            f"no random term {examples(unknown)}; the variances are {examples(keys)}.{suggestion(unknown[0], keys)}"
+        )
     return whole, {places[_without_blanks(k)]: v for k, v in others.items()}
 
 

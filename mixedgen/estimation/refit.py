@@ -66,7 +66,7 @@ def refit_design(fitted: Fitted, design: Design) -> Fitted:
         return fitted.carried_to(design)
     engine = fitted.engine.anew(design)
     first = _starts(fitted, engine) if fitted.estimator.resumes else ()
-    return fit(design, engine, fitted.method, fitted.control, starts=first, stacklevel=5)
+    return fit(design, engine, fitted.method, fitted.control, starts=first)
 
 
 def _starts(fitted: Fitted, engine: Engine) -> list[Array]:

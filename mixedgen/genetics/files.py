@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mixedgen.errors import ArgumentError, DataError, MixedgenError, PedigreeError
+from mixedgen.errors import ArgumentError, DataError, MixedgenError, PedigreeError, public
 from mixedgen.genetics.foreign import foreign_name
 from mixedgen.genetics.ids import id_text
 from mixedgen.genetics.layout import Layout, find_layout, read_text
@@ -45,6 +45,7 @@ _PARQUET = Format("Parquet", _read_parquet)
 FORMATS: dict[str, Format] = {".parquet": _PARQUET, ".pq": _PARQUET}
 
 
+@public
 def read_table(
     path: str | Path,
     *,

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.special import chdtrc
 
 from mixedgen.arrays import Array, Positions
-from mixedgen.errors import ArgumentError, DataError, examples
+from mixedgen.errors import ArgumentError, DataError, examples, public_class
 from mixedgen.genetics.calls import MARKERS_AT_ONCE, MISSING, AlleleCoding, checked_calls, checked_names
 from mixedgen.genetics.files import read_bed
 from mixedgen.genetics.ids import positions_of
@@ -29,6 +29,7 @@ from mixedgen.genetics.written import with_written
 Scale = Literal["2pq", "sd"]
 
 
+@public_class
 class Genotypes:
     """Genotypes of animals at biallelic markers.
 

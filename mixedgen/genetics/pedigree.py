@@ -16,7 +16,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from mixedgen.arrays import Array, Positions
-from mixedgen.errors import ArgumentError, RelationshipError, examples
+from mixedgen.errors import ArgumentError, RelationshipError, examples, public_class
 from mixedgen.genetics.files import pedigree_table
 from mixedgen.genetics.inbreeding import between_parents, minus_parents, tabular, triangular
 from mixedgen.genetics.kernels import UNKNOWN
@@ -31,6 +31,7 @@ from mixedgen.genetics.parentage import (
 )
 
 
+@public_class
 class Pedigree:
     """Animals with their parents, checked and ordered so that parents come first.
 

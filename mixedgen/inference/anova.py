@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from mixedgen.arrays import Array
 from mixedgen.design.fixed_terms import fixed_terms
-from mixedgen.errors import ArgumentError, examples
+from mixedgen.errors import ArgumentError, examples, public
 from mixedgen.estimation.fitted import Fitted
 from mixedgen.inference.fixed_effects import estimable
 from mixedgen.inference.hypotheses import hypotheses, others_suffice, over_traits
@@ -50,6 +53,7 @@ def anova_table(inference: Inference, kind: int | str = 3, ddf: str = "satterthw
     return pd.DataFrame.from_dict(tests, orient="index", columns=_F_COLUMNS).rename_axis("term")
 
 
+@public
 def anova(
     fit: Result, *others: Result, type: int | str = 3, ddf: str = "satterthwaite", refit: bool | None = None
 ) -> pd.DataFrame:
@@ -114,6 +118,7 @@ def _contrast_rows(
         If L fits neither all columns of X nor those that are kept, or names a column that is neither.
     """
     fixed = fitted.design.fixed
+    _require_numbers(fixed.all_names, L)
     frame = L.to_frame().T if isinstance(L, pd.Series) else L
     if isinstance(frame, pd.DataFrame):
         unknown = [c for c in frame.columns if c not in fixed.all_names]
@@ -126,6 +131,19 @@ def _contrast_rows(
         return values, np.ones(len(values), dtype=bool), labels
     good = estimable(fitted, values)
     return values[:, fixed.kept], good, labels
+
+
+def _require_numbers(names: Sequence[str], L: Any) -> None:
+    """Raise an ArgumentError for a hypothesis in words."""
+    try:
+        words = isinstance(L, str) or any(isinstance(x, str) for x in np.asarray(L, dtype=object).ravel())
+    except ValueError:  # rows of different lengths
+        words = False
+    if words:
+        raise ArgumentError(
+            f"L holds numbers, not text such as {L!r}: write a row for each hypothesis over {examples(names)}, or name "
+            f"the columns, pd.DataFrame([{ {names[-1]: 1.0} }])."
+        )
 
 
 def contest(

@@ -12,7 +12,7 @@ from scipy.special import chdtrc
 
 from mixedgen.arrays import Array
 from mixedgen.design.fixed import FixedPart
-from mixedgen.errors import ArgumentError
+from mixedgen.errors import ArgumentError, outside
 from mixedgen.estimation.estimate import fit
 from mixedgen.estimation.fitted import Fitted
 from mixedgen.inference.criteria import aic, bic, n_parameters
@@ -55,7 +55,7 @@ def likelihood_ratio_table(fits: Sequence[Fitted], refit: bool | None = None) ->
                 f"{len(reml)} models were refitted with ML instead of REML; anova(..., refit=True) does so silently, "
                 "refit=False compares restricted likelihoods.",
                 UserWarning,
-                stacklevel=4,  # the caller of Fit.anova
+                stacklevel=outside(),
             )
         fits = [fit(f.design, f.engine, "ml", f.control) if f.reml else f for f in fits]
     return _likelihood_ratios(sorted(fits, key=n_parameters))

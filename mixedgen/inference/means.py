@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mixedgen.arrays import Array
 from mixedgen.design.design import Design
 from mixedgen.design.fixed_terms import nested_as_written
-from mixedgen.errors import ArgumentError, examples, require_probability
+from mixedgen.errors import ArgumentError, examples, outside, public, public_class, require_probability, suggestion
 from mixedgen.inference.adjustments import ADJUSTMENTS, Comparison
 from mixedgen.inference.fixed_effects import estimable
 from mixedgen.inference.inference import Inference, Result
@@ -69,6 +69,7 @@ class Basis:
     level: float
 
 
+@public_class
 class MarginalMeans(pd.DataFrame):
     """Frame of marginal means, columns (factors) ``emmean se df lower upper``, which knows how to contrast them.
 
@@ -86,6 +87,7 @@ class MarginalMeans(pd.DataFrame):
         return contrasts(self, method, adjust=adjust)
 
 
+@public
 def emmeans(
     fit: Result,
     specs: str | Sequence[str],
@@ -176,9 +178,8 @@ def emmeans(
     )
     good = estimable(inference.fitted, L) & (total > 0)
     if not good.all():
-        warnings.warn(
-            f"{int((~good).sum())} of {len(good)} means are not estimable and missing.", UserWarning, stacklevel=2
-        )
+        gone = f"{int((~good).sum())} of {len(good)} means are not estimable and missing."
+        warnings.warn(gone, UserWarning, stacklevel=outside())
     constant = 0.0 if design.offset is None else float(np.mean(design.offset))
     basis = Basis(inference, L[:, design.fixed.kept], good, constant, tuple(names), tuple(within), ddf, level)
     out = MarginalMeans(pd.concat([rows[there].reset_index(drop=True), _means_table(basis)], axis=1))
@@ -218,6 +219,7 @@ def _check_means(
     if unknown:
         raise ArgumentError(
             f"no variable {examples(unknown)} in the fixed part; it has {examples(list(variables.columns))}."
+            + (" Write the names alone, without '~'." if "~" in str(unknown[0]) else suggestion(unknown[0], variables))
         )
     if len(set(wanted)) < len(wanted) or not names:
         raise ArgumentError("name each variable once, and one at least.")
@@ -236,6 +238,7 @@ def _means_table(basis: Basis) -> pd.DataFrame:
     return table.rename(columns={"estimate": "emmean"})[["emmean", "se", "df", "lower", "upper"]]
 
 
+@public
 def contrasts(
     means: MarginalMeans, method: ContrastMethod = "pairwise", *, adjust: Adjust | None = None
 ) -> pd.DataFrame:

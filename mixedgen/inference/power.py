@@ -22,8 +22,10 @@ from mixedgen.errors import (
     MixedgenError,
     NotAvailableError,
     examples,
+    outside,
     require_count,
     require_probability,
+    suggestion,
 )
 from mixedgen.estimation.estimate import fit
 from mixedgen.estimation.fitted import Fitted
@@ -135,7 +137,7 @@ def power(
                 raise
             place = f"combination {len(rows) + 1} of {len(listed)}"
             text = f"interrupted: {len(done)} of {n} data sets of {place} were done."
-            warnings.warn(text, UserWarning, stacklevel=3)
+            warnings.warn(text, UserWarning, stacklevel=outside())
             return pd.DataFrame([*rows, *([{**scenario.settings, **summary(np.array(done), alpha)}] if done else [])])
         rows.append({**scenario.settings, **summary(np.array(done), alpha)})
     return pd.DataFrame(rows)
@@ -197,7 +199,9 @@ def _scenarios(
     names = list(fitted.design.fixed.names)
     unknown = [name for name in coefficients if name not in names]
     if unknown:
-        raise ArgumentError(f"no coefficient {examples(unknown)}; there are {examples(names)}.")
+        raise ArgumentError(
+            f"no coefficient {examples(unknown)}; there are {examples(names)}.{suggestion(unknown[0], names)}"
+        )
     if len(levels) > 1:
         raise ArgumentError(f"levels may vary one grouping column, not {examples(list(levels))}.")
     column, counts = next(iter(levels.items()), ("", [0]))

@@ -10,7 +10,7 @@ import pandas as pd
 import scipy.sparse as sp
 from scipy.linalg import cho_factor, cho_solve
 
-from mixedgen.errors import ArgumentError, DataError, examples
+from mixedgen.errors import ArgumentError, DataError, examples, public
 from mixedgen.inference.inference import Result
 from mixedgen.inference.means import MarginalMeans, emmeans
 
@@ -32,6 +32,7 @@ class FirstStage:
     covariance: sp.csr_array
 
 
+@public
 def first_stage(fits: Mapping[str, Result], factor: str, *, trial: str = "trial") -> FirstStage:
     """Adjusted means of the levels of a factor in several trials, with their full covariance matrix.
 

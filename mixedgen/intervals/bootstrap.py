@@ -25,6 +25,7 @@ from mixedgen.errors import (
     ConvergenceWarning,
     EngineError,
     MixedgenError,
+    outside,
     require_count,
     require_probability,
 )
@@ -193,9 +194,9 @@ def bootstrap_draws(
                 rows[k] = row
                 bad += not converged
         except (KeyboardInterrupt, BrokenProcessPool) as stop:
-            warnings.warn(_stopped(stop, len(rows), n), UserWarning, stacklevel=3)
+            warnings.warn(_stopped(stop, len(rows), n), UserWarning, stacklevel=outside())
     if bad:
-        warnings.warn(f"{bad} of {len(rows)} replicates did not converge.", ConvergenceWarning, stacklevel=3)
+        warnings.warn(f"{bad} of {len(rows)} replicates did not converge.", ConvergenceWarning, stacklevel=outside())
     names = _as_row(statistic, fitted).index
     empty = pd.Series(np.nan, index=names)
     table = [empty if rows[k] is None else rows[k] for k in sorted(rows)]

@@ -17,6 +17,7 @@ from mixedgen.errors import (
     ConvergenceWarning,
     NotAvailableError,
     examples,
+    outside,
     require_count,
     require_probability,
 )
@@ -178,7 +179,7 @@ def _warn_of_lower(along: Profile) -> None:
             f"the profile of {along.target.name} comes {along.lowest:.3g} below the deviance of the fit, which is no "
             "global optimum: fit again with other start values.",
             ConvergenceWarning,
-            stacklevel=4,
+            stacklevel=outside(),
         )
 
 

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from mixedgen.design.arguments import ModelArguments
 from mixedgen.diagnostics import diagnose, explain, influence
-from mixedgen.errors import NotAvailableError
+from mixedgen.errors import NotAvailableError, missing_name, public_class
 from mixedgen.estimation import refit, update, variances
 from mixedgen.estimation.certificate import Certificate
 from mixedgen.estimation.fitted import Fitted
@@ -35,6 +35,7 @@ from mixedgen.prediction import (
 from mixedgen.relationship.relationship import Relationship
 
 
+@public_class
 class Fit:
     """A fitted linear mixed model.
 
@@ -303,7 +304,7 @@ class Fit:
         self,
         data: Any = None,
         *,
-        re_form: str | Sequence[str] = "all",
+        re_form: str | Sequence[str] | None = "all",
         new_levels: new_rows.NewLevels = "error",
         relationships: Mapping[str, Relationship] | None = None,
         interval: predict.Interval | None = None,
@@ -507,6 +508,10 @@ class Fit:
     def __maketables_default_stat_keys__(self) -> list[str]:
         """Statistics shown unasked: records, levels, criteria, method, random effects."""
         return maketables.maketables_keys(self.fitted)
+
+    def __getattr__(self, name: str) -> Any:
+        """Say what a word of another package is called here."""
+        raise missing_name("Fit", name, dir(type(self)))
 
     def __repr__(self) -> str:
         """One line: formula, method and log-likelihood."""

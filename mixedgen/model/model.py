@@ -17,6 +17,7 @@ from mixedgen.engines import choose
 from mixedgen.engines.forecast import Forecast
 from mixedgen.engines.memory import enough_memory
 from mixedgen.engines.system import Engine
+from mixedgen.errors import public, public_class
 from mixedgen.estimation.control import Control, checked_control
 from mixedgen.estimation.estimate import fit, solve_at
 from mixedgen.estimation.estimators import estimator_of
@@ -25,6 +26,7 @@ from mixedgen.output import matrices
 from mixedgen.relationship.relationship import Relationship
 
 
+@public_class
 class MixedModel:
     """A linear mixed model: a formula on data, before the variances are known.
 
@@ -148,6 +150,7 @@ class MixedModel:
         return matrices.write_out(self.solve(variances).fitted)
 
 
+@public
 def lmm(
     formula: str,
     data: Any,

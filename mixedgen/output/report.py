@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from mixedgen.errors import ArgumentError, examples, require_probability
+from mixedgen.errors import ArgumentError, examples, public, require_probability
 from mixedgen.estimation import variances
 from mixedgen.estimation.fitted import Fitted
 from mixedgen.inference import criteria, fixed_effects
@@ -62,6 +62,7 @@ class Style:
         return "estimate (SE)" if self.uncertainty == "se" else f"estimate [{100 * self.level:g} % interval]"
 
 
+@public
 def table(
     fits: Result | Sequence[Result],
     *,

@@ -10,7 +10,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from mixedgen.design.terms import Term
-from mixedgen.errors import NotAvailableError
+from mixedgen.errors import NotAvailableError, public
 from mixedgen.estimation.variances import parameters
 from mixedgen.inference import fixed_effects
 from mixedgen.inference.inference import Result
@@ -18,6 +18,7 @@ from mixedgen.inference.inference import Result
 _MAX_DENSE = 5000  # records: statsmodels' crossed effects take matrices of this order
 
 
+@public
 def cross_check(fit: Result) -> pd.DataFrame:
     """Refit a model in statsmodels' MixedLM and compare.
 

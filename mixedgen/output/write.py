@@ -9,12 +9,13 @@ from typing import Any
 
 import pandas as pd
 
-from mixedgen.errors import ArgumentError, NotAvailableError, examples, require_package
+from mixedgen.errors import ArgumentError, NotAvailableError, examples, public_class, require_package
 from mixedgen.output.whole import whole_file
 
 _PREAMBLE = "% needs \\usepackage{booktabs, caption}\n"
 
 
+@public_class
 @dataclass(frozen=True)
 class ReportTable:
     """Fits side by side; ``str()`` prints the table, notebooks show it as HTML where great-tables is installed.

@@ -31,7 +31,7 @@ from mixedgen.design.loads import (
 )
 from mixedgen.design.terms import Term
 from mixedgen.design.unknown import known
-from mixedgen.errors import DataError, NotAvailableError, RelationshipError, examples
+from mixedgen.errors import DataError, NotAvailableError, RelationshipError, examples, outside
 from mixedgen.estimation.fitted import Fitted
 from mixedgen.formula.parts import Column, MultiMembership, RandomTerm
 from mixedgen.genetics.ids import near_misses, positions_of
@@ -279,7 +279,7 @@ def _estimable_rows(X: Matrix, fixed: FixedPart) -> NDArray[np.bool_]:
             f"{int((~good).sum())} rows of the new data are not estimable and are missing: the data of the fit lack "
             "their combination of levels.",
             UserWarning,
-            stacklevel=6,
+            stacklevel=outside(),
         )
     return good
 

@@ -31,7 +31,7 @@ def predict(
     fitted: Fitted,
     data: Any = None,
     *,
-    re_form: str | Sequence[str] = "all",
+    re_form: str | Sequence[str] | None = "all",
     new_levels: NewLevels = "error",
     relationships: Mapping[str, Relationship] | None = None,
     interval: Interval | None = None,
@@ -45,7 +45,7 @@ def predict(
         The model.
     data : DataFrame, polars or arrow table, mapping of columns, or path, optional
         New data; by default the records of the fit.
-    re_form : {"all", "none"} or sequence of str
+    re_form : {"all", "none"}, sequence of str, or None
         Random terms that the prediction holds.
     new_levels : {"error", "population"}
         Levels that the fit did not have, or missing ones: an error (a missing prediction), or an effect of zero with
@@ -145,9 +145,11 @@ def _check_options(
         )
 
 
-def _chosen_terms(design: Design, re_form: str | Sequence[str]) -> tuple[int, ...]:
+def _chosen_terms(design: Design, re_form: str | Sequence[str] | None) -> tuple[int, ...]:
     """Positions of the terms that the prediction holds."""
-    if isinstance(re_form, str) and re_form in ("all", "none"):
+    if re_form is None:  # as in lme4
+        return tuple(range(len(design.terms)))
+    if isinstance(re_form, str) and re_form.replace(" ", "") in ("all", "none", "~0"):
         return tuple(range(len(design.terms))) if re_form == "all" else ()
     names = [re_form] if isinstance(re_form, str) else list(re_form)
     return tuple(sorted({design.term(name) for name in names}))

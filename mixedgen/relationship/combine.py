@@ -10,13 +10,14 @@ import pandas as pd
 import scipy.linalg as la
 
 from mixedgen.arrays import Array
-from mixedgen.errors import ArgumentError, RelationshipError, examples
+from mixedgen.errors import ArgumentError, RelationshipError, examples, public
 from mixedgen.relationship.matrix import dense, symmetric
 from mixedgen.relationship.relationship import Relationship, semidefinite
 
 DENSE_LEVELS = 40_000  # a dense matrix of more levels takes over 12.8 GB
 
 
+@public
 def epistatic(
     first: Relationship, second: Relationship, *, scale: Literal["diagonal"] | None = "diagonal"
 ) -> Relationship:
@@ -105,6 +106,7 @@ def product_of_pairs(first: Relationship, second: Relationship, pairs: pd.DataFr
     return semidefinite(K, pairs.index, f"pairs ({first.kind} x {second.kind})")
 
 
+@public
 def blend(K: Any, w: float, other: Relationship | None = None, *, ids: Iterable[Any] | None = None) -> Relationship:
     """Mixture (1 - w) K + w L, which makes a singular K regular.
 
@@ -142,6 +144,7 @@ def blend(K: Any, w: float, other: Relationship | None = None, *, ids: Iterable[
     return Relationship.from_matrix((1.0 - w) * matrix + w * L, labels, kind=f"{kind}, blended with {w:g} {what}")
 
 
+@public
 def bend(K: Any, tol: float = 1e-4, *, ids: Iterable[Any] | None = None) -> Relationship:
     """Nearest matrix whose eigenvalues are at least a share of the largest.
 
@@ -190,6 +193,7 @@ def bend(K: Any, tol: float = 1e-4, *, ids: Iterable[Any] | None = None) -> Rela
     return Relationship.from_matrix(0.5 * (bent + bent.T), labels, kind=kind)
 
 
+@public
 def genomic_inbreeding(K: Relationship) -> pd.Series[float]:
     """Inbreeding by a relationship, its diagonal less one.
 
@@ -211,6 +215,7 @@ def genomic_inbreeding(K: Relationship) -> pd.Series[float]:
     return pd.Series(np.asarray(K.diagonal) - 1.0, index=K.labels, name="inbreeding")
 
 
+@public
 def correlation(K: Relationship) -> pd.DataFrame:
     """Relationships as correlations, k_ij / sqrt(k_ii k_jj).
 

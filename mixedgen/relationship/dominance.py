@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 
-from mixedgen.errors import ArgumentError
+from mixedgen.errors import ArgumentError, public
 from mixedgen.genetics.pedigree import Pedigree
 from mixedgen.relationship.combine import check_dense
 from mixedgen.relationship.from_pedigree import additive
@@ -15,6 +15,7 @@ from mixedgen.relationship.vanraden import _ROWS_AT_ONCE
 _SPARSE_SHARE = 0.1  # with fewer entries than this share of q^2, dominance is handed over as a sparse matrix
 
 
+@public
 def dominance(ped: Pedigree) -> Relationship:
     """Dominance relationship of all members of a pedigree, for non-inbred animals.
 

@@ -13,6 +13,7 @@ import scipy.linalg as la
 import scipy.sparse as sp
 
 from mixedgen.arrays import Array, Positions, SparseArray
+from mixedgen.errors import public
 from mixedgen.genetics.pedigree import (
     GeneFlow,
     Pedigree,
@@ -30,6 +31,7 @@ from mixedgen.relationship.relationship import Relationship
 _LARGEST_FACTOR = 20_000  # animals of a singular A: its dense factor then takes 3 GB
 
 
+@public
 def additive(ped: Pedigree, *, inbreeding: bool = True) -> Relationship:
     """Additive relationship of all members of a pedigree, without forming A.
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mixedgen.errors import ArgumentError
+from mixedgen.errors import ArgumentError, public
 from mixedgen.genetics.genotypes import Genotypes, Scale
 from mixedgen.relationship.combine import check_dense
 from mixedgen.relationship.forms import factor_form
@@ -18,6 +18,7 @@ from mixedgen.relationship.relationship import Relationship, semidefinite
 from mixedgen.relationship.vanraden import _checked_weights, _genomic_matrix, _ridged, _varying
 
 
+@public
 def genomic(
     M: Genotypes,
     *,
@@ -75,6 +76,7 @@ def genomic(
     return semidefinite(_genomic_matrix(M, method, p, weights, ridge), M.ids, f"genomic (VanRaden {method})")
 
 
+@public
 def genomic_dominance(M: Genotypes, *, p: Any = None, ridge: float = 0.0) -> Relationship:
     """Genomic dominance relationship, orthogonal to the additive one in Hardy-Weinberg proportions.
 
@@ -128,6 +130,7 @@ def genomic_dominance(M: Genotypes, *, p: Any = None, ridge: float = 0.0) -> Rel
     return semidefinite(_ridged(D, ridge), M.ids, "genomic dominance")
 
 
+@public
 def markers(
     M: Genotypes, *, center: bool | Any = True, scale: Scale | None = None, weights: Any = None
 ) -> Relationship:

@@ -12,13 +12,14 @@ import scipy.sparse as sp
 
 from mixedgen.arrays import Array, Positions, SparseArray
 from mixedgen.definite import definite_factor
-from mixedgen.errors import RelationshipError, examples
+from mixedgen.errors import RelationshipError, examples, public_class
 from mixedgen.genetics.ids import positions_of
 from mixedgen.relationship.form import Form
 from mixedgen.relationship.forms import factor_form, inverse_form, matrix_form
 from mixedgen.relationship.matrix import named, semidefinite_factor, symmetric, unique_labels
 
 
+@public_class
 @final
 @dataclass(frozen=True, eq=False, repr=False)
 class Relationship:

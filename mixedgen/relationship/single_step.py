@@ -12,7 +12,7 @@ import scipy.sparse as sp
 
 from mixedgen.arrays import Array, Positions, SparseArray
 from mixedgen.definite import definite_factor
-from mixedgen.errors import ArgumentError, RelationshipError, examples
+from mixedgen.errors import ArgumentError, RelationshipError, examples, public
 from mixedgen.genetics.genotypes import Genotypes
 from mixedgen.genetics.ids import near_misses, positions_of
 from mixedgen.genetics.pedigree import Pedigree
@@ -25,6 +25,7 @@ from mixedgen.relationship.vanraden import _ROWS_AT_ONCE, _genomic_matrix
 _DENSE_PRECISION = 3000  # from so many genotyped animals their block of H^-1 is kept apart from the sparse A^-1
 
 
+@public
 def single_step(
     ped: Pedigree,
     M: Genotypes,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import betaincinv, ndtri
 
 from mixedgen.arrays import Array
-from mixedgen.errors import NotAvailableError
+from mixedgen.errors import NotAvailableError, public
 from mixedgen.inference.inference import Result
 from mixedgen.output.plots.canvas import (
     COLOURS,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _CLASSES, _CLASS_SIZE = 10, 5  # of fitted values whose mean residuals a line joins, and records in each at least
 
 
+@public
 def residuals(fit: Result, *, ax: Any = None) -> NDArray[np.object_]:
     """Four panels on the assumptions: `residuals_fitted`, `scale_location`, and `qq` of residuals and random effects.
 
@@ -73,6 +74,7 @@ def _record_axes(fit: Result, ax: Any) -> tuple[Axes, Array, Array]:
     return panels(ax, 1, 1, 4.2, 3.4)[0], values, scaled_residuals(fitted)
 
 
+@public
 def residuals_fitted(fit: Result, *, ax: Any = None) -> Axes:
     """Scaled residuals against fitted values, with a line of their means in ten classes.
 
@@ -96,6 +98,7 @@ def residuals_fitted(fit: Result, *, ax: Any = None) -> Axes:
     return own
 
 
+@public
 def scale_location(fit: Result, *, ax: Any = None) -> Axes:
     """Roots of the absolute scaled residuals against fitted values; a trend shows a variance that is not constant.
 
@@ -121,6 +124,7 @@ def _draw_cloud(ax: Axes, x: Array, y: Array) -> None:
         ax.plot([x[p].mean() for p in parts], [y[p].mean() for p in parts], color=SECOND, linewidth=1.5)
 
 
+@public
 def qq(fit: Result, term: str | None = None, *, ax: Any = None) -> Axes:
     """Normal QQ plot of the scaled residuals, or of the BLUPs of a term.
 

@@ -13,7 +13,7 @@ from scipy.interpolate import PchipInterpolator
 from scipy.special import ndtri
 
 from mixedgen.arrays import Array
-from mixedgen.errors import ArgumentError
+from mixedgen.errors import ArgumentError, public
 from mixedgen.inference.inference import Result
 from mixedgen.inference.means import MarginalMeans
 from mixedgen.intervals.profile import profile_points
@@ -36,6 +36,7 @@ _DODGE = 0.12  # of the distance of two levels, between series
 _PROFILE_LEVEL, _INTERVAL_LEVELS = 0.99, (0.5, 0.95)
 
 
+@public
 def profile(
     fit: Result, parameters: str | Sequence[str] | None = None, *, points: int = 8, ax: Any = None
 ) -> NDArray[np.object_]:
@@ -99,6 +100,7 @@ def _draw_ends(ax: Axes, inverse: Any, zeta: Array, z: float, dash: str, label: 
     ax.vlines(inverse(ends), 0.0, ends, color=SECOND, linewidth=1.2, linestyle=dash, label=label)
 
 
+@public
 def means(table: MarginalMeans, *, ax: Any = None) -> NDArray[np.object_]:
     """Marginal means with their intervals, a panel for each combination of the levels of `by`.
 
@@ -186,6 +188,7 @@ def _draw_means(ax: Axes, block: pd.DataFrame, specs: Sequence[str]) -> None:
         ax.legend(frameon=False, fontsize="small")
 
 
+@public
 def contrasts(table: pd.DataFrame, *, ax: Any = None) -> Axes:
     """Contrasts with their intervals, one below the other, and a line at zero.
 

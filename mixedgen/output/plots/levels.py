@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from mixedgen.errors import ArgumentError, NotAvailableError, examples, require_probability
+from mixedgen.errors import ArgumentError, NotAvailableError, examples, public, require_probability
 from mixedgen.inference.inference import Result
 from mixedgen.output.plots.canvas import (
     GREY,
@@ -41,6 +41,7 @@ def chosen_term(fit: Result, term: str | None) -> int:
     return fit.fitted.design.term(term or keys[0])
 
 
+@public
 def caterpillar(
     fit: Result,
     term: str | None = None,
@@ -129,6 +130,7 @@ def _label_levels(ax: Axes, levels: pd.Series, name: str) -> None:
         ax.set_ylabel(f"{name}, {len(levels)} levels")
 
 
+@public
 def fitted_lines(
     fit: Result,
     x: str,
