@@ -193,7 +193,9 @@ def test_what_is_neither_levels_nor_numbers_is_named(values: list[Any], words: l
 
 
 @pytest.mark.parametrize("size", [1e200, 1e-200])
-@pytest.mark.parametrize("formula", ["y ~ x:z + (1|g)", "y ~ (0 + x:z|g)"])
+@pytest.mark.parametrize(
+    "formula", ["y ~ x:z + (1|g)", "y ~ (0 + x:z|g)", "y ~ I(x * z) + (1|g)", "y ~ I(x**2) + (1|g)"]
+)
 def test_a_product_out_of_range_is_refused(size: float, formula: str) -> None:
     d = plain_records()
     with pytest.raises(mg.DataError):

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -18,6 +19,8 @@ from interface_meta import override
 
 from mixedgen.design.columns import LOGICAL, as_operand, as_variable, plain_column
 from mixedgen.errors import DataError
+from mixedgen.formula.expressions import syntax_tree
+from mixedgen.formula.functions import NUMPY
 
 _PRODUCTS = ("multiply", "square", "power", "divide")  # ufuncs that make products, as their errors name them
 
@@ -25,10 +28,10 @@ _PRODUCTS = ("multiply", "square", "power", "divide")  # ufuncs that make produc
 class _View(Mapping[str, Any]):
     """Columns of a frame in the form that one place of a formula takes, made when they are asked for."""
 
-    def __init__(self, frame: pd.DataFrame, form: Callable[[pd.Series], pd.Series]) -> None:
+    def __init__(self, frame: pd.DataFrame, form: Callable[[pd.Series], Any]) -> None:
         self._frame, self._form = frame, form
 
-    def __getitem__(self, name: str) -> pd.Series:
+    def __getitem__(self, name: str) -> Any:
         return self._form(self._frame[name])
 
     def __contains__(self, name: object) -> bool:
@@ -65,7 +68,7 @@ class Columns(PandasMaterializer):
         if expr == f"`{name}`" and name in self.data.columns:
             return self._lookup(name)
         layers = self.layered_context
-        form = plain_column if expr.startswith("C(") else as_operand
+        form = plain_column if expr.startswith("C(") else _as_array if _is_elementwise(expr) else as_operand
         self.layered_context = LayeredMapping(LayeredMapping(_View(self.data, form), name="data"), layers)
         try:
             values, variables = _in_range(expr, lambda: super(Columns, self)._evaluate(expr, metadata, spec))
@@ -94,6 +97,18 @@ class Operands(Columns):
 
     REGISTER_NAME = "mixedgen_operands"
     logical_levels = False
+
+
+def _is_elementwise(expr: str) -> bool:
+    """Whether an expression calls nothing but numpy's functions and ``I``."""
+    called = [node.func for node in ast.walk(syntax_tree(expr)) if isinstance(node, ast.Call)]
+    return all(isinstance(f, ast.Attribute) or (isinstance(f, ast.Name) and f.id in ("I", *NUMPY)) for f in called)
+
+
+def _as_array(column: pd.Series) -> Any:
+    """Numbers as an array, for pandas would not tell that a product leaves the range; levels as they are."""
+    operand = as_operand(column)
+    return operand.to_numpy() if operand.dtype == np.float64 else operand
 
 
 def _in_range(what: str, make: Callable[[], Any]) -> Any:
