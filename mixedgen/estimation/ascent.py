@@ -89,7 +89,7 @@ def _climb(problem: Problem, theta: Array, control: Control, watch: Callable[[St
     """The loop, from one start."""
     point = last = Point(problem, pushed_inside(problem, problem.to_units(theta)))
     history: list[Step] = []
-    finished = False
+    finished = arrived = False
     while len(history) < control.iterations and not finished:
         enough = point.decrement < max(control.tol, problem.noise(point.deviance))
         new, kind = control.curvature.step(problem, point)
@@ -100,7 +100,9 @@ def _climb(problem: Problem, theta: Array, control: Control, watch: Callable[[St
         history.append(Step(new.theta, new.deviance, kind, point.decrement))
         if watch is not None:
             watch(history[-1])
-        finished = enough or _stalled(problem, history)
+        # beside a boundary, where the approach is linear, one step more than elsewhere
+        finished = (enough and (arrived or not point.on_floor)) or _stalled(problem, history)
+        arrived = enough
         if not finished and control.curvature.bends:
             _look_closer(problem, history, point, new)
         last, point = point, new
@@ -112,7 +114,7 @@ def _climb(problem: Problem, theta: Array, control: Control, watch: Callable[[St
 
 def _look_closer(problem: Problem, history: Sequence[Step], point: Point, new: Point) -> None:
     """Give the next point more than the average information where that misleads: observed information, or secants."""
-    if _slow(history, new) or (point.observed and new.exact):
+    if (_slow(history, new) and not problem.learns) or (point.observed and new.exact):
         new.observe()
     elif problem.learns or point.observed:
         new.learn(point)

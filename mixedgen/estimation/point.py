@@ -256,6 +256,11 @@ class Point:
             out.append((order, lower_factor(Sigma[np.ix_(order, order)])))
         return out
 
+    @property
+    def on_floor(self) -> bool:
+        """Whether an element of L is as small as an iterate may have it."""
+        return any(bool(np.any(np.diag(L) < _AT_FLOOR)) for _, L in self.factors)
+
     @cached_property
     def newton(self) -> tuple[Array, Array, Array]:
         """Step, gradient and Hessian on the factor scale, all blocks after each other."""
